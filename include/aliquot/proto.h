@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The messages between a guard and the daemon over aliquotd.sock.
+ *
+ * The socket is AF_UNIX, SOCK_SEQPACKET: one message is one packet, so there is nothing to
+ * reassemble and a wrong length is simply a wrong packet. Every message starts with struct
+ * aq_msg_head. The guard speaks first (HELLO); then every request gets exactly one reply with the
+ * same `seq`, in order. The daemon never sends unasked: what changes by itself (limits, gates) is
+ * in the page. At most one descriptor travels with a packet, and only with HELLO (a page that the
+ * client kept over the death of a daemon) and HELLO_REPLY (a new page).
+ *
+ * All integers are of the machine's byte order; strings are NUL-terminated and padded with NUL.
+ * A packet that breaks a rule ends the connection; the reason becomes an event.
+ */
+#ifndef AQ_PROTO_H
+#define AQ_PROTO_H
+
+#include <aliquot/abi.h>
+
+#define AQ_MSG_MAGIC 0x4d51u /* "QM" */
+#define AQ_MSG_MAX_BYTES 4096u
+#define AQ_API_BYTES 48u     /* longest entry point name that is reported, with NUL */
+#define AQ_TEXT_BYTES 160u   /* longest line for people, with NUL */
+#define AQ_MAX_PROCS 128u    /* processes in one PROCS_REPLY */
+
+/* AQ_MSG(name, value, struct): every message once; codec, fuzzers and names come from here. */
+#define AQ_MSG_LIST(AQ_MSG)                                                                        \
+	AQ_MSG(HELLO, 1, aq_msg_hello)                                                             \
+	AQ_MSG(HELLO_REPLY, 2, aq_msg_hello_reply)                                                 \
+	AQ_MSG(GROW, 3, aq_msg_grow)                                                               \
+	AQ_MSG(GROW_REPLY, 4, aq_msg_grow_reply)                                                   \
+	AQ_MSG(COST, 5, aq_msg_cost)                                                               \
+	AQ_MSG(COST_REPLY, 6, aq_msg_cost_reply)                                                   \
+	AQ_MSG(QUERY, 7, aq_msg_query)                                                             \
+	AQ_MSG(QUERY_REPLY, 8, aq_msg_query_reply)                                                 \
+	AQ_MSG(PROCS, 9, aq_msg_query)                                                             \
+	AQ_MSG(PROCS_REPLY, 10, aq_msg_procs_reply)
+
+enum aq_msg_type {
+#define AQ_MSG(name, value, type) AQ_MSG_##name = value,
+	AQ_MSG_LIST(AQ_MSG)
+#undef AQ_MSG
+};
+
+struct aq_msg_head {
+	uint16_t magic; /* AQ_MSG_MAGIC */
+	uint16_t type;  /* enum aq_msg_type */
+	uint32_t size;  /* bytes of the whole packet, this head included */
+	uint32_t abi;   /* AQ_ABI_VERSION of the sender */
+	uint32_t seq;   /* chosen by the guard; a reply repeats it */
+};
+
+enum aq_hello_kind {
+	AQ_HELLO_CLIENT = 1,   /* will use GPUs: gets a page */
+	AQ_HELLO_OBSERVER = 2, /* only asks (the NVML face): no page, cannot GROW */
+};
+
+/* First message. A client that outlived a daemon sends its page along (has_page = 1). */
+struct aq_msg_hello {
+	struct aq_msg_head head;
+	uint32_t kind;              /* enum aq_hello_kind */
+	uint32_t has_page;          /* 0 or 1 */
+	int32_t pid;                /* as the client sees itself; the kernel's word counts */
+	uint32_t reserved;
+	char fraction[AQ_NAME_BYTES]; /* ALIQUOT_FRACTION; empty: find me by my ancestors */
+};
+
+struct aq_msg_hello_reply {
+	struct aq_msg_head head;
+	int32_t result;             /* 0, or negative errno: -EPROTO abi, -ENOENT no such fraction,
+	                             * -EACCES not yours, -EMFILE too many clients, -EINVAL */
+	uint32_t abi;               /* of the daemon */
+	uint32_t device_count;
+	uint32_t fail_open;         /* administrator's choice for cuInit() without a daemon */
+	char fraction[AQ_NAME_BYTES];
+	char text[AQ_TEXT_BYTES];   /* one line for stderr when result < 0 */
+};
+
+/* Ask for at least need_bytes more on device; the daemon adds them to the page's grant. */
+struct aq_msg_grow {
+	struct aq_msg_head head;
+	uint32_t device;            /* index into the page */
+	uint32_t reserved;
+	uint64_t need_bytes;        /* what the call at hand lacks */
+	uint64_t call_bytes;        /* what the whole call asked for, for the event */
+	char api[AQ_API_BYTES];     /* entry point that needs it, for the event */
+};
+
+struct aq_msg_grow_reply {
+	struct aq_msg_head head;
+	int32_t result;             /* 0 granted; -ENOMEM refused; -ENODEV; -EINVAL */
+	uint32_t device;
+	uint64_t granted_bytes;     /* added by this reply */
+	uint64_t limit_bytes;       /* of the fraction on the device */
+	uint64_t used_bytes;        /* by the whole fraction, contexts included */
+	uint64_t free_bytes;        /* what the fraction could still get now */
+};
+
+enum aq_cost_phase {
+	AQ_COST_BEGIN = 1, /* about to make something that takes memory unseen: reserve estimate */
+	AQ_COST_END = 2,   /* made: measure, and count what was measured instead */
+	AQ_COST_UNDO = 3,  /* not made: drop the reservation, measure */
+};
+
+/* Memory that no allocation call shows: contexts, modules, graph executables. Measured by NVML. */
+struct aq_msg_cost {
+	struct aq_msg_head head;
+	uint32_t device;
+	uint32_t phase;             /* enum aq_cost_phase */
+	uint64_t estimate_bytes;    /* BEGIN: at least this; END/UNDO: the same again */
+	char api[AQ_API_BYTES];
+};
+
+struct aq_msg_cost_reply {
+	struct aq_msg_head head;
+	int32_t result;             /* 0; -ENOMEM: does not fit (END: the guard undoes its call) */
+	uint32_t device;
+	uint64_t overhead_bytes;    /* of this client on the device, now */
+	uint64_t free_bytes;        /* as in aq_msg_grow_reply */
+};
+
+/* QUERY: the fraction on one device, whole. PROCS: its processes there. */
+struct aq_msg_query {
+	struct aq_msg_head head;
+	uint32_t device;            /* index in the fraction, or UINT32_MAX: by uuid */
+	uint32_t reserved;
+	uint8_t uuid[16];
+};
+
+struct aq_msg_query_reply {
+	struct aq_msg_head head;
+	int32_t result;             /* 0; -ENODEV: the fraction has nothing there */
+	uint32_t device;
+	uint64_t limit_bytes;
+	uint64_t request_bytes;
+	uint64_t used_bytes;        /* by the whole fraction, contexts included */
+	uint64_t free_bytes;        /* what it could get now */
+	uint32_t client_count;
+	uint32_t reserved;
+	uint8_t uuid[16];
+};
+
+struct aq_msg_proc {
+	int32_t pid;                /* as the daemon's pid namespace has it */
+	uint32_t reserved;
+	uint64_t used_bytes;
+};
+
+struct aq_msg_procs_reply {
+	struct aq_msg_head head;
+	int32_t result;
+	uint32_t count;             /* entries that follow, <= AQ_MAX_PROCS */
+	struct aq_msg_proc proc[AQ_MAX_PROCS]; /* head.size covers only `count` of them */
+};
+
+static_assert(sizeof(struct aq_msg_head) == 16, "packed by construction");
+static_assert(sizeof(struct aq_msg_procs_reply) <= AQ_MSG_MAX_BYTES, "one packet");
+
+#endif /* AQ_PROTO_H */

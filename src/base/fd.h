@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small operations on descriptors and processes that several modules need. */
+#ifndef AQ_BASE_FD_H
+#define AQ_BASE_FD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/**
+ * aq_pid_start_time() - start time of a process, which together with the pid names it for ever.
+ * @ret_ticks: clock ticks since boot (proc(5), stat, field 22)
+ * Return: 0; -ESRCH no such process; -EIO unreadable
+ */
+int aq_pid_start_time(pid_t pid, uint64_t *ret_ticks);
+
+/* Parent's pid (field 4 of stat). Return: pid >= 0; -ESRCH; -EIO. */
+pid_t aq_pid_parent(pid_t pid);
+
+/* pidfd_open(2), close-on-exec. Return: descriptor, or negative errno. */
+int aq_pidfd_open(pid_t pid);
+
+/**
+ * aq_file_read() - whole small file as a NUL-terminated string.
+ * @max: refuse more bytes than this
+ * @ret_text: malloc'ed; caller frees
+ * Return: length; negative errno (-EFBIG over @max)
+ */
+ssize_t aq_file_read(const char *path, size_t max, char **ret_text);
+
+/**
+ * aq_file_replace() - write @text to @path so that a crash leaves the old or the new, never half.
+ * Mode 0600; fsyncs nothing (the directories it is meant for live in memory).
+ * Return: 0 or negative errno
+ */
+int aq_file_replace(const char *path, const char *text, size_t size);
+
+#endif /* AQ_BASE_FD_H */
