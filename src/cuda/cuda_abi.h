@@ -26,10 +26,10 @@ extern "C" {
  * Scalars, device addresses and handles. A handle points at nothing a caller may look into;
  * CUdeviceptr_v1 is the 32-bit address that the oldest entry points take.
  */
-#define CUDA_VERSION         13000
-#define CU_DEVICE_CPU        ((CUdevice)-1)
-#define CU_DEVICE_INVALID    ((CUdevice)-2)
-#define CU_STREAM_LEGACY     ((CUstream)0x1)
+#define CUDA_VERSION 13000
+#define CU_DEVICE_CPU ((CUdevice)-1)
+#define CU_DEVICE_INVALID ((CUdevice)-2)
+#define CU_STREAM_LEGACY ((CUstream)0x1)
 #define CU_STREAM_PER_THREAD ((CUstream)0x2)
 
 typedef uint32_t cuuint32_t;
@@ -370,6 +370,7 @@ typedef enum CUdevice_attribute_enum {
 	CU_DEVICE_ATTRIBUTE_MAX = 148,
 } CUdevice_attribute;
 
+/* Of cuDeviceGetProperties, obsolete since 5.0. */
 typedef struct CUdevprop_st {
 	int maxThreadsPerBlock;
 	int maxThreadsDim[3];
@@ -522,6 +523,7 @@ typedef struct CUctxCigParam_st {
 	void *sharedData;
 } CUctxCigParam;
 
+/* Of cuCtxCreate_v4; one of the two pointers at most is set. */
 typedef struct CUctxCreateParams_st {
 	CUexecAffinityParam *execAffinityParams;
 	int numExecAffinityParams;
@@ -548,6 +550,7 @@ typedef struct CUdevSmResource_st {
 	unsigned int smCoscheduledAlignment;
 } CUdevSmResource;
 
+/* Passed in arrays, so its 144 bytes are ABI; only type and sm mean something. */
 typedef struct CUdevResource_st {
 	CUdevResourceType type;
 	unsigned char _internal_padding[92];
@@ -615,6 +618,7 @@ typedef enum CUstreamMemoryBarrier_flags_enum {
 	CU_STREAM_MEMORY_BARRIER_TYPE_GPU = 1,
 } CUstreamMemoryBarrier_flags;
 
+/* operation is the first member of every part, so it can be read before the part is known. */
 typedef union CUstreamBatchMemOpParams_union {
 	CUstreamBatchMemOpType operation;
 	struct CUstreamMemOpWaitValueParams_st {
@@ -685,7 +689,7 @@ typedef enum CUstreamCaptureMode_enum {
 
 /* Modules, libraries, functions, and the compiler and linker in the driver. */
 #define CU_COMPUTE_ACCELERATED_TARGET_BASE 0x10000
-#define CU_COMPUTE_FAMILY_TARGET_BASE      0x20000
+#define CU_COMPUTE_FAMILY_TARGET_BASE 0x20000
 
 typedef enum CUfunction_attribute_enum {
 	CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 0,
@@ -837,13 +841,13 @@ typedef enum CUfunctionLoadingState_enum {
 } CUfunctionLoadingState;
 
 /* Memory: kinds, hints, attributes of a pointer. */
-#define CU_MEMHOSTALLOC_DEVICEMAP     0x02
-#define CU_MEMHOSTALLOC_PORTABLE      0x01
+#define CU_MEMHOSTALLOC_DEVICEMAP 0x02
+#define CU_MEMHOSTALLOC_PORTABLE 0x01
 #define CU_MEMHOSTALLOC_WRITECOMBINED 0x04
-#define CU_MEMHOSTREGISTER_DEVICEMAP  0x02
-#define CU_MEMHOSTREGISTER_IOMEMORY   0x04
-#define CU_MEMHOSTREGISTER_PORTABLE   0x01
-#define CU_MEMHOSTREGISTER_READ_ONLY  0x08
+#define CU_MEMHOSTREGISTER_DEVICEMAP 0x02
+#define CU_MEMHOSTREGISTER_IOMEMORY 0x04
+#define CU_MEMHOSTREGISTER_PORTABLE 0x01
+#define CU_MEMHOSTREGISTER_READ_ONLY 0x08
 
 typedef enum CUmemAttach_flags_enum {
 	CU_MEM_ATTACH_GLOBAL = 0x1,
@@ -962,7 +966,7 @@ typedef enum CUipcMem_flags_enum {
 
 /* Physical memory apart from addresses (cuMemCreate, cuMemMap) and multicast objects. */
 #define CU_MEM_CREATE_USAGE_HW_DECOMPRESS 0x2
-#define CU_MEM_CREATE_USAGE_TILE_POOL     0x1
+#define CU_MEM_CREATE_USAGE_TILE_POOL 0x1
 
 typedef enum CUmemAllocationHandleType_enum {
 	CU_MEM_HANDLE_TYPE_NONE = 0x0,
@@ -1022,6 +1026,7 @@ typedef enum CUmemAllocationCompType_enum {
 	CU_MEM_ALLOCATION_COMP_GENERIC = 1,
 } CUmemAllocationCompType;
 
+/* requestedHandleTypes: bits, though of an enum type. */
 typedef struct CUmemAllocationProp_st {
 	CUmemAllocationType type;
 	CUmemAllocationHandleType requestedHandleTypes;
@@ -1069,6 +1074,7 @@ typedef enum CUmemPool_attribute_enum {
 	CU_MEMPOOL_ATTR_USED_MEM_HIGH = 8,
 } CUmemPool_attribute;
 
+/* maxSize 0: a default of the driver. */
 typedef struct CUmemPoolProps_st {
 	CUmemAllocationType allocType;
 	CUmemAllocationHandleType handleTypes;
@@ -1086,26 +1092,26 @@ typedef struct CUmemPoolPtrExportData_st {
 typedef CUmemPoolPtrExportData_v1 CUmemPoolPtrExportData;
 
 /* Arrays, textures and surfaces. */
-#define CUDA_ARRAY3D_2DARRAY             0x01
-#define CUDA_ARRAY3D_COLOR_ATTACHMENT    0x20
-#define CUDA_ARRAY3D_CUBEMAP             0x04
-#define CUDA_ARRAY3D_DEFERRED_MAPPING    0x80
-#define CUDA_ARRAY3D_DEPTH_TEXTURE       0x10
-#define CUDA_ARRAY3D_LAYERED             0x01
-#define CUDA_ARRAY3D_SPARSE              0x40
-#define CUDA_ARRAY3D_SURFACE_LDST        0x02
-#define CUDA_ARRAY3D_TEXTURE_GATHER      0x08
+#define CUDA_ARRAY3D_2DARRAY 0x01
+#define CUDA_ARRAY3D_COLOR_ATTACHMENT 0x20
+#define CUDA_ARRAY3D_CUBEMAP 0x04
+#define CUDA_ARRAY3D_DEFERRED_MAPPING 0x80
+#define CUDA_ARRAY3D_DEPTH_TEXTURE 0x10
+#define CUDA_ARRAY3D_LAYERED 0x01
+#define CUDA_ARRAY3D_SPARSE 0x40
+#define CUDA_ARRAY3D_SURFACE_LDST 0x02
+#define CUDA_ARRAY3D_TEXTURE_GATHER 0x08
 #define CUDA_ARRAY3D_VIDEO_ENCODE_DECODE 0x100
 
 #define CU_ARRAY_SPARSE_PROPERTIES_SINGLE_MIPTAIL 0x1
 
-#define CU_TRSA_OVERRIDE_FORMAT                0x01
+#define CU_TRSA_OVERRIDE_FORMAT 0x01
 #define CU_TRSF_DISABLE_TRILINEAR_OPTIMIZATION 0x20
-#define CU_TRSF_NORMALIZED_COORDINATES         0x02
-#define CU_TRSF_READ_AS_INTEGER                0x01
-#define CU_TRSF_SEAMLESS_CUBEMAP               0x40
-#define CU_TRSF_SRGB                           0x10
-#define CU_PARAM_TR_DEFAULT                    -1
+#define CU_TRSF_NORMALIZED_COORDINATES 0x02
+#define CU_TRSF_READ_AS_INTEGER 0x01
+#define CU_TRSF_SEAMLESS_CUBEMAP 0x40
+#define CU_TRSF_SRGB 0x10
+#define CU_PARAM_TR_DEFAULT -1
 
 typedef enum CUarray_format_enum {
 	CU_AD_FORMAT_UNSIGNED_INT8 = 0x1,
@@ -1329,6 +1335,7 @@ typedef enum CUarraySparseSubresourceType_enum {
 	CU_ARRAY_SPARSE_SUBRESOURCE_TYPE_MIPTAIL = 1,
 } CUarraySparseSubresourceType;
 
+/* One part of a sparse array to be backed, or unbacked, by physical memory. */
 typedef struct CUarrayMapInfo_st {
 	CUresourcetype resourceType;
 	union {
@@ -1365,6 +1372,7 @@ typedef struct CUarrayMapInfo_st {
 } CUarrayMapInfo_v1;
 typedef CUarrayMapInfo_v1 CUarrayMapInfo;
 
+/* 32-bit sizes: the layout of cuArrayCreate without _v2. */
 typedef struct CUDA_ARRAY_DESCRIPTOR_v1_st {
 	unsigned int Width;
 	unsigned int Height;
@@ -1372,6 +1380,7 @@ typedef struct CUDA_ARRAY_DESCRIPTOR_v1_st {
 	unsigned int NumChannels;
 } CUDA_ARRAY_DESCRIPTOR_v1;
 
+/* The same of cuArray3DCreate without _v2. */
 typedef struct CUDA_ARRAY3D_DESCRIPTOR_v1_st {
 	unsigned int Width;
 	unsigned int Height;
@@ -1586,6 +1595,7 @@ typedef struct CUDA_MEMCPY3D_BATCH_OP_st {
 } CUDA_MEMCPY3D_BATCH_OP_v1;
 typedef CUDA_MEMCPY3D_BATCH_OP_v1 CUDA_MEMCPY3D_BATCH_OP;
 
+/* 32-bit sizes and addresses: the layout of cuMemcpy2D without _v2. */
 typedef struct CUDA_MEMCPY2D_v1_st {
 	unsigned int srcXInBytes;
 	unsigned int srcY;
@@ -1605,6 +1615,7 @@ typedef struct CUDA_MEMCPY2D_v1_st {
 	unsigned int Height;
 } CUDA_MEMCPY2D_v1;
 
+/* The same of cuMemcpy3D without _v2. */
 typedef struct CUDA_MEMCPY3D_v1_st {
 	unsigned int srcXInBytes;
 	unsigned int srcY;
@@ -1635,11 +1646,11 @@ typedef struct CUDA_MEMCPY3D_v1_st {
 
 /* Launches and their attributes. */
 #define CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT 0x01
-#define CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT    0x02
-#define CU_LAUNCH_PARAM_END_AS_INT            0x00
-#define CU_LAUNCH_PARAM_BUFFER_POINTER      ((void *)CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT)
-#define CU_LAUNCH_PARAM_BUFFER_SIZE         ((void *)CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT)
-#define CU_LAUNCH_PARAM_END                 ((void *)CU_LAUNCH_PARAM_END_AS_INT)
+#define CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT 0x02
+#define CU_LAUNCH_PARAM_END_AS_INT 0x00
+#define CU_LAUNCH_PARAM_BUFFER_POINTER ((void *)CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT)
+#define CU_LAUNCH_PARAM_BUFFER_SIZE ((void *)CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT)
+#define CU_LAUNCH_PARAM_END ((void *)CU_LAUNCH_PARAM_END_AS_INT)
 #define CU_LAUNCH_KERNEL_REQUIRED_BLOCK_DIM 1
 
 #define CUDA_COOPERATIVE_LAUNCH_MULTI_DEVICE_NO_POST_LAUNCH_SYNC 0x02
@@ -1680,6 +1691,7 @@ typedef enum CUlaunchAttributeID_enum {
 	CU_LAUNCH_ATTRIBUTE_NVLINK_UTIL_CENTRIC_SCHEDULING = 16,
 } CUlaunchAttributeID;
 
+/* 64 bytes, whatever the attribute. */
 typedef union CUlaunchAttributeValue_union {
 	char pad[64];
 	CUaccessPolicyWindow accessPolicyWindow;
@@ -1723,6 +1735,7 @@ typedef struct CUlaunchAttribute_st {
 	CUlaunchAttributeValue value;
 } CUlaunchAttribute;
 
+/* attrs: numAttrs of them, or NULL. */
 typedef struct CUlaunchConfig_st {
 	unsigned int gridDimX;
 	unsigned int gridDimY;
@@ -1756,33 +1769,33 @@ typedef struct CUDA_LAUNCH_PARAMS_st {
 } CUDA_LAUNCH_PARAMS_v1;
 typedef CUDA_LAUNCH_PARAMS_v1 CUDA_LAUNCH_PARAMS;
 
-#define CU_KERNEL_NODE_ATTRIBUTE_ACCESS_POLICY_WINDOW    CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW
-#define CU_KERNEL_NODE_ATTRIBUTE_CLUSTER_DIMENSION       CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
-#define CU_KERNEL_NODE_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE \
+#define CU_KERNEL_NODE_ATTRIBUTE_ACCESS_POLICY_WINDOW CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW
+#define CU_KERNEL_NODE_ATTRIBUTE_CLUSTER_DIMENSION CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+#define CU_KERNEL_NODE_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE                              \
 	CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE
-#define CU_KERNEL_NODE_ATTRIBUTE_COOPERATIVE             CU_LAUNCH_ATTRIBUTE_COOPERATIVE
-#define CU_KERNEL_NODE_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE \
+#define CU_KERNEL_NODE_ATTRIBUTE_COOPERATIVE CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+#define CU_KERNEL_NODE_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE                                      \
 	CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE
-#define CU_KERNEL_NODE_ATTRIBUTE_MEM_SYNC_DOMAIN         CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN
-#define CU_KERNEL_NODE_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP     CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP
-#define CU_KERNEL_NODE_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION \
+#define CU_KERNEL_NODE_ATTRIBUTE_MEM_SYNC_DOMAIN CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN
+#define CU_KERNEL_NODE_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP
+#define CU_KERNEL_NODE_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION                                       \
 	CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION
-#define CU_KERNEL_NODE_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT \
+#define CU_KERNEL_NODE_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT                                  \
 	CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
-#define CU_KERNEL_NODE_ATTRIBUTE_PRIORITY                CU_LAUNCH_ATTRIBUTE_PRIORITY
+#define CU_KERNEL_NODE_ATTRIBUTE_PRIORITY CU_LAUNCH_ATTRIBUTE_PRIORITY
 
-#define CU_STREAM_ATTRIBUTE_ACCESS_POLICY_WINDOW   CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW
-#define CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN        CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN
-#define CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP    CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP
-#define CU_STREAM_ATTRIBUTE_PRIORITY               CU_LAUNCH_ATTRIBUTE_PRIORITY
+#define CU_STREAM_ATTRIBUTE_ACCESS_POLICY_WINDOW CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW
+#define CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN
+#define CU_STREAM_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP
+#define CU_STREAM_ATTRIBUTE_PRIORITY CU_LAUNCH_ATTRIBUTE_PRIORITY
 #define CU_STREAM_ATTRIBUTE_SYNCHRONIZATION_POLICY CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY
 
 /* External memory and semaphores. */
-#define CUDA_EXTERNAL_MEMORY_DEDICATED                   0x1
+#define CUDA_EXTERNAL_MEMORY_DEDICATED 0x1
 #define CUDA_EXTERNAL_SEMAPHORE_SIGNAL_SKIP_NVSCIBUF_MEMSYNC 0x01
 #define CUDA_EXTERNAL_SEMAPHORE_WAIT_SKIP_NVSCIBUF_MEMSYNC 0x02
-#define CUDA_NVSCISYNC_ATTR_SIGNAL                       0x1
-#define CUDA_NVSCISYNC_ATTR_WAIT                         0x2
+#define CUDA_NVSCISYNC_ATTR_SIGNAL 0x1
+#define CUDA_NVSCISYNC_ATTR_WAIT 0x2
 
 typedef enum CUexternalMemoryHandleType_enum {
 	CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD = 1,
@@ -1896,8 +1909,8 @@ typedef struct CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS_st {
 typedef CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS_v1 CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS;
 
 /* Graphs: nodes, edges, instantiation, update. Node parameters keep every layout they ever had. */
-#define CU_GRAPH_COND_ASSIGN_DEFAULT           0x1
-#define CU_GRAPH_KERNEL_NODE_PORT_DEFAULT      0
+#define CU_GRAPH_COND_ASSIGN_DEFAULT 0x1
+#define CU_GRAPH_KERNEL_NODE_PORT_DEFAULT 0
 #define CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER 2
 #define CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC 1
 
@@ -1909,6 +1922,7 @@ typedef struct CUDA_BATCH_MEM_OP_NODE_PARAMS_v1_st {
 } CUDA_BATCH_MEM_OP_NODE_PARAMS_v1;
 typedef CUDA_BATCH_MEM_OP_NODE_PARAMS_v1 CUDA_BATCH_MEM_OP_NODE_PARAMS;
 
+/* Only inside CUgraphNodeParams. */
 typedef struct CUDA_BATCH_MEM_OP_NODE_PARAMS_v2_st {
 	CUcontext ctx;
 	unsigned int count;
@@ -1916,6 +1930,7 @@ typedef struct CUDA_BATCH_MEM_OP_NODE_PARAMS_v2_st {
 	unsigned int flags;
 } CUDA_BATCH_MEM_OP_NODE_PARAMS_v2;
 
+/* Of cuGraphAddKernelNode and friends before 12.0: no kernel, no context. */
 typedef struct CUDA_KERNEL_NODE_PARAMS_st {
 	CUfunction func;
 	unsigned int gridDimX;
@@ -1945,6 +1960,7 @@ typedef struct CUDA_KERNEL_NODE_PARAMS_v2_st {
 } CUDA_KERNEL_NODE_PARAMS_v2;
 typedef CUDA_KERNEL_NODE_PARAMS_v2 CUDA_KERNEL_NODE_PARAMS;
 
+/* Only inside CUgraphNodeParams. */
 typedef struct CUDA_KERNEL_NODE_PARAMS_v3_st {
 	CUfunction func;
 	unsigned int gridDimX;
@@ -1970,6 +1986,7 @@ typedef struct CUDA_MEMSET_NODE_PARAMS_st {
 } CUDA_MEMSET_NODE_PARAMS_v1;
 typedef CUDA_MEMSET_NODE_PARAMS_v1 CUDA_MEMSET_NODE_PARAMS;
 
+/* Only inside CUgraphNodeParams. */
 typedef struct CUDA_MEMSET_NODE_PARAMS_v2_st {
 	CUdeviceptr dst;
 	size_t pitch;
@@ -1986,6 +2003,7 @@ typedef struct CUDA_HOST_NODE_PARAMS_st {
 } CUDA_HOST_NODE_PARAMS_v1;
 typedef CUDA_HOST_NODE_PARAMS_v1 CUDA_HOST_NODE_PARAMS;
 
+/* Only inside CUgraphNodeParams. */
 typedef struct CUDA_HOST_NODE_PARAMS_v2_st {
 	CUhostFn fn;
 	void *userData;
@@ -1997,6 +2015,7 @@ typedef enum CUgraphConditionalNodeType_enum {
 	CU_GRAPH_COND_TYPE_SWITCH = 2,
 } CUgraphConditionalNodeType;
 
+/* phGraph_out: array of size graphs that the driver owns and fills in. */
 typedef struct CUDA_CONDITIONAL_NODE_PARAMS {
 	CUgraphConditionalHandle handle;
 	CUgraphConditionalNodeType type;
@@ -2064,6 +2083,7 @@ typedef struct CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_st {
 } CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1;
 typedef CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1 CUDA_EXT_SEM_SIGNAL_NODE_PARAMS;
 
+/* Only inside CUgraphNodeParams. */
 typedef struct CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v2_st {
 	CUexternalSemaphore *extSemArray;
 	const CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS *paramsArray;
@@ -2077,6 +2097,7 @@ typedef struct CUDA_EXT_SEM_WAIT_NODE_PARAMS_st {
 } CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1;
 typedef CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1 CUDA_EXT_SEM_WAIT_NODE_PARAMS;
 
+/* Only inside CUgraphNodeParams. */
 typedef struct CUDA_EXT_SEM_WAIT_NODE_PARAMS_v2_st {
 	CUexternalSemaphore *extSemArray;
 	const CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS *paramsArray;
@@ -2111,6 +2132,7 @@ typedef struct CUDA_MEM_ALLOC_NODE_PARAMS_v1_st {
 } CUDA_MEM_ALLOC_NODE_PARAMS_v1;
 typedef CUDA_MEM_ALLOC_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS;
 
+/* Only inside CUgraphNodeParams. */
 typedef struct CUDA_MEM_ALLOC_NODE_PARAMS_v2_st {
 	CUmemPoolProps poolProps;
 	const CUmemAccessDesc *accessDescs;
@@ -2148,6 +2170,7 @@ typedef struct CUDA_EVENT_WAIT_NODE_PARAMS_st {
 	CUevent event;
 } CUDA_EVENT_WAIT_NODE_PARAMS;
 
+/* type says which member of the union counts; the rest of its 232 bytes must be zero. */
 typedef struct CUgraphNodeParams_st {
 	CUgraphNodeType type;
 	int reserved0[3];
