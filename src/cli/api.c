@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finds the daemon, talks HTTP to it and says what it answered. Knows no verb. */
+#include "cli/api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/size.h"
+#include "cli/json.h"
+#include "cli/say.h"
+#include "cli/start.h"
+#include "cli/text.h"
+#include "base/banned.h"
+
+#define REPLY_MAX_BYTES (64u << 20)
+#define CALL_TIMEOUT_MS 30000L
+
+struct buffer {
+	char *text;
+	size_t size;
+	/* Streams only. */
+	aq_api_line_fn line;
+	void *arg;
+};
+
+struct waiter {
+	aq_api_wait_fn fn;
+	void *arg;
+};
+
+static int peer_uid(int fd, uid_t *ret_uid)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return -errno;
+	*ret_uid = peer.uid;
+	return 0;
+}
+
+/* /tmp is everybody's: a directory or a daemon there that is not the user's own is not talked to. */
+static int connect_checked(const char *rundir, const char *socket_path, bool is_system)
+{
+	AQ_CLEANUP(close) int fd = -1;
+	struct stat st;
+	uid_t uid = (uid_t)-1;
+	int r;
+
+	if (lstat(rundir, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode) || (!is_system && st.st_uid != geteuid()) ||
+	    (is_system && st.st_uid && st.st_uid != geteuid()))
+		return -EPERM;
+	fd = aq_paths_connect(socket_path, SOCK_STREAM);
+	if (fd < 0)
+		return fd;
+	r = peer_uid(fd, &uid);
+	if (r < 0)
+		return r;
+	if (!is_system && uid && uid != geteuid())
+		return -EPERM;
+	return aq_steal_fd(&fd);
+}
+
+int aq_api_listens(const char *rundir, bool is_system)
+{
+	char path[AQ_PATH_BYTES];
+	int fd, r;
+
+	r = aq_paths_join(path, rundir, AQ_API_SOCKET);
+	if (r < 0)
+		return r;
+	fd = connect_checked(rundir, path, is_system);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+/* libcurl's own sockets are not close-on-exec, and `run` executes a program. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+static int set_place(struct aq_api *a, const char *rundir, bool is_system)
+{
+	snprintf(a->rundir, sizeof(a->rundir), "%s", rundir);
+	a->system = is_system;
+	return aq_paths_join(a->socket, rundir, AQ_API_SOCKET);
+}
+
+int aq_api_open(struct aq_api *a, enum aq_api_need need, const char *what, const char *sim)
+{
+	char rundir[AQ_PATH_BYTES];
+	int r;
+
+	*a = (struct aq_api){0};
+	r = aq_paths_rundir_user(rundir);
+	if (r < 0) {
+		aq_say("%s: XDG_RUNTIME_DIR is too long for a socket", what);
+		return r;
+	}
+	r = aq_api_listens(rundir, false);
+	if (r == -EPERM || r == -EACCES) {
+		aq_say("%s: '%s': belongs to somebody else, or somebody else listens there: remove "
+		       "it or set XDG_RUNTIME_DIR", what, rundir);
+		return r;
+	}
+	if (!r) {
+		r = set_place(a, rundir, false);
+	} else if (!aq_api_listens(AQ_SYSTEM_RUNDIR, true)) {
+		r = set_place(a, AQ_SYSTEM_RUNDIR, true);
+	} else if (need == AQ_API_RUNNING) {
+		return -ECONNREFUSED;
+	} else {
+		r = aq_start_daemon(rundir, what, sim);
+		if (!r)
+			r = set_place(a, rundir, false);
+	}
+	if (r < 0)
+		return r;
+	aq_say_debug("daemon at %s", a->socket);
+
+	if (curl_global_init(CURL_GLOBAL_NOTHING))
+		return -ENOMEM;
+	a->curl = curl_easy_init();
+	if (!a->curl) {
+		aq_say("%s: out of memory", what);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void aq_api_finish(struct aq_api *a)
+{
+	if (!a->curl)
+		return;
+	curl_easy_cleanup(a->curl);
+	curl_global_cleanup();
+	a->curl = NULL;
+}
+
+/* Whole lines go to the callback; the rest stays in the buffer. */
+static int hand_over_lines(struct buffer *b)
+{
+	char *start = b->text, *end;
+
+	while ((end = memchr(start, '\n', b->size - (size_t)(start - b->text)))) {
+		json_t *line = json_loadb(start, (size_t)(end - start), 0, NULL);
+		int r = line ? b->line(b->arg, line) : 0;
+
+		json_decref(line);
+		if (r)
+			return r;
+		start = end + 1;
+	}
+	b->size -= (size_t)(start - b->text);
+	memmove(b->text, start, b->size);
+	return 0;
+}
+
+static size_t take_bytes(char *bytes, size_t one, size_t count, void *arg)
+{
+	struct buffer *b = arg;
+	char *text;
+
+	if (count > REPLY_MAX_BYTES - b->size)
+		return 0;
+	text = realloc(b->text, b->size + count + 1);
+	if (!text)
+		return 0;
+	memcpy(text + b->size, bytes, count);
+	b->text = text;
+	b->size += count;
+	if (b->line && hand_over_lines(b))
+		return 0;
+	return count;
+}
+
+static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+	struct waiter *w = arg;
+
+	return w->fn(w->arg);
+}
+
+static int error_of(const struct aq_api *a, CURLcode code)
+{
+	long os_error = 0;
+
+	switch (code) {
+	case CURLE_OK:
+		return 0;
+	case CURLE_COULDNT_CONNECT:
+		curl_easy_getinfo(a->curl, CURLINFO_OS_ERRNO, &os_error);
+		return os_error ? -(int)os_error : -ECONNREFUSED;
+	case CURLE_OPERATION_TIMEDOUT:
+		return -ETIMEDOUT;
+	case CURLE_GOT_NOTHING:
+	case CURLE_SEND_ERROR:
+	case CURLE_RECV_ERROR:
+	case CURLE_PARTIAL_FILE:
+		return -ECONNRESET;
+	case CURLE_OUT_OF_MEMORY:
+		return -ENOMEM;
+	case CURLE_ABORTED_BY_CALLBACK:
+		return -ECANCELED;
+	default:
+		return -EPROTO;
+	}
+}
+
+static void prepare(struct aq_api *a, const char *url, const char *method, struct buffer *b,
+		    long timeout_ms)
+{
+	curl_easy_reset(a->curl);
+	curl_easy_setopt(a->curl, CURLOPT_URL, url);
+	curl_easy_setopt(a->curl, CURLOPT_UNIX_SOCKET_PATH, a->socket);
+	curl_easy_setopt(a->curl, CURLOPT_PROXY, "");
+	curl_easy_setopt(a->curl, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	/* `run` becomes the program: signal handlers of a library must not be touched. */
+	curl_easy_setopt(a->curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(a->curl, CURLOPT_CUSTOMREQUEST, method);
+	curl_easy_setopt(a->curl, CURLOPT_WRITEFUNCTION, take_bytes);
+	curl_easy_setopt(a->curl, CURLOPT_WRITEDATA, b);
+	curl_easy_setopt(a->curl, CURLOPT_USERAGENT, "aliquot/" AQ_VERSION);
+	curl_easy_setopt(a->curl, CURLOPT_TIMEOUT_MS, timeout_ms);
+}
+
+int aq_api_call(struct aq_api *a, const char *method, const char *path, const json_t *body,
+		long timeout_ms, aq_api_wait_fn wait, void *wait_arg, struct aq_api_reply *reply)
+{
+	AQ_CLEANUP(free) char *text = NULL;
+	struct curl_slist *heads = NULL;
+	struct waiter waiter = {.fn = wait, .arg = wait_arg};
+	struct buffer b = {0};
+	char url[512];
+	CURLcode code;
+
+	*reply = (struct aq_api_reply){0};
+	snprintf(url, sizeof(url), "http://localhost%s", path);
+	prepare(a, url, method, &b, timeout_ms);
+	if (body) {
+		text = json_dumps(body, JSON_COMPACT);
+		heads = curl_slist_append(NULL, "Content-Type: application/json");
+		if (!text || !heads) {
+			curl_slist_free_all(heads);
+			return -ENOMEM;
+		}
+		curl_easy_setopt(a->curl, CURLOPT_POSTFIELDS, text);
+		curl_easy_setopt(a->curl, CURLOPT_HTTPHEADER, heads);
+	} else if (!strcmp(method, "POST")) {
+		curl_easy_setopt(a->curl, CURLOPT_POSTFIELDS, "");
+	}
+	if (wait) {
+		curl_easy_setopt(a->curl, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(a->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+		curl_easy_setopt(a->curl, CURLOPT_XFERINFODATA, &waiter);
+	}
+	code = curl_easy_perform(a->curl);
+	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &reply->status);
+	curl_slist_free_all(heads);
+	if (code == CURLE_OK && b.size)
+		reply->body = json_loadb(b.text, b.size, JSON_DECODE_ANY, NULL);
+	free(b.text);
+	return error_of(a, code);
+}
+
+void aq_api_reply_finish(struct aq_api_reply *reply)
+{
+	json_decref(reply->body);
+	reply->body = NULL;
+}
+
+int aq_api_stream(struct aq_api *a, const char *path, aq_api_line_fn line, void *arg)
+{
+	struct buffer b = {.line = line, .arg = arg};
+	char url[512];
+	CURLcode code;
+	long status = 0;
+
+	snprintf(url, sizeof(url), "http://localhost%s", path);
+	prepare(a, url, "GET", &b, 0);
+	code = curl_easy_perform(a->curl);
+	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &status);
+	free(b.text);
+	if (code == CURLE_WRITE_ERROR)
+		return 0; /* the callback has seen enough */
+	if (code == CURLE_OK && status != 200)
+		return -EPROTO;
+	return error_of(a, code);
+}
+
+bool aq_api_free_text(const json_t *body, char *buf, size_t size)
+{
+	const json_t *devices = json_object_get(body, "devices"), *device;
+	char bytes[AQ_SIZE_TEXT], share[AQ_TEXT_SHORT];
+	size_t i, n = 0;
+
+	json_array_foreach(devices, i, device) {
+		if (!json_is_integer(json_object_get(device, "free_bytes")) || n + 80 > size)
+			continue;
+		n += (size_t)snprintf(buf + n, size - n, "%sGPU %lld %s", n ? ", " : "free now: ",
+				      (long long)aq_json_int(device, "index"),
+				      aq_size_format(aq_json_uint(device, "free_bytes"), bytes));
+		if (json_is_integer(json_object_get(device, "free_permille")))
+			n += (size_t)snprintf(buf + n, size - n, " and %s of its compute",
+					      aq_text_share(aq_json_uint(device, "free_permille"),
+							    share));
+	}
+	if (!n && json_is_integer(json_object_get(body, "free_bytes")))
+		n = (size_t)snprintf(buf, size, "free now: %s",
+				     aq_size_format(aq_json_uint(body, "free_bytes"), bytes));
+	return n > 0;
+}
+
+void aq_api_complain(const char *what, const char *object, const struct aq_api_reply *reply)
+{
+	const char *error = aq_json_text(reply->body, "error", NULL);
+	char line[512];
+
+	if (!error) {
+		snprintf(line, sizeof(line), "the daemon answered %ld without a reason",
+			 reply->status);
+		error = line;
+	}
+	if (object)
+		aq_say("%s '%s': %s", what, object, error);
+	else
+		aq_say("%s: %s", what, error);
+	if (!strstr(error, "free") && aq_api_free_text(reply->body, line, sizeof(line)))
+		aq_say("%s", line);
+}
+
+void aq_api_complain_silence(const struct aq_api *a, const char *what, const char *object,
+			     int error)
+{
+	const char *reason = error == -ECONNREFUSED || error == -ENOENT ?
+				     "it has just ended" :
+			     error == -ECONNRESET ? "it ended, or closed the connection" :
+			     error == -EPROTO     ? "it does not speak our protocol" :
+						    strerror(-error);
+
+	aq_say("%s%s%s%s: no answer from the daemon at %s: %s", what, object ? " '" : "",
+	       object ? object : "", object ? "'" : "", a->socket, reason);
+}
+
+json_t *aq_api_get(struct aq_api *a, const char *path, const char *what)
+{
+	struct aq_api_reply reply;
+	int r = aq_api_call(a, "GET", path, NULL, CALL_TIMEOUT_MS, NULL, NULL, &reply);
+
+	if (r < 0) {
+		aq_api_complain_silence(a, what, NULL, r);
+		return NULL;
+	}
+	if (reply.status == 200 && reply.body)
+		return reply.body;
+	aq_api_complain(what, NULL, &reply);
+	aq_api_reply_finish(&reply);
+	return NULL;
+}
+
+int aq_api_exit_status(long http)
+{
+	if (http >= 200 && http < 300)
+		return AQ_EXIT_OK;
+	return http == 400 ? AQ_EXIT_USAGE : AQ_EXIT_FAILED;
+}

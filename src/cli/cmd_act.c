@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `aliquot park`, `resume` and `kill`: one request about one fraction each. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/size.h"
+#include "cli/api.h"
+#include "cli/json.h"
+#include "cli/opt.h"
+#include "cli/request.h"
+#include "cli/say.h"
+#include "base/banned.h"
+
+#define TIMEOUT_MS 600000L /* parking moves gigabytes */
+
+/* `TERM`, `SIGTERM`, `15`. Return: the number; -EINVAL. */
+static int parse_signal(const char *text)
+{
+	uint64_t number;
+
+	if (!aq_uint_parse(text, 1, SIGRTMAX, &number))
+		return (int)number;
+	if (!strncmp(text, "SIG", 3))
+		text += 3;
+	for (int s = 1; s < NSIG; s++) {
+		const char *name = sigabbrev_np(s);
+
+		if (name && !strcmp(name, text))
+			return s;
+	}
+	return -EINVAL;
+}
+
+/* Parse `NAME [-s SIGNAL]`. Return: -1 to go on, else an exit status. */
+static int parse(const struct aq_verb *verb, int argc, char **argv, const char **ret_name,
+		 int *ret_signal)
+{
+	struct aq_opt_scan scan;
+	const char *value;
+	int id;
+
+	aq_opt_start(&scan, verb, argc, argv);
+	while ((id = aq_opt_next(&scan, &value)) > 0) {
+		switch (id) {
+		case AQ_OPT_OPERAND:
+			if (*ret_name)
+				return aq_opt_unexpected(verb, value);
+			if (aq_request_check_name(verb->name, value) < 0)
+				return AQ_EXIT_USAGE;
+			*ret_name = value;
+			break;
+		case AQ_OPT_HELP:
+			aq_opt_help(verb, stdout);
+			return AQ_EXIT_OK;
+		case 's':
+			*ret_signal = parse_signal(value);
+			if (*ret_signal >= 0)
+				break;
+			aq_say("%s: --signal '%s': not a signal: write TERM, INT, KILL or a number",
+			       verb->name, value);
+			return AQ_EXIT_USAGE;
+		}
+	}
+	if (id < 0)
+		return AQ_EXIT_USAGE;
+	if (*ret_name)
+		return -1;
+	aq_say("%s: which fraction? 'aliquot ps' lists their names", verb->name);
+	return AQ_EXIT_USAGE;
+}
+
+static int run_act(const struct aq_verb *verb, int argc, char **argv)
+{
+	struct aq_api_reply reply;
+	const char *name = NULL;
+	struct aq_api api;
+	json_t *body = NULL;
+	char path[160];
+	int signo = 0, status, r;
+
+	status = parse(verb, argc, argv, &name, &signo);
+	if (status >= 0)
+		return status;
+
+	r = aq_api_open(&api, AQ_API_RUNNING, verb->name, NULL);
+	if (r == -ECONNREFUSED)
+		aq_say("%s '%s': no such fraction: nothing is running", verb->name, name);
+	if (r < 0)
+		return AQ_EXIT_FAILED;
+	if (signo)
+		body = json_pack("{s:i}", "signal", signo);
+	snprintf(path, sizeof(path), "/v1/fractions/%s/%s", name, verb->name);
+	r = aq_api_call(&api, "POST", path, body, TIMEOUT_MS, NULL, NULL, &reply);
+	json_decref(body);
+	status = AQ_EXIT_FAILED;
+	if (r < 0) {
+		aq_api_complain_silence(&api, verb->name, name, r);
+	} else {
+		status = aq_api_exit_status(reply.status);
+		if (status)
+			aq_api_complain(verb->name, name, &reply);
+		aq_api_reply_finish(&reply);
+	}
+	aq_api_finish(&api);
+	return status;
+}
+
+const struct aq_verb aq_verb_kill = {
+	.name = "kill",
+	.operands = "NAME [-s SIGNAL]",
+	.summary = "end a fraction and its programs",
+	.examples = "  aliquot kill chat\n"
+		    "  aliquot kill chat -s INT    as if Ctrl-C had been typed\n",
+	.opts = (const struct aq_opt[]){
+		{"signal", 's', AQ_OPT_VALUE, "SIGNAL", "send this instead of TERM",
+		 "TERM INT HUP QUIT KILL USR1 USR2"},
+		{0},
+	},
+	.notes = "Programs that have not ended five seconds after the signal are killed.\n",
+	.run = run_act,
+};
+
+const struct aq_verb aq_verb_park = {
+	.name = "park",
+	.operands = "NAME",
+	.summary = "move a fraction's memory to the host and free the device",
+	.examples = "  aliquot park chat\n",
+	.run = run_act,
+};
+
+const struct aq_verb aq_verb_resume = {
+	.name = "resume",
+	.operands = "NAME",
+	.summary = "move a parked fraction's memory back to the device",
+	.examples = "  aliquot resume chat\n",
+	.run = run_act,
+};
