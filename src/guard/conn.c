@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Socket, HELLO, requests, and the thread that finds the next daemon. Decides nothing about memory.
+ *
+ * Descriptors belong to the program: it may close all of ours (daemons do) and get the numbers
+ * back for files of its own. So each use of one first looks whether it still is what we opened,
+ * and all are moved above the low numbers that programs count on.
+ */
+#include "guard/conn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "abi/page.h"
+#include "base/name.h"
+#include "base/paths.h"
+#include "base/timing.h"
+#include "guard/guard.h"
+#include "guard/guest.h"
+
+#define LOW_FDS 100                   /* guess: above what programs and shells count on */
+#define REPLY_TIMEOUT_S 10            /* guess: a daemon that says nothing for so long is gone */
+#define BACKOFF_FIRST_NS (50 * AQ_NS_PER_MS)
+#define BACKOFF_LAST_NS (500 * AQ_NS_PER_MS)
+#define WAIT_NS AQ_NS_PER_S           /* a new daemon adopts within a second (design) */
+#define WAIT_IF_GONE_NS (2 * AQ_NS_PER_S)
+#define HELPER_STACK_BYTES (128 * 1024)
+
+struct file {
+	int fd; /* -1 none */
+	dev_t dev;
+	ino_t ino;
+};
+
+/* All under `lock` but where a comment says otherwise. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* `up` became what it was not */
+	struct file socket;
+	struct file page;
+	uint32_t seq;
+	bool up;                /* written under it, read by aq__conn_up() without */
+	bool helper;            /* runs, and will connect again */
+	uint64_t lost_ns;       /* when `up` ended */
+	char path[AQ_PATH_BYTES];
+	char fraction[AQ_NAME_BYTES];
+} conn = {
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.changed = PTHREAD_COND_INITIALIZER,
+	.socket.fd = -1,
+	.page.fd = -1,
+};
+
+static void set_up(bool up)
+{
+	__atomic_store_n(&conn.up, up, __ATOMIC_RELEASE);
+}
+
+bool aq__conn_up(void)
+{
+	return __atomic_load_n(&conn.up, __ATOMIC_ACQUIRE);
+}
+
+static bool ours(const struct file *f)
+{
+	struct stat st;
+
+	return f->fd >= 0 && fstat(f->fd, &st) == 0 && st.st_dev == f->dev && st.st_ino == f->ino;
+}
+
+/* Take over @fd, under a higher number where there is one. */
+static void file_init(struct file *f, int fd)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, LOW_FDS);
+	struct stat st;
+
+	if (high >= 0) {
+		close(fd);
+		fd = high;
+	}
+	f->fd = fd;
+	if (fstat(fd, &st) == 0) {
+		f->dev = st.st_dev;
+		f->ino = st.st_ino;
+	}
+}
+
+static void file_finish(struct file *f)
+{
+	if (ours(f))
+		close(f->fd);
+	f->fd = -1;
+}
+
+/* The user's own daemon goes before the system's; told which one, no other. Return: fd or errno. */
+static int find_daemon(char *path)
+{
+	const char *told = secure_getenv("ALIQUOT_SOCKET");
+	char dir[AQ_PATH_BYTES];
+	int fd = -ENOENT;
+	int r;
+
+	if (told && told[0]) {
+		if (strlen(told) >= AQ_PATH_BYTES)
+			return -ENAMETOOLONG;
+		memcpy(path, told, strlen(told) + 1);
+		return aq_paths_connect(path, SOCK_SEQPACKET);
+	}
+	r = aq_paths_rundir_user(dir);
+	if (r == 0 && aq_paths_join(path, dir, AQ_GUARD_SOCKET) == 0)
+		fd = aq_paths_connect(path, SOCK_SEQPACKET);
+	if (fd >= 0)
+		return fd;
+	r = aq_paths_join(path, AQ_SYSTEM_RUNDIR, AQ_GUARD_SOCKET);
+	return r < 0 ? r : aq_paths_connect(path, SOCK_SEQPACKET);
+}
+
+/* HELLO and its reply in @msg. @page_fd goes along unless -1; @ret_fd: what came back, or -1. */
+static int hello(int fd, const char *fraction, int page_fd, union aq_msg *msg, int *ret_fd)
+{
+	struct timeval limit = {.tv_sec = REPLY_TIMEOUT_S};
+	int r;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	aq_msg_init(msg, AQ_MSG_HELLO, 0);
+	msg->hello.kind = AQ_HELLO_CLIENT;
+	msg->hello.has_page = page_fd >= 0;
+	msg->hello.pid = getpid();
+	aq_copy_padded(msg->hello.fraction, sizeof(msg->hello.fraction), fraction);
+	r = aq_msg_send(fd, msg, page_fd);
+	if (r < 0)
+		return r;
+	r = aq_msg_receive(fd, msg, ret_fd);
+	if (r < 0)
+		return r;
+	return msg->head.type == AQ_MSG_HELLO_REPLY ? 0 : -EBADMSG;
+}
+
+static void say(char *text, size_t size, const char *what, int error)
+{
+	const char *why = strerrordesc_np(-error);
+
+	snprintf(text, size, "%s: %s", what, why ? why : "unknown error");
+}
+
+/* The page of a positive reply, or why not. Takes over @page_fd. */
+static int take_page(const union aq_msg *msg, int page_fd, char *text, size_t size,
+		     struct aq_page **ret_page)
+{
+	int r = msg->hello_reply.result;
+
+	if (r < 0) {
+		if (msg->hello_reply.text[0])
+			snprintf(text, size, "%s", msg->hello_reply.text);
+		else
+			say(text, size, "aliquotd refused", r);
+	} else if (page_fd < 0) {
+		r = -EBADMSG;
+		say(text, size, "aliquotd sent no page", r);
+	} else {
+		r = aq_page_map(page_fd, ret_page);
+		if (r < 0)
+			say(text, size, "aliquotd sent a bad page", r);
+	}
+	if (r < 0) {
+		if (page_fd >= 0)
+			close(page_fd);
+		return r;
+	}
+	file_init(&conn.page, page_fd);
+	return 0;
+}
+
+int aq__conn_open(char *text, size_t size, struct aq_page **ret_page)
+{
+	const char *fraction = secure_getenv("ALIQUOT_FRACTION");
+	int fd, r, page_fd = -1;
+	union aq_msg msg;
+
+	if (!fraction || strlen(fraction) >= AQ_NAME_BYTES)
+		fraction = ""; /* find me by my ancestors */
+	fd = find_daemon(conn.path);
+	if (fd < 0) {
+		char what[AQ_PATH_BYTES + 32];
+
+		snprintf(what, sizeof(what), "no aliquotd at %s", conn.path);
+		say(text, size, what, fd);
+		return fd;
+	}
+	r = hello(fd, fraction, -1, &msg, &page_fd);
+	if (r == -EPROTO) {
+		snprintf(text, size, "aliquotd at %s speaks ABI %u, this program's guard %u",
+			 conn.path, msg.head.abi, AQ_ABI_VERSION);
+	} else if (r < 0) {
+		say(text, size, "aliquotd does not answer", r);
+	} else {
+		r = take_page(&msg, page_fd, text, size, ret_page);
+	}
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	pthread_mutex_lock(&conn.lock);
+	file_init(&conn.socket, fd);
+	memcpy(conn.fraction, msg.hello_reply.fraction, sizeof(conn.fraction));
+	set_up(true);
+	pthread_mutex_unlock(&conn.lock);
+	return 0;
+}
+
+void aq__conn_close(void)
+{
+	pthread_mutex_lock(&conn.lock);
+	set_up(false);
+	file_finish(&conn.socket);
+	file_finish(&conn.page);
+	pthread_mutex_unlock(&conn.lock);
+}
+
+/* Lock held. The helper, who sleeps in poll(), closes the socket: nobody else reuses its number. */
+static void lost(void)
+{
+	if (conn.up) {
+		set_up(false);
+		conn.lost_ns = aq_now_ns();
+		pthread_cond_broadcast(&conn.changed);
+	}
+	if (ours(&conn.socket))
+		shutdown(conn.socket.fd, SHUT_RDWR);
+}
+
+/* Lock held. One try; the next daemon knows the fraction by name and us by the page. */
+static bool connect_again(const char *path, const char *fraction)
+{
+	union aq_msg msg;
+	int fd, r, surplus = -1;
+
+	if (!ours(&conn.page))
+		return false;
+	fd = aq_paths_connect(path, SOCK_SEQPACKET);
+	if (fd < 0)
+		return false;
+	r = hello(fd, fraction, conn.page.fd, &msg, &surplus);
+	if (surplus >= 0)
+		close(surplus); /* we keep the page that our charges are in */
+	if (r < 0 || msg.hello_reply.result < 0) {
+		close(fd);
+		return false;
+	}
+	file_init(&conn.socket, fd);
+	set_up(true);
+	pthread_cond_broadcast(&conn.changed);
+	return true;
+}
+
+static void reconnect(void)
+{
+	uint64_t backoff_ns = BACKOFF_FIRST_NS;
+	bool up = false;
+
+	pthread_mutex_lock(&conn.lock);
+	lost();
+	file_finish(&conn.socket);
+	pthread_mutex_unlock(&conn.lock);
+	while (!up) {
+		aq_sleep_until_ns(aq_now_ns() + backoff_ns);
+		pthread_mutex_lock(&conn.lock);
+		up = connect_again(conn.path, conn.fraction);
+		pthread_mutex_unlock(&conn.lock);
+		backoff_ns = backoff_ns * 2 < BACKOFF_LAST_NS ? backoff_ns * 2 : BACKOFF_LAST_NS;
+	}
+}
+
+static void *help(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		struct pollfd p = {.events = POLLRDHUP};
+
+		pthread_mutex_lock(&conn.lock);
+		p.fd = ours(&conn.socket) ? conn.socket.fd : -1;
+		pthread_mutex_unlock(&conn.lock);
+		/* Replies are for whoever asked: only the end is of interest here. */
+		if (p.fd >= 0 && (poll(&p, 1, -1) < 0 || !p.revents))
+			continue;
+		reconnect();
+	}
+	return NULL;
+}
+
+void aq__conn_start_helper(void)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, HELPER_STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's handlers never run in it */
+	conn.helper = pthread_create(&thread, &attr, help, NULL) == 0;
+	if (conn.helper)
+		pthread_setname_np(thread, "aliquot");
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+}
+
+/* Lock held. Return: whether a daemon is there, after the wait that @wait allows. */
+static bool wait_for_daemon(bool wait)
+{
+	uint64_t now = aq_now_ns();
+	struct timespec until;
+
+	if (!conn.up && !conn.helper) {
+		file_finish(&conn.socket);
+		return connect_again(conn.path, conn.fraction);
+	}
+	if (!wait || now - conn.lost_ns > WAIT_IF_GONE_NS)
+		return conn.up;
+	until.tv_sec = (time_t)((now + WAIT_NS) / AQ_NS_PER_S);
+	until.tv_nsec = (long)((now + WAIT_NS) % AQ_NS_PER_S);
+	while (!conn.up) {
+		if (pthread_cond_clockwait(&conn.changed, &conn.lock, CLOCK_MONOTONIC, &until))
+			break;
+	}
+	return conn.up;
+}
+
+/* Lock held. Return: 0; negative errno: the connection is of no use any more. */
+static int exchange(const union aq_msg *request, union aq_msg *reply_msg, enum aq_msg_type reply)
+{
+	uint32_t seq = request->head.seq;
+	int r;
+
+	if (!ours(&conn.socket))
+		return -EBADF;
+	r = aq_msg_send(conn.socket.fd, request, -1);
+	if (r < 0)
+		return r;
+	r = aq_msg_receive(conn.socket.fd, reply_msg, NULL);
+	if (r < 0)
+		return r;
+	return reply_msg->head.type == reply && reply_msg->head.seq == seq ? 0 : -EBADMSG;
+}
+
+int aq__conn_call(union aq_msg *msg, enum aq_msg_type reply, bool wait)
+{
+	int saved = errno, r = -ENOTCONN, cancel;
+	union aq_msg answer;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	pthread_mutex_lock(&conn.lock);
+	for (int tries = 0; tries < 2; tries++) {
+		if (!conn.up && !wait_for_daemon(wait))
+			break;
+		msg->head.seq = ++conn.seq;
+		if (exchange(msg, &answer, reply) == 0) {
+			memcpy(msg, &answer, answer.head.size);
+			r = 0;
+			break;
+		}
+		lost();
+	}
+	pthread_mutex_unlock(&conn.lock);
+	pthread_setcancelstate(cancel, NULL);
+	errno = saved;
+	return r;
+}
+
+/* The socket and the page are the parent's; sharing them would mix two processes' accounts. */
+void aq__conn_forked(void)
+{
+	conn.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	conn.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+	file_finish(&conn.socket);
+	file_finish(&conn.page);
+	set_up(false);
+	conn.helper = false;
+}
