@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Takes room out of the grant and gives it back; asks the daemon where the grant does not do. The
+ * only file in which a lack of room becomes a CUresult.
+ *
+ * When we fail (no daemon, no answer): what is granted stays usable, everything beyond it is
+ * CUDA_ERROR_OUT_OF_MEMORY, which is the one answer that frameworks know how to live with.
+ */
+#include <errno.h>
+
+#include "abi/grant.h"
+#include "base/name.h"
+#include "guard/conn.h"
+#include "guard/guard.h"
+#include "guard/guest.h"
+
+/* A grant that is added can be used by another thread first: ask again, but not for ever. */
+#define GROW_TRIES 16
+
+static struct aq_page_device *device(int index)
+{
+	return &aq__page_get()->device[index];
+}
+
+/* Return: 0 granted; -ENOMEM refused; -ENOTCONN. */
+static int grow(int index, uint64_t need_bytes, uint64_t call_bytes, const char *api)
+{
+	union aq_msg msg;
+	int r;
+
+	aq_msg_init(&msg, AQ_MSG_GROW, 0);
+	msg.grow.device = (uint32_t)index;
+	msg.grow.need_bytes = need_bytes;
+	msg.grow.call_bytes = call_bytes;
+	aq_copy_padded(msg.grow.api, sizeof(msg.grow.api), api);
+	r = aq__conn_call(&msg, AQ_MSG_GROW_REPLY, true);
+	if (r < 0)
+		return r;
+	return msg.grow_reply.result < 0 ? -ENOMEM : 0;
+}
+
+bool aq__reserve_now(int index, uint32_t grains)
+{
+	uint32_t missing;
+
+	return aq_grant_use(&device(index)->grant, grains, &missing);
+}
+
+/* The grant does not do. In this order: what pools gave back unseen; more; what pools can spare. */
+static CUresult reserve_more(int index, uint32_t grains, uint64_t bytes, const char *api)
+{
+	bool squeezed = false;
+	uint32_t missing = grains;
+
+	aq__synchronised();
+	for (int tries = 0; tries < GROW_TRIES; tries++) {
+		if (aq_grant_use(&device(index)->grant, grains, &missing))
+			return CUDA_SUCCESS;
+		if (grow(index, aq_grain_bytes(missing), bytes, api) == 0)
+			continue;
+		/* The driver, too, empties its pools before it says that memory is out. */
+		if (squeezed || !aq__pools_squeeze())
+			break;
+		squeezed = true;
+	}
+	return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains)
+{
+	uint32_t grains, missing;
+
+	*ret_grains = 0;
+	if (index == AQ__UNBOUND)
+		return CUDA_SUCCESS;
+	if (index == AQ__ABSENT)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (!aq_grains(bytes, &grains)) {
+		(void)grow(index, bytes, bytes, api); /* refused; told for the event's sake */
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	if (__builtin_expect(!aq_grant_use(&device(index)->grant, grains, &missing), 0)) {
+		CUresult r = reserve_more(index, grains, bytes, api);
+
+		if (r != CUDA_SUCCESS)
+			return r;
+	}
+	*ret_grains = grains;
+	return CUDA_SUCCESS;
+}
+
+void aq__release(int index, uint32_t grains)
+{
+	if (index >= 0 && grains)
+		aq_grant_release(&device(index)->grant, grains);
+}
+
+CUresult aq__settle(int index, uint64_t bytes, const char *api, uint32_t *grains)
+{
+	uint32_t now, more;
+
+	if (index < 0)
+		return CUDA_SUCCESS;
+	if (!aq_grains(bytes, &now))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (now > *grains) {
+		CUresult r = aq__reserve(index, aq_grain_bytes(now - *grains), api, &more);
+
+		if (r != CUDA_SUCCESS)
+			return r;
+	} else {
+		aq__release(index, *grains - now);
+	}
+	*grains = now;
+	return CUDA_SUCCESS;
+}
+
+void aq__unmeasured(int index)
+{
+	if (index >= 0)
+		__atomic_fetch_add((uint64_t *)&device(index)->unmeasured, 1, __ATOMIC_RELAXED);
+}
+
+static int cost(const struct aq__cost *c, enum aq_cost_phase phase, bool wait)
+{
+	union aq_msg msg;
+	int r;
+
+	aq_msg_init(&msg, AQ_MSG_COST, 0);
+	msg.cost.device = (uint32_t)c->index;
+	msg.cost.phase = phase;
+	msg.cost.estimate_bytes = c->estimate_bytes;
+	aq_copy_padded(msg.cost.api, sizeof(msg.cost.api), c->api);
+	r = aq__conn_call(&msg, AQ_MSG_COST_REPLY, wait);
+	if (r < 0)
+		return r;
+	return msg.cost_reply.result;
+}
+
+CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, const char *api)
+{
+	*c = (struct aq__cost){.index = index, .estimate_bytes = estimate_bytes, .api = api};
+	if (index == AQ__UNBOUND)
+		return CUDA_SUCCESS;
+	if (index == AQ__ABSENT)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	aq__synchronised();
+	if (cost(c, AQ_COST_BEGIN, true) == 0)
+		return CUDA_SUCCESS;
+	return aq__pools_squeeze() && cost(c, AQ_COST_BEGIN, true) == 0 ? CUDA_SUCCESS
+									 : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+bool aq__cost_fits(const struct aq__cost *c)
+{
+	/* A daemon that died in between: the next one measures. Nothing to undo for that. */
+	return c->index < 0 || cost(c, AQ_COST_END, true) != -ENOMEM;
+}
+
+void aq__cost_undone(const struct aq__cost *c)
+{
+	if (c->index >= 0)
+		(void)cost(c, AQ_COST_UNDO, false);
+}
+
+void aq__cost_gone(int index, const char *api)
+{
+	struct aq__cost c = {.index = index, .api = api};
+
+	aq__cost_undone(&c);
+}
+
+uint64_t aq__free_bytes(int index, uint64_t *ret_limit)
+{
+	uint64_t limit = __atomic_load_n((uint64_t *)&device(index)->limit_bytes, __ATOMIC_ACQUIRE);
+	struct aq_grant g = aq_grant_load(&device(index)->grant);
+	uint64_t unused = g.granted > g.used ? aq_grain_bytes(g.granted - g.used) : 0;
+	union aq_msg msg;
+
+	aq_msg_init(&msg, AQ_MSG_QUERY, 0);
+	msg.query.device = (uint32_t)index;
+	if (aq__conn_call(&msg, AQ_MSG_QUERY_REPLY, false) == 0 && msg.query_reply.result == 0) {
+		unused = msg.query_reply.free_bytes;
+		limit = msg.query_reply.limit_bytes;
+	}
+	*ret_limit = limit;
+	return unused < limit ? unused : limit;
+}
