@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which hooks of the roles SUBMIT and REPORT are written by hand (the rest is made in submit.c),
+ * and which WATCH symbols are hooked at all. tools/gen-coverage reads this file, too.
+ */
+#ifndef AQ_GUARD_OWN_H
+#define AQ_GUARD_OWN_H
+
+/* AQ__IS_OWN(sym): 1 where AQ__OWN_sym is defined below, else 0. */
+#define AQ__IS_OWN(sym) AQ__IS_OWN_(AQ__OWN_##sym)
+#define AQ__IS_OWN_(...) AQ__SECOND(__VA_ARGS__, 0, 0)
+#define AQ__SECOND(a, b, ...) b
+
+#define AQ__OWN_cuCtxSynchronize ~, 1
+#define AQ__OWN_cuCtxSynchronize_v2 ~, 1
+#define AQ__OWN_cuDeviceTotalMem ~, 1
+#define AQ__OWN_cuDeviceTotalMem_v2 ~, 1
+#define AQ__OWN_cuEventSynchronize ~, 1
+#define AQ__OWN_cuGraphLaunch ~, 1
+#define AQ__OWN_cuGraphLaunch_ptsz ~, 1
+#define AQ__OWN_cuMemGetInfo ~, 1
+#define AQ__OWN_cuMemGetInfo_v2 ~, 1
+#define AQ__OWN_cuStreamSynchronize ~, 1
+#define AQ__OWN_cuStreamSynchronize_ptsz ~, 1
+
+/* Watched: they change what charging means. */
+#define AQ__OWN_cuCtxSetLimit ~, 1
+#define AQ__OWN_cuMemExportToShareableHandle ~, 1
+#define AQ__OWN_cuMemMap ~, 1
+#define AQ__OWN_cuMemMapArrayAsync ~, 1
+#define AQ__OWN_cuMemMapArrayAsync_ptsz ~, 1
+#define AQ__OWN_cuMemPoolCreate ~, 1
+#define AQ__OWN_cuMemRetainAllocationHandle ~, 1
+#define AQ__OWN_cuMemUnmap ~, 1
+
+#endif /* AQ_GUARD_OWN_H */
