@@ -42,7 +42,7 @@ struct entry_points {
 
 struct aq_nvml {
 	void *library;
-	bool initialised;
+	bool initialised; /* false for the simulator's library as long as there is no machine */
 	struct entry_points api; /* optional ones are NULL where the library has them not */
 };
 
@@ -122,10 +122,21 @@ static int resolve(struct aq_nvml *n)
 	return 0;
 }
 
+static int initialise(struct aq_nvml *n)
+{
+	int r = errno_of(n->api.init());
+
+	n->initialised = r == 0;
+	return r;
+}
+
 static int device_at(struct aq_nvml *n, uint32_t index, nvmlDevice_t *ret_device)
 {
-	nvmlReturn_t status = n->api.by_index(index, ret_device);
+	nvmlReturn_t status;
 
+	if (!n->initialised)
+		return -ENOENT;
+	status = n->api.by_index(index, ret_device);
 	/* An index beyond the count is, to NVML, an invalid argument. */
 	return status == NVML_ERROR_INVALID_ARGUMENT ? -ENOENT : errno_of(status);
 }
@@ -172,10 +183,9 @@ int aq_nvml_open(const char *library_path, struct aq_nvml **ret)
 		r = -ENOENT;
 		goto fail;
 	}
-	r = errno_of(n->api.init());
-	if (r < 0)
+	r = initialise(n);
+	if (r < 0 && !(r == -ENOENT && n->api.sim_add))
 		goto fail;
-	n->initialised = true;
 	*ret = n;
 	return 0;
 fail:
@@ -197,8 +207,11 @@ void aq_nvml_close(struct aq_nvml *n)
 int aq_nvml_device_count(struct aq_nvml *n)
 {
 	unsigned int count = 0;
-	int r = errno_of(n->api.count(&count));
+	int r;
 
+	if (!n->initialised)
+		return 0;
+	r = errno_of(n->api.count(&count));
 	return r < 0 ? r : (int)count;
 }
 
@@ -322,7 +335,14 @@ int aq_nvml_processes(struct aq_nvml *n, uint32_t index, struct aq_nvml_process 
 
 int aq_nvml_sim_add(struct aq_nvml *n, const char *dir, const char *spec)
 {
-	return n->api.sim_add ? n->api.sim_add(dir, spec) : -ENOSYS;
+	int r;
+
+	if (!n->api.sim_add)
+		return -ENOSYS;
+	r = n->api.sim_add(dir, spec);
+	if (r < 0 || n->initialised)
+		return r;
+	return initialise(n);
 }
 
 int aq_nvml_sim_remove(struct aq_nvml *n, const char *dir)

@@ -42,6 +42,7 @@ struct aq_nvml_process {
 
 /**
  * aq_nvml_open() - load and initialise one NVML library.
+ * The simulator's opens without a machine too, and has no devices until aq_nvml_sim_add().
  * @library_path: absolute path, or NULL for the system's libnvidia-ml.so.1
  * Return: 0; -ENOENT no library, no driver loaded, or @library_path NULL and what the loader finds
  *         under that name is the simulator; others as above
