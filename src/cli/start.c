@@ -19,6 +19,7 @@
 #include "base/paths.h"
 #include "base/timing.h"
 #include "cli/api.h"
+#include "cli/pathlist.h"
 #include "cli/say.h"
 #include "base/banned.h"
 
@@ -75,21 +76,32 @@ static int open_log(const char *rundir)
 }
 
 /* What the daemon must not inherit from a program that runs in a fraction itself. */
-static void clean_environment(void)
+static void clean_environment(const char *rundir)
 {
 	static const char *const names[] = {
 		"ALIQUOT_SOCKET", "ALIQUOT_FRACTION", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD",
 	};
-	const char *path = getenv("LD_LIBRARY_PATH");
+	char libdir[AQ_PATH_BYTES] = "/", ours[AQ_PATH_BYTES + 8];
+	const char *nothing[] = {NULL}, *drop[] = {libdir, ours, NULL};
+	const char *old = getenv("LD_LIBRARY_PATH");
+	char *list;
 
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(names); i++)
 		unsetenv(names[i]);
-	if (path && strstr(path, "/guard"))
+	if (!old || aq_paths_libdir(libdir) < 0)
+		return;
+	snprintf(ours, sizeof(ours), "%s/driver", rundir);
+	list = aq_pathlist_front(nothing, old, drop);
+	if (list && *list)
+		setenv("LD_LIBRARY_PATH", list, 1);
+	else
 		unsetenv("LD_LIBRARY_PATH");
+	free(list);
 }
 
 /* In the grandchild: only this process's own memory is touched before exec. */
-static void __attribute__((noreturn)) become_daemon(const char *program, int log_fd,
+static void __attribute__((noreturn)) become_daemon(const char *rundir,
+						    const char *program, int log_fd,
 						    const char *sim)
 {
 	const char *argv[8] = {"aliquotd", "--private", "--foreground"};
@@ -113,14 +125,15 @@ static void __attribute__((noreturn)) become_daemon(const char *program, int log
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int s = 1; s < NSIG; s++)
 		signal(s, SIG_DFL);
-	clean_environment();
+	clean_environment(rundir);
 	execv(program, (char *const *)argv);
 	dprintf(STDERR_FILENO, "aliquotd: '%s': %s\n", program, strerror(errno));
 	_exit(AQ_EXIT_RUN_FAILED);
 }
 
 /* Double fork: the daemon is nobody's child, so the program that `run` becomes never sees it. */
-static int spawn(const char *program, int log_fd, const char *sim, pid_t *ret_pid)
+static int spawn(const char *rundir, const char *program, int log_fd, const char *sim,
+		 pid_t *ret_pid)
 {
 	AQ_CLEANUP(close) int from_child = -1;
 	AQ_CLEANUP(close) int to_parent = -1;
@@ -138,7 +151,7 @@ static int spawn(const char *program, int log_fd, const char *sim, pid_t *ret_pi
 		setsid();
 		daemon_pid = fork();
 		if (!daemon_pid)
-			become_daemon(program, log_fd, sim);
+			become_daemon(rundir, program, log_fd, sim);
 		if (write(to_parent, &daemon_pid, sizeof(daemon_pid)) < 0)
 			_exit(1);
 		_exit(0);
@@ -239,7 +252,7 @@ int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 		aq_say("%s: '%s/" LOG_NAME "': %s", what, rundir, strerror(-log_fd));
 		return log_fd;
 	}
-	r = spawn(program, log_fd, sim, &pid);
+	r = spawn(rundir, program, log_fd, sim, &pid);
 	if (r < 0) {
 		aq_say("%s: '%s': %s", what, program, strerror(-r));
 		return r;
