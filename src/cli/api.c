@@ -49,7 +49,7 @@ static int peer_uid(int fd, uid_t *ret_uid)
 	return 0;
 }
 
-/* /tmp is everybody's: a directory or a daemon there that is not the user's own is not talked to. */
+/* /tmp is everybody's: a directory or daemon there that is not the user's own is not talked to. */
 static int connect_checked(const char *rundir, const char *socket_path, bool is_system)
 {
 	AQ_CLEANUP(close) int fd = -1;
@@ -156,16 +156,11 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
 	return w->fn(w->arg);
 }
 
-static int error_of(const struct aq_api *a, CURLcode code)
+static int error_of(CURLcode code)
 {
-	long os_error = 0;
-
 	switch (code) {
 	case CURLE_OK:
 		return 0;
-	case CURLE_COULDNT_CONNECT:
-		curl_easy_getinfo(a->curl, CURLINFO_OS_ERRNO, &os_error);
-		return os_error ? -(int)os_error : -ECONNREFUSED;
 	case CURLE_OPERATION_TIMEDOUT:
 		return -ETIMEDOUT;
 	case CURLE_GOT_NOTHING:
@@ -177,6 +172,8 @@ static int error_of(const struct aq_api *a, CURLcode code)
 		return -ENOMEM;
 	case CURLE_ABORTED_BY_CALLBACK:
 		return -ECANCELED;
+	case CURLE_WRITE_ERROR:
+		return -EFBIG;
 	default:
 		return -EPROTO;
 	}
@@ -200,23 +197,26 @@ static void prepare(struct aq_api *a, const char *url, const char *method, struc
 }
 
 /*
- * When hundreds of commands start at once the daemon's queue of connections is full for moments, and
- * a connect(2) that does not block fails. Nothing has been sent then, so it is simply done again.
+ * When hundreds of commands start at once, the daemon's queue of connections is full for moments,
+ * and libcurl's connect(2), which does not block, fails. Nothing was sent then: wait for room in
+ * the queue by one that does block, and do it again. Return: 0 or negative errno.
  */
-static CURLcode perform(CURL *curl)
+static int perform(struct aq_api *a)
 {
 	uint64_t deadline = aq_now_ns() + CONNECT_PATIENCE_NS;
 
 	for (;;) {
-		CURLcode code = curl_easy_perform(curl);
+		CURLcode code = curl_easy_perform(a->curl);
 		uint64_t now = aq_now_ns();
-		long os_error = 0;
+		int r;
 
-		curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &os_error);
-		if (code != CURLE_COULDNT_CONNECT || os_error != EAGAIN || now > deadline)
-			return code;
+		if (code != CURLE_COULDNT_CONNECT)
+			return error_of(code);
+		r = aq_api_listens(a->rundir, a->system);
+		if (r < 0 || now > deadline)
+			return r < 0 ? r : -EAGAIN;
 		/* Not all at the same moment again. */
-		aq_sleep_until_ns(now + (5 + (uint64_t)getpid() % 16) * AQ_NS_PER_MS);
+		aq_sleep_until_ns(now + (1 + (uint64_t)getpid() % 8) * AQ_NS_PER_MS);
 	}
 }
 
@@ -228,7 +228,7 @@ int aq_api_call(struct aq_api *a, const char *method, const char *path, const js
 	struct waiter waiter = {.fn = wait, .arg = wait_arg};
 	struct buffer b = {0};
 	char url[512];
-	CURLcode code;
+	int r;
 
 	*reply = (struct aq_api_reply){0};
 	snprintf(url, sizeof(url), "http://localhost%s", path);
@@ -250,13 +250,13 @@ int aq_api_call(struct aq_api *a, const char *method, const char *path, const js
 		curl_easy_setopt(a->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
 		curl_easy_setopt(a->curl, CURLOPT_XFERINFODATA, &waiter);
 	}
-	code = perform(a->curl);
+	r = perform(a);
 	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &reply->status);
 	curl_slist_free_all(heads);
-	if (code == CURLE_OK && b.size)
+	if (!r && b.size)
 		reply->body = json_loadb(b.text, b.size, JSON_DECODE_ANY, NULL);
 	free(b.text);
-	return error_of(a, code);
+	return r;
 }
 
 void aq_api_reply_finish(struct aq_api_reply *reply)
@@ -269,19 +269,17 @@ int aq_api_stream(struct aq_api *a, const char *path, aq_api_line_fn line, void 
 {
 	struct buffer b = {.line = line, .arg = arg};
 	char url[512];
-	CURLcode code;
 	long status = 0;
+	int r;
 
 	snprintf(url, sizeof(url), "http://localhost%s", path);
 	prepare(a, url, "GET", &b, 0);
-	code = perform(a->curl);
+	r = perform(a);
 	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &status);
 	free(b.text);
-	if (code == CURLE_WRITE_ERROR)
+	if (r == -EFBIG)
 		return 0; /* the callback has seen enough */
-	if (code == CURLE_OK && status != 200)
-		return -EPROTO;
-	return error_of(a, code);
+	return !r && status != 200 ? -EPROTO : r;
 }
 
 bool aq_api_free_text(const json_t *body, char *buf, size_t size)
@@ -384,7 +382,7 @@ static int find_place(struct aq_api *a, enum aq_api_need need, const char *what,
 static void warn_of_other_version(const json_t *theirs)
 {
 	if (aq_json_uint(theirs, "abi") != AQ_ABI_VERSION)
-		aq_say("warning: the daemon that listens is version %s (abi %lld), this is " AQ_VERSION
+		aq_say("warning: the daemon is version %s (abi %lld), this is " AQ_VERSION
 		       " (abi %u): restart it", aq_json_text(theirs, "version", "?"),
 		       (long long)aq_json_int(theirs, "abi"), AQ_ABI_VERSION);
 }

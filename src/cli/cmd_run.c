@@ -52,8 +52,14 @@ static int complain_wait_value(const char *operand)
 	return AQ_EXIT_USAGE;
 }
 
-static int parse_isolate(const char *value, struct run *run)
+static int take_option(struct run *run, int id, const char *value)
 {
+	if (id == AQ_OPT_VERBOSE) {
+		aq_say_verbose(true);
+		return 0;
+	}
+	if (id != AQ_OPT_MOUNT_NAMESPACE)
+		return aq_request_take(&run->request, "run", id, value);
 	run->isolate = aq_isolate_parse(value);
 	if (run->isolate < 0)
 		aq_say("run: --mount-namespace '%s': not auto, yes or no", value);
@@ -75,11 +81,7 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, struct run *
 			aq_opt_help(verb, stdout);
 			return AQ_EXIT_OK;
 		}
-		if (id == AQ_OPT_VERBOSE)
-			aq_say_verbose(true);
-		else if (id == AQ_OPT_MOUNT_NAMESPACE && parse_isolate(value, run) < 0)
-			return AQ_EXIT_USAGE;
-		else if (id != AQ_OPT_MOUNT_NAMESPACE && aq_request_take(&run->request, "run", id, value) < 0)
+		if (take_option(run, id, value) < 0)
 			return AQ_EXIT_USAGE;
 		wait_was_last = id == AQ_OPT_WAIT && !value;
 	}
@@ -124,7 +126,7 @@ static int check_before(struct run *run)
 	return -1;
 }
 
-/* Before the fraction is asked for: the daemon is told. Return: -1 to go on, else an exit status. */
+/* Before the fraction is asked for, so that the daemon is told. Return: as check_before(). */
 static int isolate(struct run *run)
 {
 	int r;
@@ -209,8 +211,8 @@ static void say_fraction(const json_t *f)
 }
 
 /*
- * Where the guard's names for the driver are. @files: the real ones, *@ret_cover if the guard should
- * cover them. Return: 0, or negative errno after one line on stderr.
+ * Where the guard's names for the driver are. @files: the real ones, *@ret_cover if the guard
+ * should cover them. Return: 0, or negative errno after one line on stderr.
  */
 static int find_driver(const struct run *run, bool simulated,
 		       char files[AQ_DRIVER_LIBRARIES][AQ_PATH_BYTES], char *ret_dir,
@@ -356,7 +358,7 @@ const struct aq_verb aq_verb_run = {
 	.operands = "[OPTION...] -- PROGRAM [ARG...]",
 	.summary = "run a program in a fraction of a GPU",
 	.examples = "  aliquot run --gpu 0.5 -- python serve.py\n"
-		    "  aliquot run --memory 20G --memory-limit 40G --priority high -- vllm serve M\n"
+		    "  aliquot run --memory 20G --memory-limit 40G --priority high -- vllm ...\n"
 		    "  aliquot run --gpus 2 --gpu 0.25 -- torchrun train.py     a quarter of two\n"
 		    "  aliquot run --sim h100 --gpu 0.25 -- ./prog              without a GPU\n",
 	.opts = (const struct aq_opt[]){
@@ -373,7 +375,8 @@ const struct aq_verb aq_verb_run = {
 		{"priority", AQ_OPT_PRIORITY, AQ_OPT_VALUE, "P", "low, normal (default) or high",
 		 "low normal high"},
 		{"name", AQ_OPT_NAME, AQ_OPT_VALUE, "NAME", "default: that of the program", NULL},
-		{"project", AQ_OPT_PROJECT, AQ_OPT_VALUE, "NAME", "who it is for, in reports", NULL},
+		{"project", AQ_OPT_PROJECT, AQ_OPT_VALUE, "NAME", "who it is for, in reports",
+		 NULL},
 		{"device", AQ_OPT_DEVICE, AQ_OPT_VALUE, "DEVICE", "UUID, index or auto (default)",
 		 "auto"},
 		{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE[:COUNT]",
@@ -381,15 +384,15 @@ const struct aq_verb aq_verb_run = {
 		{"wait", AQ_OPT_WAIT, AQ_OPT_MAYBE, "DUR",
 		 "wait for room, for ever or at most 30s, 5m", NULL},
 		{"mount-namespace", AQ_OPT_MOUNT_NAMESPACE, AQ_OPT_VALUE, "MODE",
-		 "guard children with an empty environment, too: auto (if permitted), yes or no",
+		 "guard children without environment: auto, yes, no",
 		 "auto yes no"},
 		{"verbose", AQ_OPT_VERBOSE, AQ_OPT_NONE, NULL, "say what is done", NULL},
 		{0},
 	},
-	.notes = "--gpu F is that share of the memory exactly, that share of compute at least, and\n"
-		 "whatever compute nobody else wants; other options override. Without any of them:\n"
-		 "all of one device.\n\n"
-		 "The exit status is the program's own, or: 2 wrong usage, 125 there is no room or\n"
-		 "aliquot failed, 126 the program cannot be executed, 127 it is not found.\n",
+	.notes = "--gpu F is that share of the memory exactly, that share of compute at least,\n"
+		 "and whatever compute nobody else wants; other options override. Without any\n"
+		 "of them: all of one device.\n\n"
+		 "The exit status is the program's own, or: 2 wrong usage, 125 there is no room\n"
+		 "or aliquot failed, 126 the program cannot be executed, 127 it is not found.\n",
 	.run = run_run,
 };

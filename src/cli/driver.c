@@ -38,8 +38,8 @@ const struct aq_driver_name aq_driver_names[AQ_DRIVER_LIBRARIES] = {
 };
 
 /* Where packages, containers and WSL put the driver when the linker's cache does not know it. */
-static const char usual[] = "/usr/lib/" MULTIARCH ":/usr/lib/" MULTIARCH "/nvidia/current:/usr/lib64:"
-			    "/usr/lib:/usr/local/nvidia/lib64:/usr/lib/wsl/lib:"
+static const char usual[] = "/usr/lib/" MULTIARCH ":/usr/lib/" MULTIARCH "/nvidia/current:"
+			    "/usr/lib64:/usr/lib:/usr/local/nvidia/lib64:/usr/lib/wsl/lib:"
 			    "/run/opengl-driver/lib";
 
 bool aq_driver_is_guard(const char *path)

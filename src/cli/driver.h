@@ -7,7 +7,7 @@
 
 #include "base/paths.h"
 
-/* Each driver library that the guard stands in front of: what programs call it, what the guard does. */
+/* The libraries that the guard stands in front of: names for programs, name for the guard. */
 #define AQ_DRIVER_LIST(AQ_DRIVER)                                                                  \
 	AQ_DRIVER(CUDA, "libcuda.so.1", "libcuda.so", "libaliquot-driver.so.1")                    \
 	AQ_DRIVER(NVML, "libnvidia-ml.so.1", "libnvidia-ml.so", "libaliquot-driver-nvml.so.1")
@@ -29,8 +29,8 @@ extern const struct aq_driver_name aq_driver_names[AQ_DRIVER_LIBRARIES];
 
 /**
  * aq_driver_find() - the file that a program like this one would get, were there no guard.
- * Order: LD_LIBRARY_PATH, ld.so.cache, the usual directories. Guards, of whichever installation, and
- * libraries for other architectures are passed over.
+ * Order: LD_LIBRARY_PATH, ld.so.cache, the usual directories. Guards, of whichever installation,
+ * and libraries for other architectures are passed over.
  * @buf: of AQ_PATH_BYTES
  * Return: 0; -ENOENT there is none
  */
@@ -39,7 +39,7 @@ int aq_driver_find(enum aq_driver_library which, char *buf);
 /**
  * aq_driver_link() - make a directory with links named as the guard wants them.
  * It is rundir/driver for the system's driver. Another one (a compatibility package that stands in
- * LD_LIBRARY_PATH) gets a directory of its own beside it, so that programs do not disturb each other.
+ * LD_LIBRARY_PATH) gets a directory of its own beside it: programs do not disturb each other.
  * @rundir:    the user's own
  * @ret_files: the real files, as found; [AQ_DRIVER_NVML] may be empty
  * @ret_dir:   of AQ_PATH_BYTES

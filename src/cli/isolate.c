@@ -116,7 +116,7 @@ static int write_cache(const char *path, const void *data, size_t size)
 	return 0;
 }
 
-/* The linker's cache, with the guard in the driver's place and the driver under the guard's name. */
+/* The linker's cache, with the guard in the driver's place and the driver under its alias. */
 static int cover_cache(const struct aq_isolate_plan *plan, const char *driver_dir)
 {
 	char paths[MAX_ENTRIES][AQ_PATH_BYTES], temp[AQ_PATH_BYTES];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The dynamic linker's cache, /etc/ld.so.cache: looking names up, and making one with other answers.
+ * The dynamic linker's cache, /etc/ld.so.cache: looking names up, making one with other answers.
  *
  * ldconfig(8) cannot do the latter for us: it files a library under the soname that is written in
  * it, so a link `libaliquot-driver.so.1` to the driver would be filed as another `libcuda.so.1`.

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -216,8 +217,8 @@ static int wait_until_listening(const char *rundir, const char *what, pid_t pid)
 			return -ECHILD;
 		}
 		if (now - started > PATIENCE_NS) {
-			aq_say("%s: the private daemon does not listen after %d s: see %s/" LOG_NAME,
-			       what, (int)(PATIENCE_NS / AQ_NS_PER_S), rundir);
+			aq_say("%s: the private daemon does not listen after %d s: see "
+			       "%s/" LOG_NAME, what, (int)(PATIENCE_NS / AQ_NS_PER_S), rundir);
 			return -ETIMEDOUT;
 		}
 		if (!said && now - started > SAY_AFTER_NS) {
@@ -228,8 +229,27 @@ static int wait_until_listening(const char *rundir, const char *what, pid_t pid)
 	}
 }
 
+/* One command at a time starts a daemon: the others wait here and then find it. */
+static int take_turn(const char *rundir)
+{
+	int fd = open(rundir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	while (flock(fd, LOCK_EX) < 0) {
+		if (errno == EINTR)
+			continue;
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
 int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 {
+	AQ_CLEANUP(close) int turn_fd = -1;
 	AQ_CLEANUP(close) int log_fd = -1;
 	char program[AQ_PATH_BYTES];
 	pid_t pid = -1;
@@ -247,6 +267,9 @@ int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 		       strerror(-r));
 		return r;
 	}
+	turn_fd = take_turn(rundir);
+	if (turn_fd >= 0 && !aq_api_listens(rundir, false))
+		return 0;
 	log_fd = open_log(rundir);
 	if (log_fd < 0) {
 		aq_say("%s: '%s/" LOG_NAME "': %s", what, rundir, strerror(-log_fd));
