@@ -115,10 +115,10 @@ const struct aq_verb aq_verb_devices = {
 	.opts = (const struct aq_opt[]){
 		AQ_OPT_ROW_JSON,
 		{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE[:COUNT]",
-		 "simulated ones, if no daemon runs yet", aq_request_profiles},
+		 "start the daemon with simulated devices if none runs", aq_request_profiles},
 		{0},
 	},
-	.notes = "RESERVED is the sum of what fractions are guaranteed. Starts a private daemon\n"
-		 "when none listens: only a daemon looks at devices.\n",
+	.notes = "RESERVED is the sum of what fractions are guaranteed. Starts a private daemon when\n"
+		 "none listens: only a daemon looks at devices.\n",
 	.run = run_devices,
 };

@@ -168,7 +168,7 @@ const struct aq_verb aq_verb_ps = {
 		{"quiet", 'q', AQ_OPT_NONE, NULL, "print names only", NULL},
 		{0},
 	},
-	.notes = "MEMORY is what the fraction uses of its limit. COMPUTE goes from the share it\n"
-		 "is guaranteed to the share it is capped at.\n",
+	.notes = "MEMORY is what the fraction uses of its limit. COMPUTE goes from the share it is\n"
+		 "guaranteed to the share it is capped at.\n",
 	.run = run_ps,
 };

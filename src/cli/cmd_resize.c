@@ -174,8 +174,7 @@ const struct aq_verb aq_verb_resize = {
 	.opts = (const struct aq_opt[]){
 		{"gpu", AQ_OPT_GPU, AQ_OPT_VALUE, "F", "this share of memory and compute",
 		 NULL},
-		{"memory", AQ_OPT_MEMORY, AQ_OPT_VALUE, "SIZE", "guaranteed memory: 20G, 512M",
-		 NULL},
+		{"memory", AQ_OPT_MEMORY, AQ_OPT_VALUE, "SIZE", "guaranteed memory: 20G, 512M", NULL},
 		{"memory-limit", AQ_OPT_MEMORY_LIMIT, AQ_OPT_VALUE, "SIZE",
 		 "at most this much, while nobody else needs it", NULL},
 		{"compute", AQ_OPT_COMPUTE, AQ_OPT_VALUE, "F", "guaranteed share of compute", NULL},
@@ -185,7 +184,7 @@ const struct aq_verb aq_verb_resize = {
 		 "low normal high"},
 		{0},
 	},
-	.notes = "--memory alone moves the limit too when both are equal. A limit below what is\n"
-		 "in use, or more than the device has left, is refused and nothing changes.\n",
+	.notes = "--memory alone moves the limit too when both are equal. A limit below what is in\n"
+		 "use, or more than the device has left, is refused and nothing changes.\n",
 	.run = run_resize,
 };

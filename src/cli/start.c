@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -20,7 +19,6 @@
 #include "base/paths.h"
 #include "base/timing.h"
 #include "cli/api.h"
-#include "cli/pathlist.h"
 #include "cli/say.h"
 #include "base/banned.h"
 
@@ -77,32 +75,21 @@ static int open_log(const char *rundir)
 }
 
 /* What the daemon must not inherit from a program that runs in a fraction itself. */
-static void clean_environment(const char *rundir)
+static void clean_environment(void)
 {
 	static const char *const names[] = {
 		"ALIQUOT_SOCKET", "ALIQUOT_FRACTION", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD",
 	};
-	char libdir[AQ_PATH_BYTES] = "/", ours[AQ_PATH_BYTES + 8];
-	const char *nothing[] = {NULL}, *drop[] = {libdir, ours, NULL};
-	const char *old = getenv("LD_LIBRARY_PATH");
-	char *list;
+	const char *path = getenv("LD_LIBRARY_PATH");
 
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(names); i++)
 		unsetenv(names[i]);
-	if (!old || aq_paths_libdir(libdir) < 0)
-		return;
-	snprintf(ours, sizeof(ours), "%s/driver", rundir);
-	list = aq_pathlist_front(nothing, old, drop);
-	if (list && *list)
-		setenv("LD_LIBRARY_PATH", list, 1);
-	else
+	if (path && strstr(path, "/guard"))
 		unsetenv("LD_LIBRARY_PATH");
-	free(list);
 }
 
 /* In the grandchild: only this process's own memory is touched before exec. */
-static void __attribute__((noreturn)) become_daemon(const char *rundir,
-						    const char *program, int log_fd,
+static void __attribute__((noreturn)) become_daemon(const char *program, int log_fd,
 						    const char *sim)
 {
 	const char *argv[8] = {"aliquotd", "--private", "--foreground"};
@@ -126,15 +113,14 @@ static void __attribute__((noreturn)) become_daemon(const char *rundir,
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int s = 1; s < NSIG; s++)
 		signal(s, SIG_DFL);
-	clean_environment(rundir);
+	clean_environment();
 	execv(program, (char *const *)argv);
 	dprintf(STDERR_FILENO, "aliquotd: '%s': %s\n", program, strerror(errno));
 	_exit(AQ_EXIT_RUN_FAILED);
 }
 
 /* Double fork: the daemon is nobody's child, so the program that `run` becomes never sees it. */
-static int spawn(const char *rundir, const char *program, int log_fd, const char *sim,
-		 pid_t *ret_pid)
+static int spawn(const char *program, int log_fd, const char *sim, pid_t *ret_pid)
 {
 	AQ_CLEANUP(close) int from_child = -1;
 	AQ_CLEANUP(close) int to_parent = -1;
@@ -152,7 +138,7 @@ static int spawn(const char *rundir, const char *program, int log_fd, const char
 		setsid();
 		daemon_pid = fork();
 		if (!daemon_pid)
-			become_daemon(rundir, program, log_fd, sim);
+			become_daemon(program, log_fd, sim);
 		if (write(to_parent, &daemon_pid, sizeof(daemon_pid)) < 0)
 			_exit(1);
 		_exit(0);
@@ -217,8 +203,8 @@ static int wait_until_listening(const char *rundir, const char *what, pid_t pid)
 			return -ECHILD;
 		}
 		if (now - started > PATIENCE_NS) {
-			aq_say("%s: the private daemon does not listen after %d s: see "
-			       "%s/" LOG_NAME, what, (int)(PATIENCE_NS / AQ_NS_PER_S), rundir);
+			aq_say("%s: the private daemon does not listen after %d s: see %s/" LOG_NAME,
+			       what, (int)(PATIENCE_NS / AQ_NS_PER_S), rundir);
 			return -ETIMEDOUT;
 		}
 		if (!said && now - started > SAY_AFTER_NS) {
@@ -229,27 +215,8 @@ static int wait_until_listening(const char *rundir, const char *what, pid_t pid)
 	}
 }
 
-/* One command at a time starts a daemon: the others wait here and then find it. */
-static int take_turn(const char *rundir)
-{
-	int fd = open(rundir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	while (flock(fd, LOCK_EX) < 0) {
-		if (errno == EINTR)
-			continue;
-		r = -errno;
-		close(fd);
-		return r;
-	}
-	return fd;
-}
-
 int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 {
-	AQ_CLEANUP(close) int turn_fd = -1;
 	AQ_CLEANUP(close) int log_fd = -1;
 	char program[AQ_PATH_BYTES];
 	pid_t pid = -1;
@@ -267,15 +234,12 @@ int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 		       strerror(-r));
 		return r;
 	}
-	turn_fd = take_turn(rundir);
-	if (turn_fd >= 0 && !aq_api_listens(rundir, false))
-		return 0;
 	log_fd = open_log(rundir);
 	if (log_fd < 0) {
 		aq_say("%s: '%s/" LOG_NAME "': %s", what, rundir, strerror(-log_fd));
 		return log_fd;
 	}
-	r = spawn(rundir, program, log_fd, sim, &pid);
+	r = spawn(program, log_fd, sim, &pid);
 	if (r < 0) {
 		aq_say("%s: '%s': %s", what, program, strerror(-r));
 		return r;

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listens with evhttp, finds the handler, reads bodies, writes answers. Knows no fraction's rules. */
+#include "daemon/api.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/keyvalq_struct.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "daemon/fraction.h"
+#include "daemon/guard.h"
+#include "daemon/json.h"
+#include "daemon/loop.h"
+#include "base/banned.h"
+
+#define BODY_MAX_BYTES (64 * 1024)
+#define HEADERS_MAX_BYTES (16 * 1024)
+#define TIMEOUT_S 60 /* of a peer that sends or reads nothing; who waits for us is not meant */
+#define ERROR_BYTES 256
+
+struct aqd_api {
+	struct evhttp *http;
+	int fd;
+};
+
+void aqd_api_reply(struct evhttp_request *request, int code, json_t *value)
+{
+	AQ_CLEANUP(free) char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+	struct evbuffer *body = evhttp_request_get_output_buffer(request);
+
+	json_decref(value);
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
+			  "application/json");
+	if (!text) {
+		code = 500;
+		evbuffer_add_printf(body, "{\"error\": \"out of memory\", \"reason\": \"memory\"}\n");
+	} else {
+		evbuffer_add(body, text, strlen(text));
+		evbuffer_add(body, "\n", 1);
+	}
+	evhttp_send_reply(request, code, NULL, NULL);
+}
+
+void aqd_api_error(struct evhttp_request *request, int code, const char *reason, json_t *numbers,
+		   const char *format, ...)
+{
+	char text[ERROR_BYTES];
+	json_t *o = numbers ? numbers : json_object();
+	json_t *line;
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	line = json_string(text);
+	json_object_set_new(o, "error", line ? line : json_string("not UTF-8"));
+	json_object_set_new(o, "reason", json_string(reason));
+	aqd_api_reply(request, code, o);
+}
+
+int aqd_api_peer_fd(struct evhttp_request *request)
+{
+	struct evhttp_connection *conn = evhttp_request_get_connection(request);
+
+	return conn ? (int)bufferevent_getfd(evhttp_connection_get_bufferevent(conn)) : -1;
+}
+
+static void get_version(struct aqd_call *call)
+{
+	struct aqd *d = call->daemon;
+
+	aqd_api_reply(call->request, 200,
+		      json_pack("{s:s,s:i,s:i,s:I,s:s,s:b}", "version", AQ_VERSION, "abi",
+				(int)AQ_ABI_VERSION, "pid", (int)getpid(), "started_ns",
+				(json_int_t)d->started_ns, "rundir", d->rundir, "system",
+				(int)d->system));
+}
+
+static void get_devices(struct aqd_call *call)
+{
+	aqd_api_reply(call->request, 200, aqd_json_devices(call->daemon));
+}
+
+static void get_fractions(struct aqd_call *call)
+{
+	aqd_api_reply(call->request, 200, aqd_json_fractions(call->daemon));
+}
+
+static void get_status(struct aqd_call *call)
+{
+	aqd_api_reply(call->request, 200, aqd_json_status(call->daemon));
+}
+
+static void get_fraction(struct aqd_call *call)
+{
+	struct aqd *d = call->daemon;
+	struct aqd_fraction *f = aqd_fraction_find(d, call->name);
+	struct aqd_wait *w, *next;
+
+	if (f) {
+		aqd_api_reply(call->request, 200, aqd_json_fraction(d, f));
+		return;
+	}
+	AQ_LIST_FOREACH(w, next, &d->waits, link)
+		if (!strcmp(w->ask.name, call->name)) {
+			aqd_api_reply(call->request, 200, aqd_json_waiting(d, w));
+			return;
+		}
+	aqd_api_error(call->request, 404, "no_fraction", NULL, "there is no fraction '%s'",
+		      call->name);
+}
+
+static void not_yet(struct aqd_call *call)
+{
+	aqd_api_error(call->request, 501, "not_implemented", NULL,
+		      "parking and resuming are not there yet");
+}
+
+/* Every route once. A `*` stands for the name of a fraction. */
+static const struct route {
+	enum evhttp_cmd_type method;
+	const char *path;
+	void (*handle)(struct aqd_call *call);
+} routes[] = {
+	{EVHTTP_REQ_GET, "/v1/version", get_version},
+	{EVHTTP_REQ_GET, "/v1/devices", get_devices},
+	{EVHTTP_REQ_GET, "/v1/fractions", get_fractions},
+	{EVHTTP_REQ_POST, "/v1/fractions", aqd_api_create},
+	{EVHTTP_REQ_GET, "/v1/fractions/*", get_fraction},
+	{EVHTTP_REQ_PATCH, "/v1/fractions/*", aqd_api_resize},
+	{EVHTTP_REQ_POST, "/v1/fractions/*/kill", aqd_api_kill},
+	{EVHTTP_REQ_POST, "/v1/fractions/*/park", not_yet},
+	{EVHTTP_REQ_POST, "/v1/fractions/*/resume", not_yet},
+	{EVHTTP_REQ_GET, "/v1/events", aqd_api_events},
+	{EVHTTP_REQ_GET, "/v1/status", get_status},
+	{EVHTTP_REQ_GET, "/metrics", aqd_api_metrics},
+};
+
+/* Does @path follow @pattern? The name that stands for the star goes to @name. */
+static bool matches(const char *pattern, const char *path, char *name)
+{
+	const char *star = strchr(pattern, '*');
+	size_t before, length;
+
+	name[0] = '\0';
+	if (!star)
+		return !strcmp(pattern, path);
+	before = (size_t)(star - pattern);
+	if (strncmp(pattern, path, before))
+		return false;
+	path += before;
+	length = strcspn(path, "/");
+	if (strcmp(path + length, star + 1) || length >= AQ_NAME_BYTES)
+		return false;
+	memcpy(name, path, length);
+	name[length] = '\0';
+	return aq_name_valid(name);
+}
+
+/* The body as an object. Return: false when it was answered with an error. */
+static bool read_body(struct aqd_call *call)
+{
+	struct evbuffer *in = evhttp_request_get_input_buffer(call->request);
+	size_t size = evbuffer_get_length(in);
+	const char *text = (const char *)evbuffer_pullup(in, -1);
+	json_error_t error;
+
+	if (!size) {
+		call->body = json_object();
+		return true;
+	}
+	call->body = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+	if (!call->body) {
+		aqd_api_error(call->request, 400, "not_json", NULL, "the body is not JSON: %s",
+			      error.text);
+		return false;
+	}
+	if (!json_is_object(call->body)) {
+		aqd_api_error(call->request, 400, "not_json", NULL,
+			      "the body must be a JSON object");
+		return false;
+	}
+	return true;
+}
+
+static void dispatch(struct aqd_call *call, const char *path)
+{
+	enum evhttp_cmd_type method = evhttp_request_get_command(call->request);
+	char name[AQ_NAME_BYTES];
+	bool path_known = false;
+
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(routes); i++) {
+		if (!matches(routes[i].path, path, name))
+			continue;
+		path_known = true;
+		if (routes[i].method != method)
+			continue;
+		call->name = name[0] ? name : NULL;
+		if (method == EVHTTP_REQ_GET || read_body(call))
+			routes[i].handle(call);
+		return;
+	}
+	if (path_known)
+		aqd_api_error(call->request, 405, "method", NULL, "this path has no such method");
+	else
+		aqd_api_error(call->request, 404, "no_path", NULL, "there is no such path");
+}
+
+static void on_request(struct evhttp_request *request, void *arg)
+{
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+	struct aqd_call call = {.daemon = arg, .request = request};
+	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	aqd_loop_used(arg);
+	if (getsockopt(aqd_api_peer_fd(request), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) {
+		aqd_api_error(request, 500, "peer", NULL, "cannot tell who asks: %s",
+			      strerror(errno));
+		return;
+	}
+	call.uid = peer.uid;
+	call.query = uri ? evhttp_uri_get_query(uri) : NULL;
+	dispatch(&call, path && path[0] ? path : "/");
+	json_decref(call.body);
+}
+
+bool aqd_api_in_use(const struct aqd *d)
+{
+	return aqd_api_followers(d) > 0;
+}
+
+int aqd_api_init(struct aqd *d)
+{
+	struct aqd_api *api = calloc(1, sizeof(*api));
+	int r;
+
+	if (!api)
+		return -ENOMEM;
+	d->api = api;
+	api->fd = -1;
+	api->http = evhttp_new(d->base);
+	if (!api->http)
+		return -ENOMEM;
+	evhttp_set_max_body_size(api->http, BODY_MAX_BYTES);
+	evhttp_set_max_headers_size(api->http, HEADERS_MAX_BYTES);
+	evhttp_set_timeout(api->http, TIMEOUT_S);
+	evhttp_set_allowed_methods(api->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PATCH |
+						      EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+						      EVHTTP_REQ_HEAD);
+	evhttp_set_gencb(api->http, on_request, d);
+	r = aqd_listen(d->api_path, SOCK_STREAM, d->system ? 0666 : 0600);
+	if (r < 0)
+		return r;
+	api->fd = r;
+	return evhttp_accept_socket(api->http, api->fd) < 0 ? -EIO : 0;
+}
+
+void aqd_api_finish(struct aqd *d)
+{
+	struct aqd_api *api = d->api;
+
+	if (!api)
+		return;
+	aqd_api_events_finish(d);
+	if (api->fd >= 0)
+		unlink(d->api_path);
+	if (api->http)
+		evhttp_free(api->http); /* closes the socket too */
+	free(api);
+	d->api = NULL;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP API on api.sock: listening, routing, answers. */
+#ifndef AQ_DAEMON_API_H
+#define AQ_DAEMON_API_H
+
+#include <jansson.h>
+
+#include "daemon/daemon.h"
+
+/* Return: 0 or negative errno. */
+int aqd_api_init(struct aqd *d);
+void aqd_api_finish(struct aqd *d);
+
+/* Does somebody follow events? (Who waits for a fraction is in the queue.) */
+bool aqd_api_in_use(const struct aqd *d);
+
+/* One request under way, as handlers see it. */
+struct aqd_call {
+	struct aqd *daemon;
+	struct evhttp_request *request;
+	const char *name;  /* the fraction in the path, or NULL */
+	const char *query; /* behind the `?`, or NULL */
+	json_t *body;      /* an object; empty when none was sent */
+	uid_t uid;
+};
+
+/* Answer with @value, whose reference is taken. */
+void aqd_api_reply(struct evhttp_request *request, int code, json_t *value);
+
+/* Answer with an error; @numbers (taken, may be NULL) are added to it. */
+void aqd_api_error(struct evhttp_request *request, int code, const char *reason, json_t *numbers,
+		   const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* The peer's descriptor. */
+int aqd_api_peer_fd(struct evhttp_request *request);
+
+/* Handlers of api_fraction.c. */
+void aqd_api_create(struct aqd_call *call);
+void aqd_api_resize(struct aqd_call *call);
+void aqd_api_kill(struct aqd_call *call);
+
+/* api_event.c */
+void aqd_api_events(struct aqd_call *call);
+void aqd_api_events_finish(struct aqd *d);
+uint32_t aqd_api_followers(const struct aqd *d);
+
+/* metrics.c */
+void aqd_api_metrics(struct aqd_call *call);
+
+#endif /* AQ_DAEMON_API_H */

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon's objects: one struct aqd, and what hangs off it. Functions are in one header per
+ * concern. Everything runs in one thread, on one libevent base; a *turn* is one pass of the loop.
+ *
+ * Life times: nothing is freed while the handlers of a turn run. aqd_defer() puts an object's end
+ * off to the end of the turn, when no event can name it any more.
+ */
+#ifndef AQ_DAEMON_H
+#define AQ_DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <event2/event.h>
+#include <event2/http.h>
+
+#include <aliquot/abi.h>
+
+#include "abi/wire.h"
+#include "base/list.h"
+#include "base/name.h"
+#include "base/paths.h"
+#include "base/timing.h"
+#include "core/ledger.h"
+#include "core/placement.h"
+#include "daemon/config.h"
+#include "nvml/nvml.h"
+
+#define AQD_MAX_CLIENTS AQ_LEDGER_MAX_CLIENTS
+#define AQD_MAX_CONNECTIONS 8192u        /* a client and an observer for each */
+#define AQD_PROCESS_CONNECTIONS 16u      /* of one process */
+#define AQD_MAX_FRACTIONS 4096u
+#define AQD_PID_BUCKETS 1024u            /* a power of two */
+#define AQD_COMMAND_BYTES 128u
+#define AQD_PROFILE_BYTES 64u
+
+struct aqd;
+
+/* Something to be ended at the end of the turn; at most once. */
+struct aqd_deferred {
+	struct aq_list link;
+	void (*end)(struct aqd *d, struct aqd_deferred *what); /* NULL: not deferred */
+};
+
+/* A process that matters to us, named for ever by pid and start time, watched by a pidfd. */
+struct aqd_process {
+	struct aq_list bucket; /* in aqd.processes, until dead */
+	struct aqd_deferred deferred;
+	struct aqd *daemon;
+	pid_t pid;
+	uint64_t start_ticks;
+	int pidfd;
+	struct event *exited;
+	struct aq_list clients;  /* aqd_client.of_process */
+	struct aq_list holdings; /* aqd_fraction.of_holder */
+	struct aq_list waits;    /* aqd_wait.of_process */
+	uint32_t connections;
+	uint32_t refs;
+	bool dead;
+};
+
+/* One device, real or simulated; its index is that of the ledger. */
+struct aqd_device {
+	uint32_t index;
+	struct aq_nvml *nvml;
+	uint32_t nvml_index;
+	struct aq_nvml_device info;
+	char uuid[AQ_UUID_TEXT];
+	bool simulated;
+	char profile[AQD_PROFILE_BYTES]; /* the --sim word it came by; empty when unknown */
+	uint64_t context_bytes;   /* last measured cost of a context; 0 unknown */
+	uint64_t memory_used_bytes; /* last reading */
+	bool memory_used_known;
+	struct aq_list foreigners; /* see measure.c */
+	/* The last list of processes, sorted by pid. */
+	struct aq_nvml_process *procs;
+	size_t proc_count;
+	bool procs_known;   /* the library can tell, and did */
+	bool procs_warned;
+};
+
+struct aqd_reading {
+	uint64_t used_bytes;     /* what the page said before the reading */
+	uint64_t overhead_bytes; /* of the last reading; lower ones must be confirmed */
+	uint64_t unmeasured;     /* the page's counter when it was last looked at */
+};
+
+struct aqd_client {
+	struct aq_ledger_client ledger; /* first */
+	struct aqd_fraction *fraction;  /* NULL: being ended */
+	struct aqd_process *process;
+	struct aq_list of_process;
+	struct aqd_deferred deferred;
+	struct aqd_conn *conn;       /* NULL: connection lost, process alive */
+	struct aq_page *page;        /* NULL: of an earlier daemon, not back yet */
+	uint64_t page_inode;         /* names the memfd */
+	bool lied;                   /* its page or its messages were false */
+	const char *lie;             /* found while the ledger was at work: to be dealt with */
+	struct aqd_reading reading[AQ_MAX_DEVICES];
+};
+
+enum aqd_conn_state { AQD_CONN_HELLO, AQD_CONN_CLIENT, AQD_CONN_OBSERVER, AQD_CONN_CLOSED };
+
+/* What a connection waits for before it gets its reply; it is not read from meanwhile. */
+enum aqd_conn_wait { AQD_WAIT_NOTHING, AQD_WAIT_MEASURE, AQD_WAIT_ADOPTION };
+
+struct aqd_conn {
+	struct aq_list link;     /* in aqd.conns */
+	struct aq_list pending;  /* in aqd.hellos, aqd.measuring or aqd.adopting */
+	struct aqd_deferred deferred;
+	struct aqd *daemon;
+	int fd;
+	struct event *readable;
+	enum aqd_conn_state state;
+	enum aqd_conn_wait wait;
+	uid_t uid;
+	struct aqd_process *process;
+	struct aqd_client *client;     /* state CLIENT */
+	struct aqd_fraction *fraction; /* state OBSERVER */
+	struct aq_list of_fraction;    /* in aqd_fraction.observers */
+	uint64_t deadline_ns;          /* state HELLO: until when */
+	union aq_msg held;             /* the request that waits */
+};
+
+struct aqd_fraction {
+	struct aq_ledger_fraction ledger; /* first */
+	struct aq_list link;              /* in aqd.fractions, oldest first */
+	struct aqd_deferred deferred;
+	struct aqd *daemon;
+	char name[AQ_NAME_BYTES], project[AQ_NAME_BYTES], command[AQD_COMMAND_BYTES];
+	uid_t owner;
+	uint64_t created_s;           /* since the epoch */
+	struct aqd_process *holder;   /* NULL: gone, or none */
+	struct aq_list of_holder;
+	struct aq_list observers;     /* aqd_conn.of_fraction */
+	struct event *linger;         /* runs when nobody holds it */
+	struct event *killing;        /* runs when SIGTERM was sent */
+	bool mount_namespace;         /* made by `run`, or wanted */
+	uint64_t mount_device, mount_inode; /* of that namespace; 0: not seen yet */
+	bool killed, ended;
+	bool restored;                /* made by an earlier daemon */
+	uint64_t settle_ns;           /* restored: until then GROW waits for lost clients */
+	uint64_t denials;
+};
+
+struct aqd_event;
+struct aqd_events;
+struct aqd_wait;
+struct aqd_api;
+
+struct aqd {
+	struct aqd_config config;
+	const char *config_path; /* NULL: none */
+	bool foreground, system;
+	char rundir[AQ_PATH_BYTES], guard_path[AQ_PATH_BYTES], api_path[AQ_PATH_BYTES];
+	char libdir[AQ_PATH_BYTES]; /* empty: not found */
+	char sim_dir[AQ_PATH_BYTES];
+	int lock_fd;
+	uint64_t started_ns; /* CLOCK_MONOTONIC */
+
+	struct event_base *base;
+	struct event *signals[3];
+	struct event *tick;          /* about once a second while there are clients */
+	struct aq_list deferred;     /* aqd_deferred.link */
+	bool stopping, taking_down;
+	int exit_status;
+
+	struct aq_ledger ledger;
+	struct aqd_device device[AQ_LEDGER_MAX_DEVICES];
+	struct aq_nvml *nvml_real, *nvml_sim;
+	int nvml_real_error;         /* why there is none */
+	bool sim_made;               /* the machine in sim_dir is ours to remove */
+
+	struct aq_list fractions;
+	struct aq_list processes[AQD_PID_BUCKETS];
+
+	int guard_fd;
+	struct event *guard_readable, *guard_deadline, *guard_resume;
+	struct aq_list conns, hellos, measuring, adopting;
+	uint32_t conn_count;
+	struct event *adopt_timer;
+
+	struct aqd_events *events;
+	struct aqd_api *api;
+	struct aq_list waits;        /* aqd_wait.link, in order of arrival */
+	bool queue_dirty;            /* something became free */
+	bool lie_found;              /* some client's `lie` is set */
+
+	bool state_dirty;            /* state.json must be written this turn */
+	bool state_stale;            /* ... or soon (clients) */
+	struct event *state_timer;
+	struct event *idle_timer;
+	uint64_t busy_ns;            /* last use */
+	uint32_t quick_ticks;        /* so many ticks come sooner */
+};
+
+#define AQD_LINGER_RESTORED_NS (1 * AQ_NS_PER_S) /* grace for a restored fraction's holders */
+
+static inline struct aqd_client *aqd_client_of(const struct aq_ledger_client *c)
+{
+	return aq_container_of(c, struct aqd_client, ledger);
+}
+
+static inline struct aqd_fraction *aqd_fraction_of(const struct aq_ledger_fraction *f)
+{
+	return aq_container_of(f, struct aqd_fraction, ledger);
+}
+
+#endif /* AQ_DAEMON_H */

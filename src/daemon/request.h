@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each message of a guard means, and its answer. */
+#ifndef AQ_DAEMON_REQUEST_H
+#define AQ_DAEMON_REQUEST_H
+
+#include "daemon/daemon.h"
+
+/* Deal with one well-formed packet. @passed stays the caller's. */
+void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, int passed);
+
+/* A packet of another ABI: name both versions, and close. Only msg->head may be read. */
+void aqd_request_foreign_abi(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg);
+
+/* Measure for all who wait for it, each device once, and answer them. */
+void aqd_request_finish_measuring(struct aqd *d);
+
+/* Somebody came back, or need not be waited for: answer those who wait for adoptions. */
+void aqd_request_retry_adopting(struct aqd *d);
+
+#endif /* AQ_DAEMON_REQUEST_H */

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts a daemon of its own on a fake NVML, speaks HTTP to it, and plays the guard.
+
+Holds the protocol in a second hand, so that a change of include/aliquot that breaks it shows.
+"""
+import array
+import ctypes
+import http.client
+import json
+import mmap
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+ABI = 1
+MAGIC = 0x4D51
+PAGE_MAGIC = 0x31514C41
+GRAIN = 512
+MIB = 1 << 20
+GIB = 1 << 30
+CARD = 80 * GIB  # of fake_nvml.c
+
+HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY = \
+    range(1, 11)
+CLIENT, OBSERVER = 1, 2
+BEGIN, END, UNDO = 1, 2, 3
+
+HEAD = struct.Struct("<HHIII")
+HELLO_BODY = struct.Struct("<IIiI64s")
+HELLO_REPLY_BODY = struct.Struct("<iIII64s160s")
+GROW_BODY = struct.Struct("<IIQQ48s")
+GROW_REPLY_BODY = struct.Struct("<iIQQQQ")
+COST_BODY = struct.Struct("<IIQ48s")
+COST_REPLY_BODY = struct.Struct("<iIQQ")
+QUERY_BODY = struct.Struct("<II16s")
+QUERY_REPLY_BODY = struct.Struct("<iIQQQQII16s")
+
+EPERM, ENOENT, ESRCH, ENOMEM, EACCES, ENODEV, EINVAL, EMFILE, EPROTO = 1, 2, 3, 12, 13, 19, 22, 24, 71
+
+
+def wait_for(what, seconds=5.0, step=0.01):
+    """Poll until what() is true; the last value, or fail."""
+    end = time.monotonic() + seconds
+    while True:
+        value = what()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError("did not happen within %s s: %s" % (seconds, what))
+        time.sleep(step)
+
+
+class Refused(Exception):
+    """An HTTP answer that is no success."""
+
+    def __init__(self, code, body):
+        super().__init__("%d %s" % (code, body))
+        self.code, self.body = code, body
+
+
+class Daemon:
+    def __init__(self, exe, fake_nvml, sim="fake", config=None, foreground=True, env=None):
+        self.exe = exe
+        self.dir = tempfile.mkdtemp(prefix="aqd-")
+        self.rundir = os.path.join(self.dir, "aliquot")
+        self.libdir = os.path.join(self.dir, "lib")
+        self.sim_dir = os.path.join(self.rundir, "sim")
+        os.makedirs(os.path.join(self.libdir, "guard"))
+        os.makedirs(os.path.join(self.libdir, "sim"))
+        open(os.path.join(self.libdir, "guard", "libcuda.so.1"), "w").close()
+        os.symlink(os.path.abspath(fake_nvml), os.path.join(self.libdir, "sim", "libnvidia-ml.so.1"))
+        self.env = dict(os.environ, XDG_RUNTIME_DIR=self.dir, ALIQUOT_LIBDIR=self.libdir, **(env or {}))
+        self.env.pop("ALIQUOT_SIM", None)
+        self.env.pop("ALIQUOT_SIM_DIR", None)
+        self.args = [] if sim is None else ["--sim", sim]
+        if config is not None:
+            self.config = os.path.join(self.dir, "config.yaml")
+            with open(self.config, "w") as f:
+                f.write(config)
+            self.args += ["--config", self.config]
+        if foreground:
+            self.args += ["--foreground"]
+        self.log = os.path.join(self.dir, "log")
+        self.process = None
+        self.guards = []
+        if foreground:
+            self.start()
+
+    def start(self):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen([self.exe] + self.args, env=self.env, stderr=log)
+        wait_for(lambda: self.process.poll() is not None or os.path.exists(self.path("api.sock"))
+                 and self.answers(), 20)
+        assert self.process.poll() is None, self.log_text()
+
+    def answers(self):
+        try:
+            return self.get("/v1/version")["pid"] == self.process.pid
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+
+    def path(self, name):
+        return os.path.join(self.rundir, name)
+
+    def log_text(self):
+        with open(self.log) as f:
+            return f.read()
+
+    def kill9(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        for g in self.guards:
+            g.close()
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            status = self.process.wait(20)
+            assert status == 0, "daemon ended with %s" % status
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind:
+            sys.stderr.write(self.log_text())
+        self.stop()
+
+    # HTTP
+
+    def call(self, method, path, body=None, timeout=30):
+        c = http.client.HTTPConnection("localhost", timeout=timeout)
+        c.sock = socket.socket(socket.AF_UNIX)
+        c.sock.settimeout(timeout)
+        c.sock.connect(self.path("api.sock"))
+        text = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
+        c.request(method, path, text)
+        r = c.getresponse()
+        raw = r.read()
+        c.close()
+        value = json.loads(raw) if r.headers["Content-Type"] == "application/json" else raw.decode()
+        if r.status >= 300:
+            raise Refused(r.status, value)
+        return value
+
+    def get(self, path):
+        return self.call("GET", path)
+
+    def create(self, **ask):
+        return self.call("POST", "/v1/fractions", ask)
+
+    def fraction(self, name):
+        return self.get("/v1/fractions/" + name)
+
+    def events(self, *types):
+        return [e for e in self.get("/v1/events") if not types or e["type"] in types]
+
+    def refused(self, method, path, body=None):
+        try:
+            self.call(method, path, body)
+        except Refused as r:
+            return r
+        raise AssertionError("not refused: %s %s %s" % (method, path, body))
+
+    def check(self):
+        """The daemon's own books add up, and nothing is wrong."""
+        warnings = [w for w in self.get("/v1/status")["warnings"] if "bug" in w]
+        assert not warnings, warnings
+
+    # NVML
+
+    def usage(self, uses):
+        """What NVML sees: (device, pid, bytes)."""
+        new = os.path.join(self.sim_dir, "usage.new")
+        with open(new, "w") as f:
+            for use in uses:
+                f.write("%d %d %d\n" % use)
+        os.rename(new, os.path.join(self.sim_dir, "usage"))
+
+    def guard(self, fraction, **how):
+        g = Guard(self.path("aliquotd.sock"), fraction, **how)
+        self.guards.append(g)
+        return g
+
+
+class Guard:
+    """One connection, and the page if it is a client's."""
+
+    def __init__(self, path, fraction, kind=CLIENT, page_fd=None, hello=True):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(20)
+        self.sock.connect(path)
+        self.seq = 0
+        self.page = self.page_fd = None
+        if not hello:
+            return
+        fds = [] if page_fd is None else [page_fd]
+        self.send(HELLO, HELLO_BODY.pack(kind, len(fds), os.getpid(), 0, fraction.encode()), fds)
+        body, got = self.receive(HELLO_REPLY)
+        self.result, self.abi, self.device_count, self.fail_open, name, text = \
+            HELLO_REPLY_BODY.unpack(body)
+        self.fraction = name.rstrip(b"\0").decode()
+        self.text = text.rstrip(b"\0").decode()
+        if page_fd is not None:
+            got = [os.dup(page_fd)]
+        if self.result == 0 and kind == CLIENT:
+            self.page_fd = got[0]
+            self.page = mmap.mmap(self.page_fd, 4096)
+
+    def close(self):
+        self.sock.close()
+        if self.page_fd is not None:
+            os.close(self.page_fd)
+            self.page_fd = None
+
+    def send(self, kind, body, fds=(), abi=ABI, size=None, magic=MAGIC):
+        self.seq += 1
+        size = HEAD.size + len(body) if size is None else size
+        packet = HEAD.pack(magic, kind, size, abi, self.seq) + body
+        self.raw(packet, fds)
+
+    def raw(self, packet, fds=()):
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.sock.sendmsg([packet], control)
+
+    def receive(self, kind):
+        packet, control, _, _ = self.sock.recvmsg(8192, socket.CMSG_SPACE(16))
+        if not packet:
+            raise ConnectionResetError("closed by the daemon")
+        magic, got, size, abi, seq = HEAD.unpack_from(packet)
+        assert (magic, got, size, abi, seq) == (MAGIC, kind, len(packet), ABI, self.seq), \
+            (magic, got, size, abi, seq, kind)
+        fds = []
+        for level, what, data in control:
+            if level == socket.SOL_SOCKET and what == socket.SCM_RIGHTS:
+                fds += array.array("i", data)
+        return packet[HEAD.size:], fds
+
+    # The page
+
+    def word(self, device):
+        value, = struct.unpack_from("<Q", self.page, 128 + 128 * device)
+        return value >> 32, value & 0xFFFFFFFF
+
+    def set_word(self, device, granted, used):
+        struct.pack_into("<Q", self.page, 128 + 128 * device, granted << 32 | used)
+
+    def granted(self, device=0):
+        return self.word(device)[0] * GRAIN
+
+    def used(self, device=0):
+        return self.word(device)[1] * GRAIN
+
+    def field(self, device, index):
+        """1 limit, 2 request, 3 context"""
+        return struct.unpack_from("<Q", self.page, 128 + 128 * device + 8 * index)[0]
+
+    def limit(self, device=0):
+        return self.field(device, 1)
+
+    # Requests
+
+    def grow(self, need, device=0, api="cuMemAlloc_v2"):
+        """(result, granted, limit, used, free)"""
+        self.send(GROW, GROW_BODY.pack(device, 0, need, need, api.encode()))
+        r = GROW_REPLY_BODY.unpack(self.receive(GROW_REPLY)[0])
+        return (r[0],) + r[2:]
+
+    def alloc(self, size, device=0):
+        """As the guard does it: inside the grant, or grow. True when granted."""
+        grains = -(-size // GRAIN)
+        while True:
+            granted, used = self.word(device)
+            if used + grains <= granted:
+                self.set_word(device, granted, used + grains)
+                return True
+            if self.grow((used + grains - granted) * GRAIN, device)[0] < 0:
+                return False
+
+    def free(self, size, device=0):
+        granted, used = self.word(device)
+        self.set_word(device, granted, used - -(-size // GRAIN))
+
+    def cost(self, phase, estimate, device=0, api="cuCtxCreate_v4"):
+        """(result, overhead, free)"""
+        self.send(COST, COST_BODY.pack(device, phase, estimate, api.encode()))
+        r = COST_REPLY_BODY.unpack(self.receive(COST_REPLY)[0])
+        return r[0], r[2], r[3]
+
+    def query(self, device=0, uuid=b""):
+        """dict of QUERY_REPLY"""
+        self.send(QUERY, QUERY_BODY.pack(device, 0, uuid))
+        r = QUERY_REPLY_BODY.unpack(self.receive(QUERY_REPLY)[0])
+        return dict(zip(("result", "device", "limit", "request", "used", "free", "clients"), r))
+
+    def procs(self, device=0):
+        """{pid: used}"""
+        self.send(PROCS, QUERY_BODY.pack(device, 0, b""))
+        body = self.receive(PROCS_REPLY)[0]
+        result, n = struct.unpack_from("<iI", body)
+        assert result == 0, result
+        return {p: u for p, _, u in struct.iter_unpack("<iIQ", body[8:8 + 16 * n])}
+
+    def closed(self):
+        """Has the daemon hung up?"""
+        try:
+            return self.sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+class Remote:
+    """A guard in a process of its own, driven over a pipe: what it is called with, it does."""
+
+    def __init__(self, daemon, fraction, **how):
+        self.requests, there_in = socket.socketpair()
+        self.pid = os.fork()
+        if not self.pid:
+            self.requests.close()
+            self._serve(there_in, daemon.path("aliquotd.sock"), fraction, how)
+        there_in.close()
+        self.file = self.requests.makefile("rw")
+        self.hello = self._answer()
+
+    @staticmethod
+    def _serve(sock, path, fraction, how):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        f = sock.makefile("rw")
+        status = 0
+        try:
+            g = Guard(path, fraction, **how)
+            f.write(json.dumps({"result": g.result, "fraction": g.fraction, "text": g.text}) + "\n")
+            f.flush()
+            for line in f:
+                name, args = json.loads(line)
+                if name == "reconnect":
+                    g2 = Guard(path, fraction, page_fd=g.page_fd)
+                    value = g2.result
+                    if g2.result == 0:
+                        g = g2
+                else:
+                    try:
+                        value = getattr(g, name)(*args)
+                    except (ConnectionResetError, BrokenPipeError):
+                        value = "closed"
+                f.write(json.dumps(value) + "\n")
+                f.flush()
+        except BaseException as e:  # pylint: disable=broad-except
+            sys.stderr.write("remote guard: %r\n" % e)
+            status = 1
+        os._exit(status)
+
+    def _answer(self):
+        line = self.file.readline()
+        if not line:
+            raise AssertionError("remote guard %d died" % self.pid)
+        return json.loads(line)
+
+    def __getattr__(self, name):
+        def ask(*args):
+            self.file.write(json.dumps([name, args]) + "\n")
+            self.file.flush()
+            return self._answer()
+        return ask
+
+    def end(self, sig=signal.SIGKILL):
+        os.kill(self.pid, sig)
+        os.waitpid(self.pid, 0)
+        self.requests.close()
+
+
+def run(tests):
+    """Each of these functions with a daemon of its own: argv is EXE FAKE_NVML [NAME...]"""
+    exe, fake = sys.argv[1:3]
+    only = sys.argv[3:]
+    failed = 0
+    for test in tests:
+        if only and test.__name__ not in only:
+            continue
+        start = time.monotonic()
+        try:
+            test(lambda **how: Daemon(exe, fake, **how))
+            word = "ok"
+        except Exception:  # pylint: disable=broad-except
+            import traceback
+            traceback.print_exc()
+            failed += 1
+            word = "FAILED"
+        print("%s %s (%.1f s)" % (word, test.__name__, time.monotonic() - start), flush=True)
+    sys.exit(1 if failed else 0)

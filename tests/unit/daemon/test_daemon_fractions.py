@@ -1,0 +1,183 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Fractions over HTTP: making, changing, refusing, ending. No guard is attached."""
+import os
+import subprocess
+import time
+
+from aqd import CARD, GIB, run, wait_for
+
+
+def test_half_is_half(daemon):
+    with daemon() as d:
+        f = d.create(gpu_permille=500, command="/usr/bin/vllm serve")
+        assert f["name"] == "vllm" and f["state"] == "running" and f["simulated"]
+        assert f["memory_request_bytes"] == f["memory_limit_bytes"] == CARD // 2
+        assert (f["compute_request_permille"], f["compute_limit_permille"]) == (500, 1000)
+        assert f["priority"] == "normal" and f["project"] == "default" and f["clients"] == []
+        assert f["cuda_visible_devices"] == f["devices"][0]["uuid"]
+        assert f["socket"] == d.path("aliquotd.sock")
+        dev, = d.get("/v1/devices")
+        assert dev["memory_total_bytes"] == CARD and dev["memory_used_bytes"] == 0
+        assert dev["memory_reserved_bytes"] == CARD // 2
+        assert dev["compute_reserved_permille"] == 500 and dev["simulated"] is True
+        assert d.create(gpu_permille=500, command="vllm")["name"] == "vllm-2"
+        r = d.refused("POST", "/v1/fractions", {"gpu_permille": 10})
+        assert r.code == 409 and r.body["reason"] == "device" and r.body["free_bytes"] == 0, r
+        assert r.body["devices"][0]["free_bytes"] == 0
+        assert d.events("refused")[0]["reason"] == "device"
+        d.check()
+
+
+def test_input_is_checked(daemon):
+    bad = [
+        b"{", b"[]", b"3", b'{"name": "a", "name": "b"}', b"\xff\xfe", b'{"gpus": 1e99}',
+        {"gpu": 1}, {"gpu_permille": 9}, {"gpu_permille": 1001}, {"gpu_permille": 0.5},
+        {"gpu_permille": "500"}, {"gpu_permille": True}, {"memory_limit_bytes": 0},
+        {"memory_limit_bytes": -1}, {"memory_request_bytes": -1},
+        b'{"memory_limit_bytes": 18446744073709551616}', {"compute_limit_permille": 0},
+        {"compute_request_permille": 600, "compute_limit_permille": 500},
+        {"memory_request_bytes": 2 * GIB, "memory_limit_bytes": GIB},
+        {"memory_limit_bytes": 511}, {"name": ""}, {"name": "a b"}, {"name": "-a"},
+        {"name": "../x"}, {"name": "x" * 64}, {"name": "a\x00b"}, {"name": 3},
+        {"project": "p/q"}, {"priority": "urgent"}, {"priority": 1}, {"gpus": 0}, {"gpus": 17},
+        {"gpus": -1}, {"device": "first"}, {"device": -1}, {"device": 1.5}, {"device": []},
+        {"device": "GPU-123"}, {"sim": "none"}, {"sim": "a:0"}, {"sim": ""[:0] + "x" * 64},
+        {"wait_ms": -2}, {"wait_ms": 1 << 40}, {"command": "x" * 200},
+        {"command": "a\nb"}, {"mount_namespace": 1},
+    ]
+    with daemon() as d:
+        for body in bad:
+            r = d.refused("POST", "/v1/fractions", body)
+            assert r.code == 400, (body, r)
+            assert "\n" not in r.body["error"] and r.body["reason"], (body, r)
+        assert d.refused("POST", "/v1/fractions", {"device": 7}).code == 404
+        assert d.refused("POST", "/v1/fractions", {"gpus": 2}).code == 409
+        r = d.refused("POST", "/v1/fractions", {"memory_limit_bytes": (1 << 63) - 1})
+        assert r.code == 409 and r.body["reason"] == "too_large" and r.body["free_bytes"] == CARD
+        assert d.refused("POST", "/v1/fractions", b"x" * 70000).code == 413
+        assert d.get("/v1/fractions") == []
+        assert d.refused("GET", "/v1/nothing").code == 404
+        assert d.refused("GET", "/v1/fractions/none").code == 404
+        assert d.refused("GET", "/v1/fractions/..%2f").code == 404
+        assert d.refused("PATCH", "/v1/fractions").code == 405
+        assert d.refused("POST", "/v1/fractions/none/kill").code == 404
+        assert d.refused("GET", "/v1/events?since=x").code == 400
+        assert d.refused("GET", "/v1/events?frm=1").code == 400
+        f = d.create(name="f", memory_limit_bytes=GIB)
+        assert d.refused("POST", "/v1/fractions", {"name": "f"}).body["reason"] == "name_taken"
+        assert d.refused("POST", "/v1/fractions/f/park").code == 501
+        for body in (b"", {}, {"gpus": 1}, {"memory_limit_bytes": 0}, {"priority": "x"}):
+            assert d.refused("PATCH", "/v1/fractions/f", body).code == 400, body
+        assert d.fraction("f")["memory_limit_bytes"] == f["memory_limit_bytes"]
+        d.check()
+
+
+def test_defaults(daemon):
+    with daemon(sim="fake:3") as d:
+        def terms(**ask):
+            f = d.create(**ask)
+            return [f[k] for k in ("memory_request_bytes", "memory_limit_bytes",
+                                   "compute_request_permille", "compute_limit_permille")]
+        assert terms() == [CARD, CARD, 1000, 1000]
+        assert terms(memory_request_bytes=20 * GIB) == [20 * GIB, 20 * GIB, 250, 1000]
+        assert terms(memory_limit_bytes=8 * GIB) == [8 * GIB, 8 * GIB, 100, 1000]
+        assert terms(memory_request_bytes=0, memory_limit_bytes=CARD,
+                     compute_request_permille=0) == [0, CARD, 0, 1000]
+        assert terms(gpu_permille=100, memory_limit_bytes=16 * GIB) == [8 * GIB, 16 * GIB, 100, 1000]
+        assert terms(gpu_permille=100, memory_request_bytes=GIB) == [GIB, GIB, 100, 1000]
+        assert terms(compute_request_permille=100, compute_limit_permille=100) == \
+            [8 * GIB, 8 * GIB, 100, 100]
+        d.check()
+
+
+def test_best_fit_and_several(daemon):
+    with daemon(sim="fake:3") as d:
+        d.create(gpu_permille=700, device=1)
+        assert d.create(gpu_permille=200)["devices"][0]["index"] == 1
+        f = d.create(gpus=2, memory_request_bytes=10 * GIB, compute_request_permille=100)
+        assert sorted(x["index"] for x in f["devices"]) == [0, 2], f
+        assert f["memory_limit_bytes"] == 20 * GIB
+        assert f["cuda_visible_devices"].count(",") == 1
+        uuid = d.get("/v1/devices")[2]["uuid"]
+        assert d.create(gpu_permille=100, device=uuid.lower())["devices"][0]["index"] == 2
+        assert d.create(gpu_permille=100, device="2")["devices"][0]["index"] == 2
+        assert d.refused("POST", "/v1/fractions", {"gpus": 3}).code == 409
+        d.check()
+
+
+def test_resize(daemon):
+    with daemon() as d:
+        d.create(name="a", gpu_permille=250)
+        d.create(name="b", gpu_permille=500)
+        f = d.call("PATCH", "/v1/fractions/a", {"memory_limit_bytes": 30 * GIB})
+        assert (f["memory_request_bytes"], f["memory_limit_bytes"]) == (20 * GIB, 30 * GIB)
+        f = d.call("PATCH", "/v1/fractions/a", {"gpu_permille": 500, "priority": "high"})
+        assert f["memory_request_bytes"] == f["memory_limit_bytes"] == 40 * GIB
+        assert f["compute_request_permille"] == 500 and f["priority"] == "high"
+        r = d.refused("PATCH", "/v1/fractions/a", {"memory_request_bytes": 41 * GIB})
+        assert r.code == 409 and r.body["free_bytes"] == 40 * GIB, r
+        r = d.refused("PATCH", "/v1/fractions/a", {"memory_limit_bytes": 81 * GIB})
+        assert r.code == 409 and r.body["reason"] == "too_large", r
+        r = d.refused("PATCH", "/v1/fractions/a", {"compute_request_permille": 501})
+        assert r.code == 409 and r.body["reason"] == "compute", r
+        f = d.call("PATCH", "/v1/fractions/a", {"memory_limit_bytes": 10 * GIB})
+        assert (f["memory_request_bytes"], f["memory_limit_bytes"]) == (10 * GIB, 10 * GIB)
+        d.check()
+
+
+def test_ends_with_its_holder(daemon):
+    with daemon() as d:
+        me = os.getpid()
+        assert d.create(name="mine", gpu_permille=100)["holder_pid"] == me
+        code = ("import http.client,socket,time\n"
+                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
+                "c.sock.connect(%r)\nc.request('POST','/v1/fractions',b'{\"name\":\"its\",\"gpu_permille\":100}')\n"
+                "print(c.getresponse().status,flush=True)\ntime.sleep(0.3)\n" % d.path("api.sock"))
+        p = subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE)
+        assert p.stdout.readline() == b"201\n"
+        assert d.fraction("its")["holder_pid"] == p.pid
+        p.wait()
+        end = time.monotonic()
+        wait_for(lambda: len(d.get("/v1/fractions")) == 1, 4)
+        assert 1.5 < time.monotonic() - end < 3
+        assert d.events("ended")[0]["fraction"] == "its"
+        assert d.get("/v1/devices")[0]["memory_reserved_bytes"] == CARD // 10
+        d.check()
+
+
+def test_kill_is_term_then_kill(daemon):
+    with daemon() as d:
+        code = ("import http.client,socket,signal,time\n"
+                "signal.signal(signal.SIGTERM, lambda *a: print('term',flush=True))\n"
+                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
+                "c.sock.connect(%r)\nc.request('POST','/v1/fractions',b'{\"name\":\"k\"}')\n"
+                "print(c.getresponse().status,flush=True)\n"
+                "while True: time.sleep(1)\n" % d.path("api.sock"))
+        p = subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE)
+        assert p.stdout.readline() == b"201\n"
+        start = time.monotonic()
+        assert d.call("POST", "/v1/fractions/k/kill", {})["signalled"] == 1
+        assert p.stdout.readline() == b"term\n"
+        assert p.wait(10) == -9
+        assert 4.5 < time.monotonic() - start < 7
+        wait_for(lambda: d.get("/v1/fractions") == [], 1)
+        assert d.refused("POST", "/v1/fractions/k/kill", {"signal": 0}).code in (400, 404)
+
+
+def test_sim_on_demand(daemon):
+    with daemon(sim=None) as d:
+        if not [x for x in d.get("/v1/devices")]:
+            r = d.refused("POST", "/v1/fractions", {})
+            assert r.code == 409 and r.body["reason"] == "no_device", r
+        f = d.create(sim="one", gpu_permille=500)
+        assert f["simulated"]
+        g = d.create(sim="two:2", gpus=2, gpu_permille=100)
+        assert len({x["uuid"] for x in g["devices"] + f["devices"]}) == 3
+        h = d.create(sim="one", gpu_permille=500)
+        assert h["devices"][0]["uuid"] == f["devices"][0]["uuid"]
+        assert d.refused("POST", "/v1/fractions", {"sim": "one"}).code == 409
+
+
+if __name__ == "__main__":
+    run([v for k, v in list(globals().items()) if k.startswith("test_")])
