@@ -10,8 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <aliquot/abi.h>
+
 #include "base/cleanup.h"
 #include "base/size.h"
+#include "base/timing.h"
 #include "cli/json.h"
 #include "cli/say.h"
 #include "cli/start.h"
@@ -20,6 +23,7 @@
 
 #define REPLY_MAX_BYTES (64u << 20)
 #define CALL_TIMEOUT_MS 30000L
+#define CONNECT_PATIENCE_NS (30 * AQ_NS_PER_S)
 
 struct buffer {
 	char *text;
@@ -45,7 +49,7 @@ static int peer_uid(int fd, uid_t *ret_uid)
 	return 0;
 }
 
-/* /tmp is everybody's: a directory or a daemon there that is not the user's own is not talked to. */
+/* /tmp is everybody's: a directory or daemon there that is not the user's own is not talked to. */
 static int connect_checked(const char *rundir, const char *socket_path, bool is_system)
 {
 	AQ_CLEANUP(close) int fd = -1;
@@ -97,48 +101,6 @@ static int set_place(struct aq_api *a, const char *rundir, bool is_system)
 	snprintf(a->rundir, sizeof(a->rundir), "%s", rundir);
 	a->system = is_system;
 	return aq_paths_join(a->socket, rundir, AQ_API_SOCKET);
-}
-
-int aq_api_open(struct aq_api *a, enum aq_api_need need, const char *what, const char *sim)
-{
-	char rundir[AQ_PATH_BYTES];
-	int r;
-
-	*a = (struct aq_api){0};
-	r = aq_paths_rundir_user(rundir);
-	if (r < 0) {
-		aq_say("%s: XDG_RUNTIME_DIR is too long for a socket", what);
-		return r;
-	}
-	r = aq_api_listens(rundir, false);
-	if (r == -EPERM || r == -EACCES) {
-		aq_say("%s: '%s': belongs to somebody else, or somebody else listens there: remove "
-		       "it or set XDG_RUNTIME_DIR", what, rundir);
-		return r;
-	}
-	if (!r) {
-		r = set_place(a, rundir, false);
-	} else if (!aq_api_listens(AQ_SYSTEM_RUNDIR, true)) {
-		r = set_place(a, AQ_SYSTEM_RUNDIR, true);
-	} else if (need == AQ_API_RUNNING) {
-		return -ECONNREFUSED;
-	} else {
-		r = aq_start_daemon(rundir, what, sim);
-		if (!r)
-			r = set_place(a, rundir, false);
-	}
-	if (r < 0)
-		return r;
-	aq_say_debug("daemon at %s", a->socket);
-
-	if (curl_global_init(CURL_GLOBAL_NOTHING))
-		return -ENOMEM;
-	a->curl = curl_easy_init();
-	if (!a->curl) {
-		aq_say("%s: out of memory", what);
-		return -ENOMEM;
-	}
-	return 0;
 }
 
 void aq_api_finish(struct aq_api *a)
@@ -194,16 +156,11 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
 	return w->fn(w->arg);
 }
 
-static int error_of(const struct aq_api *a, CURLcode code)
+static int error_of(CURLcode code)
 {
-	long os_error = 0;
-
 	switch (code) {
 	case CURLE_OK:
 		return 0;
-	case CURLE_COULDNT_CONNECT:
-		curl_easy_getinfo(a->curl, CURLINFO_OS_ERRNO, &os_error);
-		return os_error ? -(int)os_error : -ECONNREFUSED;
 	case CURLE_OPERATION_TIMEDOUT:
 		return -ETIMEDOUT;
 	case CURLE_GOT_NOTHING:
@@ -215,6 +172,8 @@ static int error_of(const struct aq_api *a, CURLcode code)
 		return -ENOMEM;
 	case CURLE_ABORTED_BY_CALLBACK:
 		return -ECANCELED;
+	case CURLE_WRITE_ERROR:
+		return -EFBIG;
 	default:
 		return -EPROTO;
 	}
@@ -237,6 +196,30 @@ static void prepare(struct aq_api *a, const char *url, const char *method, struc
 	curl_easy_setopt(a->curl, CURLOPT_TIMEOUT_MS, timeout_ms);
 }
 
+/*
+ * When hundreds of commands start at once, the daemon's queue of connections is full for moments,
+ * and libcurl's connect(2), which does not block, fails. Nothing was sent then: wait for room in
+ * the queue by one that does block, and do it again. Return: 0 or negative errno.
+ */
+static int perform(struct aq_api *a)
+{
+	uint64_t deadline = aq_now_ns() + CONNECT_PATIENCE_NS;
+
+	for (;;) {
+		CURLcode code = curl_easy_perform(a->curl);
+		uint64_t now = aq_now_ns();
+		int r;
+
+		if (code != CURLE_COULDNT_CONNECT)
+			return error_of(code);
+		r = aq_api_listens(a->rundir, a->system);
+		if (r < 0 || now > deadline)
+			return r < 0 ? r : -EAGAIN;
+		/* Not all at the same moment again. */
+		aq_sleep_until_ns(now + (1 + (uint64_t)getpid() % 8) * AQ_NS_PER_MS);
+	}
+}
+
 int aq_api_call(struct aq_api *a, const char *method, const char *path, const json_t *body,
 		long timeout_ms, aq_api_wait_fn wait, void *wait_arg, struct aq_api_reply *reply)
 {
@@ -245,7 +228,7 @@ int aq_api_call(struct aq_api *a, const char *method, const char *path, const js
 	struct waiter waiter = {.fn = wait, .arg = wait_arg};
 	struct buffer b = {0};
 	char url[512];
-	CURLcode code;
+	int r;
 
 	*reply = (struct aq_api_reply){0};
 	snprintf(url, sizeof(url), "http://localhost%s", path);
@@ -267,13 +250,13 @@ int aq_api_call(struct aq_api *a, const char *method, const char *path, const js
 		curl_easy_setopt(a->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
 		curl_easy_setopt(a->curl, CURLOPT_XFERINFODATA, &waiter);
 	}
-	code = curl_easy_perform(a->curl);
+	r = perform(a);
 	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &reply->status);
 	curl_slist_free_all(heads);
-	if (code == CURLE_OK && b.size)
+	if (!r && b.size)
 		reply->body = json_loadb(b.text, b.size, JSON_DECODE_ANY, NULL);
 	free(b.text);
-	return error_of(a, code);
+	return r;
 }
 
 void aq_api_reply_finish(struct aq_api_reply *reply)
@@ -286,19 +269,17 @@ int aq_api_stream(struct aq_api *a, const char *path, aq_api_line_fn line, void 
 {
 	struct buffer b = {.line = line, .arg = arg};
 	char url[512];
-	CURLcode code;
 	long status = 0;
+	int r;
 
 	snprintf(url, sizeof(url), "http://localhost%s", path);
 	prepare(a, url, "GET", &b, 0);
-	code = curl_easy_perform(a->curl);
+	r = perform(a);
 	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &status);
 	free(b.text);
-	if (code == CURLE_WRITE_ERROR)
+	if (r == -EFBIG)
 		return 0; /* the callback has seen enough */
-	if (code == CURLE_OK && status != 200)
-		return -EPROTO;
-	return error_of(a, code);
+	return !r && status != 200 ? -EPROTO : r;
 }
 
 bool aq_api_free_text(const json_t *body, char *buf, size_t size)
@@ -338,7 +319,10 @@ void aq_api_complain(const char *what, const char *object, const struct aq_api_r
 		aq_say("%s '%s': %s", what, object, error);
 	else
 		aq_say("%s: %s", what, error);
-	if (!strstr(error, "free") && aq_api_free_text(reply->body, line, sizeof(line)))
+	/* The reason names one device; where there are more, all are named. */
+	if ((!strstr(error, "free") ||
+	     json_array_size(json_object_get(reply->body, "devices")) > 1) &&
+	    aq_api_free_text(reply->body, line, sizeof(line)))
 		aq_say("%s", line);
 }
 
@@ -369,6 +353,76 @@ json_t *aq_api_get(struct aq_api *a, const char *path, const char *what)
 	aq_api_complain(what, NULL, &reply);
 	aq_api_reply_finish(&reply);
 	return NULL;
+}
+
+/* Where a daemon listens. Return: as aq_api_open(). */
+static int find_place(struct aq_api *a, enum aq_api_need need, const char *what, const char *sim)
+{
+	char rundir[AQ_PATH_BYTES];
+	int r;
+
+	r = aq_paths_rundir_user(rundir);
+	if (r < 0) {
+		aq_say("%s: XDG_RUNTIME_DIR is too long for a socket", what);
+		return r;
+	}
+	r = aq_api_listens(rundir, false);
+	if (r == -EPERM || r == -EACCES) {
+		aq_say("%s: '%s': belongs to somebody else, or somebody else listens there: remove "
+		       "it, or set XDG_RUNTIME_DIR", what, rundir);
+		return r;
+	}
+	if (!r)
+		return set_place(a, rundir, false);
+	if (!aq_api_listens(AQ_SYSTEM_RUNDIR, true))
+		return set_place(a, AQ_SYSTEM_RUNDIR, true);
+	if (need == AQ_API_RUNNING)
+		return -ECONNREFUSED;
+	r = aq_start_daemon(rundir, what, sim);
+	a->started = true;
+	return r < 0 ? r : set_place(a, rundir, false);
+}
+
+static void warn_of_other_version(const json_t *theirs)
+{
+	if (aq_json_uint(theirs, "abi") != AQ_ABI_VERSION)
+		aq_say("warning: the daemon is version %s (abi %lld), this is " AQ_VERSION
+		       " (abi %u): restart it", aq_json_text(theirs, "version", "?"),
+		       (long long)aq_json_int(theirs, "abi"), AQ_ABI_VERSION);
+}
+
+int aq_api_open(struct aq_api *a, enum aq_api_need need, const char *what, const char *sim)
+{
+	struct aq_api_reply reply;
+	int r;
+
+	*a = (struct aq_api){0};
+	if (curl_global_init(CURL_GLOBAL_NOTHING) || !(a->curl = curl_easy_init())) {
+		aq_say("%s: out of memory", what);
+		return -ENOMEM;
+	}
+	for (int attempt = 0;; attempt++) {
+		r = find_place(a, need, what, sim);
+		if (r < 0)
+			goto fail;
+		if (need == AQ_API_RUNNING)
+			return 0;
+		/* A private daemon may be about to end of idleness: after this it will not. */
+		r = aq_api_call(a, "GET", "/v1/version", NULL, CALL_TIMEOUT_MS, NULL, NULL, &reply);
+		if (!r)
+			break;
+		if (attempt == 1 || a->system) {
+			aq_api_complain_silence(a, what, NULL, r);
+			goto fail;
+		}
+	}
+	warn_of_other_version(reply.body);
+	aq_api_reply_finish(&reply);
+	aq_say_debug("daemon at %s", a->socket);
+	return 0;
+fail:
+	aq_api_finish(a);
+	return r;
 }
 
 int aq_api_exit_status(long http)

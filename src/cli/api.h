@@ -14,6 +14,7 @@ struct aq_api {
 	char rundir[AQ_PATH_BYTES]; /* of the daemon that listens */
 	char socket[AQ_PATH_BYTES]; /* its api.sock */
 	bool system;                /* it is the system's, not the user's own */
+	bool started;               /* by aq_api_open() just now */
 	CURL *curl;
 };
 

@@ -66,6 +66,17 @@ static int print_table(const json_t *devices)
 	return AQ_EXIT_OK;
 }
 
+static bool has_simulated(const json_t *devices)
+{
+	const json_t *d;
+	size_t i;
+
+	json_array_foreach(devices, i, d)
+		if (aq_json_true(d, "simulated"))
+			return true;
+	return false;
+}
+
 static int run_devices(const struct aq_verb *verb, int argc, char **argv)
 {
 	int (*print)(const json_t *) = print_table;
@@ -99,6 +110,12 @@ static int run_devices(const struct aq_verb *verb, int argc, char **argv)
 	r = aq_api_open(&api, AQ_API_START, "devices", sim);
 	if (!r)
 		devices = aq_api_get(&api, "/v1/devices", "devices");
+	if (devices && sim && !api.started && !has_simulated(devices)) {
+		aq_say("devices: --sim '%s': the daemon that runs has no simulated devices: "
+		       "'aliquot run --sim %s' adds them", sim, sim);
+		json_decref(devices);
+		devices = NULL;
+	}
 	r = devices ? print(devices) : AQ_EXIT_FAILED;
 	json_decref(devices);
 	aq_api_finish(&api);
@@ -115,10 +132,10 @@ const struct aq_verb aq_verb_devices = {
 	.opts = (const struct aq_opt[]){
 		AQ_OPT_ROW_JSON,
 		{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE[:COUNT]",
-		 "start the daemon with simulated devices if none runs", aq_request_profiles},
+		 "simulated ones, if no daemon runs yet", aq_request_profiles},
 		{0},
 	},
-	.notes = "RESERVED is the sum of what fractions are guaranteed. Starts a private daemon when\n"
-		 "none listens: only a daemon looks at devices.\n",
+	.notes = "RESERVED is the sum of what fractions are guaranteed. Starts a private daemon\n"
+		 "when none listens: only a daemon looks at devices.\n",
 	.run = run_devices,
 };

@@ -13,6 +13,7 @@
 #include "base/banned.h"
 
 #define BAR_CELLS 10
+#define DEFAULT_PROJECT "default" /* the daemon's; a column full of it says nothing */
 
 enum { NAME, PROJECT, PRIORITY, STATE, GPU, MEMORY, BAR, COMPUTE, TIME, PIDS };
 
@@ -85,13 +86,13 @@ static int print_table(const json_t *fractions)
 	aq_table_init(&t, columns, AQ_ARRAY_SIZE(columns));
 	t.column[BAR].hidden = !width;
 	json_array_foreach(fractions, i, f) {
-		const char *project = aq_json_text(f, "project", "");
+		const char *project = aq_json_text(f, "project", DEFAULT_PROJECT);
 
 		if (aq_table_row(&t) < 0)
 			return AQ_EXIT_FAILED;
-		projects |= *project != '\0';
+		projects |= strcmp(project, DEFAULT_PROJECT) != 0;
 		aq_table_cell(&t, "%s", aq_json_text(f, "name", "?"));
-		aq_table_cell(&t, "%s", *project ? project : "-");
+		aq_table_cell(&t, "%s", project);
 		aq_table_cell(&t, "%s", aq_json_text(f, "priority", "?"));
 		aq_table_cell(&t, "%s", aq_json_text(f, "state", "?"));
 		cell_gpus(&t, f);
@@ -168,7 +169,7 @@ const struct aq_verb aq_verb_ps = {
 		{"quiet", 'q', AQ_OPT_NONE, NULL, "print names only", NULL},
 		{0},
 	},
-	.notes = "MEMORY is what the fraction uses of its limit. COMPUTE goes from the share it is\n"
-		 "guaranteed to the share it is capped at.\n",
+	.notes = "MEMORY is what the fraction uses of its limit. COMPUTE goes from the share it\n"
+		 "is guaranteed to the share it is capped at.\n",
 	.run = run_ps,
 };

@@ -21,17 +21,28 @@ struct change {
 	char before[AQ_TEXT_CELL], after[AQ_TEXT_CELL];
 };
 
+/* What is asked for and shown is for each device; the fraction's own members are sums. */
+static const json_t *one_device(const json_t *f)
+{
+	const json_t *device = json_array_get(json_object_get(f, "devices"), 0);
+
+	return json_object_get(device, "memory_limit_bytes") ? device : f;
+}
+
 static void describe_memory(const json_t *f, char *buf)
 {
-	uint64_t request = aq_json_uint(f, "memory_request_bytes");
-	uint64_t limit = aq_json_uint(f, "memory_limit_bytes");
-	char from[AQ_SIZE_TEXT], to[AQ_SIZE_TEXT];
+	size_t devices = json_array_size(json_object_get(f, "devices"));
+	uint64_t request = aq_json_uint(one_device(f), "memory_request_bytes");
+	uint64_t limit = aq_json_uint(one_device(f), "memory_limit_bytes");
+	char from[AQ_SIZE_TEXT], to[AQ_SIZE_TEXT], on[48] = "";
 
+	if (devices > 1)
+		snprintf(on, sizeof(on), " on each of %zu", devices);
+	aq_size_format(limit, to);
 	if (request == limit)
-		snprintf(buf, AQ_TEXT_CELL, "%s", aq_size_format(limit, to));
+		snprintf(buf, AQ_TEXT_CELL, "%s%s", to, on);
 	else
-		snprintf(buf, AQ_TEXT_CELL, "%s to %s", aq_size_format(request, from),
-			 aq_size_format(limit, to));
+		snprintf(buf, AQ_TEXT_CELL, "%s to %s%s", aq_size_format(request, from), to, on);
 }
 
 static void describe_compute(const json_t *f, char *buf)
@@ -70,8 +81,8 @@ static void print_change(const json_t *before, const json_t *after)
 /* `--memory` alone moves both ends of a fraction that has no room between them. */
 static void follow_limit(struct aq_request *q, const json_t *before)
 {
-	uint64_t request = aq_json_uint(before, "memory_request_bytes");
-	uint64_t limit = aq_json_uint(before, "memory_limit_bytes");
+	uint64_t request = aq_json_uint(one_device(before), "memory_request_bytes");
+	uint64_t limit = aq_json_uint(one_device(before), "memory_limit_bytes");
 
 	if (q->has_memory && !q->has_memory_limit && !q->has_gpu &&
 	    (request == limit || limit < q->memory_bytes) && q->memory_bytes) {
@@ -174,7 +185,8 @@ const struct aq_verb aq_verb_resize = {
 	.opts = (const struct aq_opt[]){
 		{"gpu", AQ_OPT_GPU, AQ_OPT_VALUE, "F", "this share of memory and compute",
 		 NULL},
-		{"memory", AQ_OPT_MEMORY, AQ_OPT_VALUE, "SIZE", "guaranteed memory: 20G, 512M", NULL},
+		{"memory", AQ_OPT_MEMORY, AQ_OPT_VALUE, "SIZE", "guaranteed memory: 20G, 512M",
+		 NULL},
 		{"memory-limit", AQ_OPT_MEMORY_LIMIT, AQ_OPT_VALUE, "SIZE",
 		 "at most this much, while nobody else needs it", NULL},
 		{"compute", AQ_OPT_COMPUTE, AQ_OPT_VALUE, "F", "guaranteed share of compute", NULL},
@@ -184,7 +196,7 @@ const struct aq_verb aq_verb_resize = {
 		 "low normal high"},
 		{0},
 	},
-	.notes = "--memory alone moves the limit too when both are equal. A limit below what is in\n"
-		 "use, or more than the device has left, is refused and nothing changes.\n",
+	.notes = "--memory alone moves the limit too when both are equal. A limit below what is\n"
+		 "in use, or more than the device has left, is refused and nothing changes.\n",
 	.run = run_resize,
 };

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -18,6 +19,7 @@
 #include "base/timing.h"
 #include "cli/api.h"
 #include "cli/driver.h"
+#include "cli/isolate.h"
 #include "cli/json.h"
 #include "cli/opt.h"
 #include "cli/pathlist.h"
@@ -31,7 +33,10 @@
 
 struct run {
 	struct aq_request request;
-	char libdir[AQ_PATH_BYTES];
+	int isolate; /* enum aq_isolate */
+	bool isolated; /* is in a namespace of its own */
+	char libdir[AQ_PATH_BYTES], guard_dir[AQ_PATH_BYTES];
+	char own_rundir[AQ_PATH_BYTES];
 	char **program; /* NULL-terminated */
 };
 
@@ -45,6 +50,20 @@ static int complain_wait_value(const char *operand)
 {
 	aq_say("run: '%s' behind --wait: write --wait=%s", operand, operand);
 	return AQ_EXIT_USAGE;
+}
+
+static int take_option(struct run *run, int id, const char *value)
+{
+	if (id == AQ_OPT_VERBOSE) {
+		aq_say_verbose(true);
+		return 0;
+	}
+	if (id != AQ_OPT_MOUNT_NAMESPACE)
+		return aq_request_take(&run->request, "run", id, value);
+	run->isolate = aq_isolate_parse(value);
+	if (run->isolate < 0)
+		aq_say("run: --mount-namespace '%s': not auto, yes or no", value);
+	return run->isolate;
 }
 
 /* Return: -1 to go on, else an exit status. */
@@ -62,9 +81,7 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, struct run *
 			aq_opt_help(verb, stdout);
 			return AQ_EXIT_OK;
 		}
-		if (id == AQ_OPT_VERBOSE)
-			aq_say_verbose(true);
-		else if (aq_request_take(&run->request, "run", id, value) < 0)
+		if (take_option(run, id, value) < 0)
 			return AQ_EXIT_USAGE;
 		wait_was_last = id == AQ_OPT_WAIT && !value;
 	}
@@ -101,6 +118,30 @@ static int check_before(struct run *run)
 		       "install aliquot again, or set ALIQUOT_LIBDIR");
 		return AQ_EXIT_RUN_FAILED;
 	}
+	if (aq_paths_join(run->guard_dir, run->libdir, "guard") < 0 ||
+	    aq_paths_rundir_user(run->own_rundir) < 0) {
+		aq_say("run: ALIQUOT_LIBDIR or XDG_RUNTIME_DIR is too long");
+		return AQ_EXIT_RUN_FAILED;
+	}
+	return -1;
+}
+
+/* Before the fraction is asked for, so that the daemon is told. Return: as check_before(). */
+static int isolate(struct run *run)
+{
+	int r;
+
+	if (run->isolate == AQ_ISOLATE_NO)
+		return -1;
+	r = aq_isolate_begin();
+	run->isolated = !r;
+	if (!r)
+		return -1;
+	if (run->isolate == AQ_ISOLATE_YES) {
+		aq_say("run: --mount-namespace 'yes': %s: needs CAP_SYS_ADMIN", strerror(-r));
+		return AQ_EXIT_RUN_FAILED;
+	}
+	aq_say_debug("no mount namespace: %s", strerror(-r));
 	return -1;
 }
 
@@ -126,6 +167,8 @@ static int post(struct aq_api *api, const struct run *run, struct aq_api_reply *
 
 	json_object_set_new(body, "command",
 			    json_string(aq_request_command(run->program, command)));
+	if (run->isolated)
+		json_object_set_new(body, "mount_namespace", json_true());
 	if (q->has_wait)
 		timeout = q->wait_ms < 0 ? 0 : q->wait_ms + POST_TIMEOUT_MS;
 	r = aq_api_call(api, "POST", "/v1/fractions", body, timeout,
@@ -134,36 +177,25 @@ static int post(struct aq_api *api, const struct run *run, struct aq_api_reply *
 	return r;
 }
 
-/*
- * Ask for the fraction. A private daemon that was about to end of idleness when we found it is
- * started again, once.
- */
+/* Return: -1 to go on, else an exit status. */
 static int get_fraction(struct aq_api *api, const struct run *run, json_t **ret_fraction)
 {
 	const char *object = run->request.name;
 	struct aq_api_reply reply = {0};
 	int r, status;
 
-	for (int attempt = 0;; attempt++) {
-		if (aq_api_open(api, AQ_API_START, "run", NULL) < 0)
-			return AQ_EXIT_RUN_FAILED;
-		r = post(api, run, &reply);
-		if (!r)
-			break;
-		if (attempt || api->system ||
-		    (r != -ECONNRESET && r != -ECONNREFUSED && r != -ENOENT)) {
-			aq_api_complain_silence(api, "run", object, r);
-			return AQ_EXIT_RUN_FAILED;
-		}
-		aq_api_reply_finish(&reply);
-		aq_api_finish(api);
+	r = post(api, run, &reply);
+	if (r < 0) {
+		aq_api_complain_silence(api, "run", object, r);
+		return AQ_EXIT_RUN_FAILED;
 	}
 	if (reply.status >= 200 && reply.status < 300 && json_is_object(reply.body)) {
 		*ret_fraction = reply.body;
 		return -1;
 	}
 	aq_api_complain("run", object, &reply);
-	status = reply.status == 400 ? AQ_EXIT_USAGE : AQ_EXIT_RUN_FAILED;
+	/* 404 can only mean a device that does not exist. */
+	status = reply.status == 400 || reply.status == 404 ? AQ_EXIT_USAGE : AQ_EXIT_RUN_FAILED;
 	aq_api_reply_finish(&reply);
 	return status;
 }
@@ -179,35 +211,113 @@ static void say_fraction(const json_t *f)
 		     aq_text_share(aq_json_uint(f, "compute_limit_permille"), to));
 }
 
-/* Return: 0, or negative errno after one line on stderr. */
-static int set_environment(const struct aq_api *api, const struct run *run, const json_t *f)
+/*
+ * Where the guard's names for the driver are. @files: the real ones, *@ret_cover if the guard
+ * should cover them. Return: 0, or negative errno after one line on stderr.
+ */
+static int find_driver(const struct run *run, bool simulated,
+		       char files[AQ_DRIVER_LIBRARIES][AQ_PATH_BYTES], char *ret_dir,
+		       bool *ret_cover)
 {
-	const char *name = aq_json_text(f, "name", NULL);
-	const char *socket_path = aq_json_text(f, "socket", NULL);
-	const char *visible = aq_json_text(f, "cuda_visible_devices", NULL);
-	AQ_CLEANUP(free) char *libraries = NULL;
-	char guard[AQ_PATH_BYTES], driver[AQ_PATH_BYTES];
-	const char *dirs[] = {guard, driver, NULL};
+	char alias[AQ_PATH_BYTES];
+	struct stat st;
 	int r;
 
-	if (!name || !socket_path || !visible) {
-		aq_say("run: the daemon's answer lacks name, socket or cuda_visible_devices");
-		return -EPROTO;
+	*ret_cover = false;
+	if (simulated) {
+		r = aq_paths_join(ret_dir, run->libdir, "sim-driver");
+		if (r < 0)
+			aq_say("run: '%s': the path is too long", run->libdir);
+		return r;
 	}
-	r = aq_paths_join(guard, run->libdir, "guard");
-	if (!r)
-		r = aq_driver_dir(api, run->libdir, aq_json_true(f, "simulated"), driver);
+	r = aq_driver_link(run->own_rundir, files, ret_dir);
+	*ret_cover = !r;
+	if (r != -ENOENT) {
+		if (r < 0)
+			aq_say("run: '%s': cannot link the driver: %s", run->own_rundir,
+			       strerror(-r));
+		return r;
+	}
+	/* In the namespace of another `run`, where the driver's own names lead to the guard. */
+	if (!aq_paths_join(ret_dir, run->own_rundir, AQ_ISOLATE_COVERED_DIR) &&
+	    !aq_paths_join(alias, ret_dir, aq_driver_names[AQ_DRIVER_CUDA].alias) &&
+	    !stat(alias, &st) && st.st_size)
+		return 0;
+	aq_say("run: no libcuda.so.1 on this machine: 'aliquot doctor' says more");
+	return r;
+}
+
+/* Put the guard in front of the driver. Return: 0, or negative errno after one line on stderr. */
+static int set_libraries(const struct aq_api *api, const struct run *run, bool simulated)
+{
+	char files[AQ_DRIVER_LIBRARIES][AQ_PATH_BYTES] = {"", ""};
+	char found[AQ_PATH_BYTES], driver[AQ_PATH_BYTES], ours[AQ_PATH_BYTES + 8];
+	struct aq_isolate_plan plan = {
+		.guard_dir = run->guard_dir,
+		.driver_dir = found,
+		.rundir = api->rundir,
+		.own_rundir = run->own_rundir,
+	};
+	const char *dirs[] = {run->guard_dir, driver, NULL};
+	const char *drop[] = {run->libdir, ours, NULL};
+	AQ_CLEANUP(free) char *list = NULL;
+	const char *failed;
+	bool cover;
+	int r;
+
+	r = find_driver(run, simulated, files, found, &cover);
 	if (r < 0)
 		return r;
-	libraries = aq_pathlist_front(dirs, getenv("LD_LIBRARY_PATH"), NULL);
-	if (!libraries || setenv("LD_LIBRARY_PATH", libraries, 1) < 0 ||
-	    setenv("ALIQUOT_SOCKET", socket_path, 1) < 0 || setenv("ALIQUOT_FRACTION", name, 1) < 0 ||
-	    setenv("CUDA_VISIBLE_DEVICES", visible, 1) < 0) {
+	snprintf(driver, sizeof(driver), "%s", found);
+	if (cover)
+		plan.files = (const char(*)[AQ_PATH_BYTES])files;
+	if (run->isolated) {
+		r = aq_isolate_arrange(&plan, driver, &failed);
+		if (r < 0 && run->isolate == AQ_ISOLATE_YES) {
+			aq_say("run: --mount-namespace 'yes': %s: %s", failed, strerror(-r));
+			return r;
+		}
+		if (r < 0)
+			aq_say_debug("mount namespace without %s: %s", failed, strerror(-r));
+	}
+	snprintf(ours, sizeof(ours), "%s/driver", run->own_rundir);
+	list = aq_pathlist_front(dirs, getenv("LD_LIBRARY_PATH"), drop);
+	if (!list || setenv("LD_LIBRARY_PATH", list, 1) < 0) {
 		aq_say("run: out of memory");
 		return -ENOMEM;
 	}
-	aq_say_debug("LD_LIBRARY_PATH=%s", libraries);
+	aq_say_debug("LD_LIBRARY_PATH=%s", list);
 	return 0;
+}
+
+/* Return: 0, or negative errno after one line on stderr. */
+static int set_environment(const struct aq_api *api, const struct run *run, const json_t *f)
+{
+	static const struct {
+		const char *variable, *member;
+		bool optional;
+	} names[] = {
+		{"ALIQUOT_SOCKET", "socket", false},
+		{"ALIQUOT_FRACTION", "name", false},
+		{"CUDA_VISIBLE_DEVICES", "cuda_visible_devices", false},
+		{"ALIQUOT_SIM_DIR", "sim_dir", true},
+	};
+
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(names); i++) {
+		const char *value = aq_json_text(f, names[i].member, NULL);
+
+		if (!value && names[i].optional)
+			continue;
+		if (!value) {
+			aq_say("run: the daemon's answer lacks '%s'", names[i].member);
+			return -EPROTO;
+		}
+		if (setenv(names[i].variable, value, 1) < 0) {
+			aq_say("run: out of memory");
+			return -ENOMEM;
+		}
+	}
+	return set_libraries(api, run, aq_json_true(f, "simulated"));
 }
 
 static int run_run(const struct aq_verb *verb, int argc, char **argv)
@@ -220,6 +330,11 @@ static int run_run(const struct aq_verb *verb, int argc, char **argv)
 	status = parse(verb, argc, argv, &run);
 	if (status < 0)
 		status = check_before(&run);
+	if (status >= 0)
+		return status;
+	if (aq_api_open(&api, AQ_API_START, "run", NULL) < 0)
+		return AQ_EXIT_RUN_FAILED;
+	status = isolate(&run);
 	if (status < 0)
 		status = get_fraction(&api, &run, &fraction);
 	if (status >= 0) {
@@ -244,7 +359,7 @@ const struct aq_verb aq_verb_run = {
 	.operands = "[OPTION...] -- PROGRAM [ARG...]",
 	.summary = "run a program in a fraction of a GPU",
 	.examples = "  aliquot run --gpu 0.5 -- python serve.py\n"
-		    "  aliquot run --memory 20G --memory-limit 40G --priority high -- vllm serve M\n"
+		    "  aliquot run --memory 20G --memory-limit 40G --priority high -- vllm ...\n"
 		    "  aliquot run --gpus 2 --gpu 0.25 -- torchrun train.py     a quarter of two\n"
 		    "  aliquot run --sim h100 --gpu 0.25 -- ./prog              without a GPU\n",
 	.opts = (const struct aq_opt[]){
@@ -261,20 +376,24 @@ const struct aq_verb aq_verb_run = {
 		{"priority", AQ_OPT_PRIORITY, AQ_OPT_VALUE, "P", "low, normal (default) or high",
 		 "low normal high"},
 		{"name", AQ_OPT_NAME, AQ_OPT_VALUE, "NAME", "default: that of the program", NULL},
-		{"project", AQ_OPT_PROJECT, AQ_OPT_VALUE, "NAME", "who it is for, in reports", NULL},
+		{"project", AQ_OPT_PROJECT, AQ_OPT_VALUE, "NAME", "who it is for, in reports",
+		 NULL},
 		{"device", AQ_OPT_DEVICE, AQ_OPT_VALUE, "DEVICE", "UUID, index or auto (default)",
 		 "auto"},
 		{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE[:COUNT]",
 		 "on simulated devices, added if there are none", aq_request_profiles},
 		{"wait", AQ_OPT_WAIT, AQ_OPT_MAYBE, "DUR",
 		 "wait for room, for ever or at most 30s, 5m", NULL},
+		{"mount-namespace", AQ_OPT_MOUNT_NAMESPACE, AQ_OPT_VALUE, "MODE",
+		 "guard children without environment: auto, yes, no",
+		 "auto yes no"},
 		{"verbose", AQ_OPT_VERBOSE, AQ_OPT_NONE, NULL, "say what is done", NULL},
 		{0},
 	},
-	.notes = "--gpu F is that share of the memory exactly, that share of compute at least, and\n"
-		 "whatever compute nobody else wants; other options override. Without any of them:\n"
-		 "all of one device.\n\n"
-		 "The exit status is the program's own, or: 2 wrong usage, 125 there is no room or\n"
-		 "aliquot failed, 126 the program cannot be executed, 127 it is not found.\n",
+	.notes = "--gpu F is that share of the memory exactly, that share of compute at least,\n"
+		 "and whatever compute nobody else wants; other options override. Without any\n"
+		 "of them: all of one device.\n\n"
+		 "The exit status is the program's own, or: 2 wrong usage, 125 there is no room\n"
+		 "or aliquot failed, 126 the program cannot be executed, 127 it is not found.\n",
 	.run = run_run,
 };

@@ -91,7 +91,8 @@ static const struct aq_opt *find_letter(const struct aq_verb *verb, char letter)
 	return letter == AQ_OPT_HELP ? &help_opt : NULL;
 }
 
-static int complain_unknown(const struct aq_verb *verb, const char *arg, const char *name, size_t len)
+static int complain_unknown(const struct aq_verb *verb, const char *arg, const char *name,
+			    size_t len)
 {
 	const char *words[MAX_OPTS + 1] = {NULL};
 	char typed[WORD_BYTES + 1];
@@ -145,16 +146,15 @@ static int next_letter(struct aq_opt_scan *s, const char **ret_value)
 	const struct aq_opt *o = find_letter(s->verb, letter);
 	const char *rest = *s->cluster ? s->cluster : NULL;
 
+	s->cluster = rest;
 	if (!o) {
 		aq_say("%s: unknown option '-%c': see 'aliquot %s --help'", s->verb->name, letter,
 		       s->verb->name);
 		return -EINVAL;
 	}
 	*ret_value = NULL;
-	if (o->arg == AQ_OPT_NONE) {
-		s->cluster = rest;
+	if (o->arg == AQ_OPT_NONE)
 		return o->id;
-	}
 	s->cluster = NULL;
 	if (!rest && o->arg == AQ_OPT_VALUE) {
 		if (s->at == s->argc) {

@@ -16,7 +16,8 @@
 /* What execvp(3) takes without PATH. Source: glibc's confstr(_CS_PATH). */
 #define DEFAULT_PATH "/bin:/usr/bin"
 
-static bool unwanted(const char *entry, size_t len, const char *const *dirs, const char *const *drop)
+static bool unwanted(const char *entry, size_t len, const char *const *dirs,
+		     const char *const *drop)
 {
 	for (; *dirs; dirs++)
 		if (strlen(*dirs) == len && !strncmp(entry, *dirs, len))

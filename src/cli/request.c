@@ -25,8 +25,8 @@
 static const char *const priorities[] = {"low", "normal", "high", NULL};
 
 /* The simulator's own list has the figures; tests compare the two. */
-#define PROFILES(P) P("h100") P("h100-nvl") P("h200") P("a100-40") P("a100-80") P("b200") P("l40s") \
-	P("rtx4090")
+#define PROFILES(P)                                                                                \
+	P("h100") P("h100-nvl") P("h200") P("a100-40") P("a100-80") P("b200") P("l40s") P("rtx4090")
 #define WITH_COMMA(p) p,
 #define WITH_BLANK(p) p " "
 static const char *const profiles[] = {PROFILES(WITH_COMMA) NULL};
@@ -106,7 +106,7 @@ static int take_wait(const char *verb, const char *value, int64_t *ret_ms)
 	}
 	if (aq_duration_parse(value, &ns) < 0)
 		return refuse(verb, "wait", value,
-			      "not a duration: write 30s, 5m, 2h (at most 30d), or --wait for ever");
+			      "not a duration: write 30s, 5m, 2h, or --wait alone for ever");
 	*ret_ms = (int64_t)((ns + AQ_NS_PER_MS - 1) / AQ_NS_PER_MS);
 	return 0;
 }

@@ -4,12 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,20 +18,17 @@
 #include "base/paths.h"
 #include "base/timing.h"
 #include "cli/api.h"
+#include "cli/pathlist.h"
 #include "cli/say.h"
 #include "base/banned.h"
 
 #define LOG_NAME "aliquotd.log"
-#define LOG_MAX_BYTES (1 << 20) /* a log found larger than this is begun anew */
-#define PID_NAME "aliquotd.pid"
-#define STEP_MS 5
+#define LOG_READ_BYTES (16u << 20) /* far more than a daemon lets its log grow to */
+#define STEP_NS (2 * AQ_NS_PER_MS)
 /* Loading the driver's management library alone takes seconds on machines with many GPUs and no
  * persistence mode: while our daemon lives it gets this long. Guess; no figure measured yet. */
 #define PATIENCE_NS (60 * AQ_NS_PER_S)
 #define SAY_AFTER_NS (2 * AQ_NS_PER_S)
-/* Ours ended and no other is known to be starting: what is left for one that holds the lock but has
- * not written its pid yet. */
-#define AFTER_DEATH_NS (1 * AQ_NS_PER_S)
 
 int aq_start_find(char *buf)
 {
@@ -61,109 +57,95 @@ int aq_start_find(char *buf)
 static int open_log(const char *rundir)
 {
 	char path[AQ_PATH_BYTES];
-	struct stat st;
 	int fd;
 
 	if (aq_paths_join(path, rundir, LOG_NAME) < 0)
 		return -ENAMETOOLONG;
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -errno;
-	if (!fstat(fd, &st) && st.st_size > LOG_MAX_BYTES && ftruncate(fd, 0) < 0)
-		aq_say_debug("log '%s': %s", path, strerror(errno));
-	return fd;
+	return fd < 0 ? -errno : fd;
 }
 
 /* What the daemon must not inherit from a program that runs in a fraction itself. */
-static void clean_environment(void)
+static void clean_environment(const char *rundir)
 {
 	static const char *const names[] = {
 		"ALIQUOT_SOCKET", "ALIQUOT_FRACTION", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD",
 	};
-	const char *path = getenv("LD_LIBRARY_PATH");
+	char libdir[AQ_PATH_BYTES] = "/", ours[AQ_PATH_BYTES + 8];
+	const char *nothing[] = {NULL}, *drop[] = {libdir, ours, NULL};
+	const char *old = getenv("LD_LIBRARY_PATH");
+	char *list;
 
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(names); i++)
 		unsetenv(names[i]);
-	if (path && strstr(path, "/guard"))
+	if (!old || aq_paths_libdir(libdir) < 0)
+		return;
+	snprintf(ours, sizeof(ours), "%s/driver", rundir);
+	list = aq_pathlist_front(nothing, old, drop);
+	if (list && *list)
+		setenv("LD_LIBRARY_PATH", list, 1);
+	else
 		unsetenv("LD_LIBRARY_PATH");
+	free(list);
 }
 
-/* In the grandchild: only this process's own memory is touched before exec. */
-static void __attribute__((noreturn)) become_daemon(const char *program, int log_fd,
-						    const char *sim)
+/* In the child: only this process's own memory is touched before exec. */
+static void __attribute__((noreturn)) become_daemon(const char *rundir, const char *program,
+						    int log_fd, const char *sim)
 {
-	const char *argv[8] = {"aliquotd", "--private", "--foreground"};
-	int n = 3, null_fd;
+	const char *argv[4] = {"aliquotd", sim ? "--sim" : NULL, sim};
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	sigset_t none;
 
-	if (sim) {
-		argv[n++] = "--sim";
-		argv[n++] = sim;
-	}
-	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 || dup2(log_fd, STDOUT_FILENO) < 0 ||
-	    dup2(log_fd, STDERR_FILENO) < 0 || chdir("/") < 0)
+	    dup2(log_fd, STDERR_FILENO) < 0)
 		_exit(AQ_EXIT_RUN_FAILED);
 	/* Pipes of the caller's shell must not stay open for as long as the daemon lives. */
 	if (syscall(SYS_close_range, 3, ~0U, 0) < 0)
 		for (int fd = 3; fd < 1024; fd++)
 			close(fd);
-	umask(077);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int s = 1; s < NSIG; s++)
 		signal(s, SIG_DFL);
-	clean_environment();
+	clean_environment(rundir);
 	execv(program, (char *const *)argv);
 	dprintf(STDERR_FILENO, "aliquotd: '%s': %s\n", program, strerror(errno));
 	_exit(AQ_EXIT_RUN_FAILED);
 }
 
-/* Double fork: the daemon is nobody's child, so the program that `run` becomes never sees it. */
-static int spawn(const char *program, int log_fd, const char *sim, pid_t *ret_pid)
+/*
+ * aliquotd goes into the background itself, and its first process, our child, ends when the sockets
+ * are there. So the program that `run` becomes has no child that it does not know.
+ * Return: its exit status; -ETIMEDOUT; other negative errno
+ */
+static int spawn(const char *rundir, const char *program, int log_fd, const char *sim,
+		 const char *what)
 {
-	AQ_CLEANUP(close) int from_child = -1;
-	AQ_CLEANUP(close) int to_parent = -1;
-	int fds[2], status;
-	pid_t child, daemon_pid = -1;
+	uint64_t started = aq_now_ns(), now;
+	bool said = !isatty(STDERR_FILENO);
+	int status = 0;
+	pid_t child, r;
 
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return -errno;
-	from_child = fds[0];
-	to_parent = fds[1];
 	child = fork();
 	if (child < 0)
 		return -errno;
-	if (!child) {
-		setsid();
-		daemon_pid = fork();
-		if (!daemon_pid)
-			become_daemon(program, log_fd, sim);
-		if (write(to_parent, &daemon_pid, sizeof(daemon_pid)) < 0)
-			_exit(1);
-		_exit(0);
+	if (!child)
+		become_daemon(rundir, program, log_fd, sim);
+	aq_say_debug("started %s", program);
+	while (!(r = waitpid(child, &status, WNOHANG)) || (r < 0 && errno == EINTR)) {
+		now = aq_now_ns();
+		if (now - started > PATIENCE_NS)
+			return -ETIMEDOUT;
+		if (!said && now - started > SAY_AFTER_NS) {
+			aq_say("%s: waiting for the private daemon to start", what);
+			said = true;
+		}
+		aq_sleep_until_ns(now + STEP_NS);
 	}
-	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-		;
-	close(aq_steal_fd(&to_parent));
-	if (read(from_child, &daemon_pid, sizeof(daemon_pid)) != sizeof(daemon_pid) ||
-	    daemon_pid < 0)
-		return -EAGAIN;
-	*ret_pid = daemon_pid;
-	return 0;
-}
-
-/* A daemon that won the race against ours: its pid is in the lock file, and it lives. */
-static bool other_lives(const char *rundir, pid_t ours)
-{
-	AQ_CLEANUP(free) char *text = NULL;
-	char path[AQ_PATH_BYTES];
-	long pid;
-
-	if (aq_paths_join(path, rundir, PID_NAME) < 0 || aq_file_read(path, 64, &text) < 0)
-		return false;
-	pid = strtol(text, NULL, 10);
-	return pid > 0 && pid != ours && (!kill((pid_t)pid, 0) || errno == EPERM);
+	if (r < 0)
+		return -errno;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : AQ_EXIT_RUN_FAILED;
 }
 
 static void say_last_line(const char *rundir)
@@ -174,7 +156,7 @@ static void say_last_line(const char *rundir)
 
 	if (aq_paths_join(path, rundir, LOG_NAME) < 0)
 		return;
-	n = aq_file_read(path, 2 * LOG_MAX_BYTES, &text);
+	n = aq_file_read(path, LOG_READ_BYTES, &text);
 	while (n > 0 && text[n - 1] == '\n')
 		text[--n] = '\0';
 	if (n <= 0)
@@ -183,43 +165,29 @@ static void say_last_line(const char *rundir)
 	aq_say("its last words in %s: %s", path, line ? line + 1 : text);
 }
 
-static int wait_until_listening(const char *rundir, const char *what, pid_t pid)
+/* One command at a time starts a daemon: the others wait here and then find it. */
+static int take_turn(const char *rundir)
 {
-	AQ_CLEANUP(close) int pidfd = aq_pidfd_open(pid);
-	uint64_t started = aq_now_ns(), died = 0, now;
-	bool said = !isatty(STDERR_FILENO);
+	int fd = open(rundir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
 
-	for (;;) {
-		struct pollfd p = {.fd = pidfd, .events = POLLIN};
-
-		if (!aq_api_listens(rundir, false))
-			return 0;
-		now = aq_now_ns();
-		if (!died && (pidfd < 0 ? kill(pid, 0) < 0 : poll(&p, 1, 0) > 0))
-			died = now;
-		if (died && now - died > AFTER_DEATH_NS && !other_lives(rundir, pid)) {
-			aq_say("%s: the private daemon ended at once", what);
-			say_last_line(rundir);
-			return -ECHILD;
-		}
-		if (now - started > PATIENCE_NS) {
-			aq_say("%s: the private daemon does not listen after %d s: see %s/" LOG_NAME,
-			       what, (int)(PATIENCE_NS / AQ_NS_PER_S), rundir);
-			return -ETIMEDOUT;
-		}
-		if (!said && now - started > SAY_AFTER_NS) {
-			aq_say("%s: waiting for the private daemon to start", what);
-			said = true;
-		}
-		aq_sleep_until_ns(now + STEP_MS * AQ_NS_PER_MS);
+	if (fd < 0)
+		return -errno;
+	while (flock(fd, LOCK_EX) < 0) {
+		if (errno == EINTR)
+			continue;
+		r = -errno;
+		close(fd);
+		return r;
 	}
+	return fd;
 }
 
 int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 {
+	AQ_CLEANUP(close) int turn_fd = -1;
 	AQ_CLEANUP(close) int log_fd = -1;
 	char program[AQ_PATH_BYTES];
-	pid_t pid = -1;
 	int r;
 
 	r = aq_start_find(program);
@@ -234,16 +202,28 @@ int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 		       strerror(-r));
 		return r;
 	}
+	turn_fd = take_turn(rundir);
+	if (turn_fd >= 0 && !aq_api_listens(rundir, false))
+		return 0;
 	log_fd = open_log(rundir);
 	if (log_fd < 0) {
 		aq_say("%s: '%s/" LOG_NAME "': %s", what, rundir, strerror(-log_fd));
 		return log_fd;
 	}
-	r = spawn(program, log_fd, sim, &pid);
+	r = spawn(rundir, program, log_fd, sim, what);
+	if (r == -ETIMEDOUT) {
+		aq_say("%s: the private daemon does not listen after %d s: see %s/" LOG_NAME, what,
+		       (int)(PATIENCE_NS / AQ_NS_PER_S), rundir);
+		return r;
+	}
 	if (r < 0) {
 		aq_say("%s: '%s': %s", what, program, strerror(-r));
 		return r;
 	}
-	aq_say_debug("started %s as pid %d", program, (int)pid);
-	return wait_until_listening(rundir, what, pid);
+	/* It also fails when another, started by hand at this moment, serves already. */
+	if (!aq_api_listens(rundir, false))
+		return 0;
+	aq_say("%s: the private daemon did not start", what);
+	say_last_line(rundir);
+	return -ECHILD;
 }

@@ -9,8 +9,8 @@
  * @what:   for complaints: "run"
  * @sim:    PROFILE[:COUNT] of simulated devices it shall have, or NULL
  *
- * Any number of commands may do this at once: the daemons settle by a lock which of them stays,
- * and all commands connect to that one.
+ * Any number of commands may do this at once: they take turns, and the first daemon serves all.
+ * Daemons that were started by other means settle by a lock of their own which of them stays.
  * Return: 0 it listens; negative errno after one or two lines on stderr
  */
 int aq_start_daemon(const char *rundir, const char *what, const char *sim);

@@ -3,8 +3,8 @@
 """A stand-in for aliquotd's API with two simulated devices, for tests of the command alone.
 
 Keeps fractions in memory, counts nothing, speaks to no guard. Takes the run directory from
-XDG_RUNTIME_DIR as the daemon does, holds aliquotd.pid as a lock, and notes every request in
-requests.log there. A fraction named `wait...` is granted after STUB_WAIT_S seconds.
+XDG_RUNTIME_DIR as the daemon does, goes into the background, holds aliquotd.pid as a lock, and
+notes every request in requests.log there. A fraction named `wait...` is granted after STUB_WAIT_S seconds.
 """
 import fcntl
 import http.server
@@ -119,7 +119,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.refuse(409, "the name is taken")
         else:
             fractions[name] = {
-                "name": name, "project": body.get("project", ""),
+                "name": name, "project": body.get("project", "default"),
                 "priority": body.get("priority", "normal"), "state": "running",
                 "devices": [{"uuid": UUIDS[0], "index": 0}], "memory_request_bytes": request,
                 "memory_limit_bytes": body.get("memory_limit_bytes", request),
@@ -147,6 +147,13 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 def main():
+    read, write = os.pipe()
+    if os.fork():
+        os.close(write)
+        return 0 if os.read(read, 1) else 1
+    os.close(read)
+    os.setsid()
+    os.chdir("/")
     RUNDIR.mkdir(mode=0o700, exist_ok=True)
     lock = open(RUNDIR / "aliquotd.pid", "a")
     try:
@@ -160,6 +167,8 @@ def main():
     path = RUNDIR / "api.sock"
     path.unlink(missing_ok=True)
     with Server(str(path), Handler) as server:
+        os.write(write, b"1")
+        os.close(write)
         if "STUB_LIFE_S" in os.environ:
             server.timeout = 0.2
             end = time.monotonic() + float(os.environ["STUB_LIFE_S"])

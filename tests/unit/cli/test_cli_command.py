@@ -1,0 +1,443 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The command against a stand-in for the daemon: what it prints, asks, sets and exits with.
+
+Usage: test_cli_command.py ALIQUOT STUB_DAEMON. Each test has a run directory of its own.
+"""
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ALIQUOT, STUB = (str(pathlib.Path(p).resolve()) for p in sys.argv[1:3])
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="aqcli."))
+        self.rundir = self.dir / "aliquot"
+        libdir = self.dir / "lib"
+        for name in ("guard/libcuda.so.1", "sim-driver/libaliquot-driver.so.1"):
+            (libdir / name).parent.mkdir(parents=True)
+            (libdir / name).touch()
+        self.env = {k: v for k, v in os.environ.items()
+                    if not k.startswith("ALIQUOT") and k != "LD_LIBRARY_PATH"}
+        self.env.update(XDG_RUNTIME_DIR=str(self.dir), ALIQUOT_LIBDIR=str(libdir),
+                        ALIQUOT_DAEMON=STUB, LC_ALL="C.UTF-8", STUB_LIFE_S="60", TZ="UTC")
+
+    def tearDown(self):
+        pid = self.daemon_pid()
+        if pid:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def daemon_pid(self):
+        path = self.rundir / "aliquotd.pid"
+        return int(path.read_text() or 0) if path.exists() else 0
+
+    def aliquot(self, *args, env=None, **kw):
+        return subprocess.run([ALIQUOT, *args], env={**self.env, **(env or {})}, timeout=30,
+                              capture_output=True, text=True, **kw)
+
+    def expect(self, args, status, out=None, err=None):
+        done = self.aliquot(*args)
+        said = f"{args}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        self.assertEqual(done.returncode, status, said)
+        for pattern, text in ((out, done.stdout), (err, done.stderr)):
+            if pattern is not None:
+                self.assertRegex(text, pattern, said)
+        return done
+
+    def requests(self):
+        path = self.rundir / "requests.log"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.split(" ", 2) for line in lines if "/v1/version" not in line]
+
+
+class Usage(Case):
+    def test_bad_input_is_one_line_exit_2_and_changes_nothing(self):
+        run = lambda *a: ("run", *a, "--", "true")
+        for args, err in (
+                (run("--gpu", "2"), "--gpu '2'.*0.01 to 1.*--gpus 2"),
+                (run("--gpu", "half"), "--gpu 'half'.*0.01 to 1"),
+                (run("--gpu", "0.0001"), "--gpu '0.0001'"),
+                (run("--gpus", "0.5"), "--gpus '0.5'.*--gpu 0.5"),
+                (run("--memory", "20X"), "--memory '20X'.*20G"),
+                (run("--memory", "9999999T"), "--memory '9999999T'.*larger"),
+                (run("--memory", "4G", "--memory-limit", "2G"), "--memory-limit '2 GiB'.*4 GiB"),
+                (run("--priority", "hihg"), "--priority 'hihg'.*did you mean high"),
+                (run("--name", "a/b"), "--name 'a/b'"),
+                (run("--name", "x" * 64), "--name"),
+                (run("--device", "zero"), "--device 'zero'.*UUID"),
+                (run("--sim", "h10"), "--sim 'h10'.*h100"),
+                (run("--sim", "tpu"), "--sim 'tpu'.*rtx4090"),
+                (run("--sim", "h100:99"), "--sim 'h100:99'.*1 to 16"),
+                (run("--wait=soon"), "--wait 'soon'.*30s"),
+                (run("--mount-namespace", "maybe"), "'maybe'.*auto, yes or no"),
+                (run("--mem", "2G"), "'--mem'.*did you mean --memory"),
+                (run("--gpu"), "--gpu '--'"),
+                (("run", "--wait", "30s", "true"), "--wait=30s"),
+                (("run", "--gpu", "0.5"), "no program"),
+                (("run", "--gpu", "0.5", "--"), "no program"),
+                (("run", "--gpu"), "--gpu.*needs a value"),
+                (("rnu",), "unknown verb 'rnu': did you mean run"),
+                (("frobnicate",), "unknown verb 'frobnicate': there are run, ps"),
+                (("--gpu", "1"), "the verb comes first"),
+                (("help", "fly"), "unknown verb 'fly'"),
+                (("ps", "chat"), "unexpected argument 'chat'"),
+                (("ps", "--jsno"), "did you mean --json"),
+                (("kill",), "which fraction"),
+                (("kill", "a b"), "'a b': not a name"),
+                (("kill", "a", "b"), "unexpected argument 'b'"),
+                (("kill", "a", "-s", "NOPE"), "--signal 'NOPE'"),
+                (("resize",), "which fraction"),
+                (("resize", "a"), "to what"),
+                (("resize", "a", "--gpu", "7"), "--gpu '7'"),
+                (("resize", "a", "--name", "b"), "unknown option '--name'"),
+                (("resize", "..", "--gpu", "1"), "'..': not a name"),
+                (("events", "-n", "many"), "--lines 'many'"),
+                (("events", "--since", "yesterday"), "--since 'yesterday'"),
+                (("devices", "--sim", "h1"), "--sim 'h1'"),
+                (("version", "1"), "unexpected argument '1'")):
+            with self.subTest(args=args):
+                done = self.expect(args, 2, err=err)
+                self.assertEqual(done.stdout, "")
+                self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                self.assertTrue(done.stderr.startswith("aliquot: "), done.stderr)
+                self.assertFalse(self.rundir.exists())
+
+    def test_control_bytes_do_not_reach_the_terminal(self):
+        done = self.expect(("run", "--name", "a\033[2J\nb", "--", "true"), 2)
+        self.assertNotIn("\033", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_help(self):
+        for args in (), ("help",), ("--help",), ("-h",):
+            self.expect(args, 0, out="aliquot run --gpu 0.5")
+        verbs = self.expect(("help", "--words"), 0).stdout.split()
+        self.assertLessEqual({"run", "ps", "devices", "events", "resize", "park", "resume", "kill",
+                         "version", "help"}, set(verbs))
+        for verb in verbs:
+            a = self.expect(("help", verb), 0, out=f"Usage: aliquot {verb} ")
+            b = self.expect((verb, "--help"), 0)
+            self.assertEqual(a.stdout, b.stdout)
+        self.assertFalse(self.rundir.exists())
+
+    def test_help_behind_the_program_is_the_programs(self):
+        self.expect(("run", "--", "echo", "--help", "--gpu"), 0, out="^--help --gpu\n$")
+        self.expect(("run", "--name", "b", "echo", "--help", "--gpu"), 0, out="^--help --gpu\n$")
+
+    def test_a_full_disk_is_a_failure(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([ALIQUOT, "help"], env=self.env, stdout=full,
+                                  stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("standard output", done.stderr)
+
+
+class Run(Case):
+    def test_environment_request_and_silence(self):
+        done = self.aliquot("run", "--sim", "h100", "--gpu", "0.25", "--name", "chat", "--",
+                            "env", env={"LD_LIBRARY_PATH": "/a:/b", "KEEP": "1"})
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        env = dict(line.split("=", 1) for line in done.stdout.splitlines())
+        lib = self.dir / "lib"
+        self.assertEqual(env["LD_LIBRARY_PATH"], f"{lib}/guard:{lib}/sim-driver:/a:/b")
+        self.assertEqual(env["ALIQUOT_FRACTION"], "chat")
+        self.assertEqual(env["ALIQUOT_SOCKET"], f"{self.rundir}/aliquotd.sock")
+        self.assertRegex(env["CUDA_VISIBLE_DEVICES"], "^GPU-")
+        self.assertEqual(env["KEEP"], "1")
+        (method, path, body), = self.requests()
+        self.assertEqual((method, path), ("POST", "/v1/fractions"))
+        body = json.loads(body)
+        body.pop("mount_namespace", None)
+        self.assertEqual(body, {"name": "chat", "gpu_permille": 250, "sim": "h100",
+                                "command": "env"})
+
+    def test_nested_runs_do_not_pile_up_libraries(self):
+        inner = f"{ALIQUOT} run --name inner -- printenv LD_LIBRARY_PATH"
+        done = self.aliquot("run", "--name", "outer", "--", "sh", "-c", inner,
+                            env={"LD_LIBRARY_PATH": "/a"})
+        lib = self.dir / "lib"
+        self.assertEqual(done.stdout, f"{lib}/guard:{lib}/sim-driver:/a\n", done.stderr)
+
+    def test_exit_status_and_signals_are_the_programs(self):
+        self.expect(("run", "--", "sh", "-c", "exit 7"), 7)
+        done = self.aliquot("run", "--name", "b", "--", "sh", "-c", "kill -TERM $$")
+        self.assertEqual(done.returncode, -signal.SIGTERM)
+        done = self.aliquot("run", "--name", "c", "--", "sh", "-c", "echo $PPID; cat",
+                            input="terminal\n")
+        self.assertEqual(done.stdout, f"{os.getpid()}\nterminal\n")  # no process between
+
+    def test_program_gets_no_descriptor_and_no_signal_mask_of_ours(self):
+        done = self.aliquot("run", "--", sys.executable, "-c",
+                            "import os,signal; print(sorted(int(f) for f in "
+                            "os.listdir('/proc/self/fd'))[:5], signal.pthread_sigmask(0, []), "
+                            "signal.getsignal(signal.SIGPIPE), os.waitpid(-1, os.WNOHANG) "
+                            "if os.path.exists('/proc/self/task/%d/children' % os.getpid()) and "
+                            "open('/proc/self/task/%d/children' % os.getpid()).read() else None)")
+        self.assertRegex(done.stdout, r"^\[0, 1, 2, 3\] set\(\) .* None$", done.stderr)
+
+    def test_failures_before_anything_is_changed(self):
+        (self.dir / "data").write_text("")
+        self.expect(("run", "--", "surely-not-there"), 127, err="'surely-not-there': not in PATH")
+        self.expect(("run", "--", "./surely/not"), 127, err="no such file")
+        self.expect(("run", "--", str(self.dir / "data")), 126, err="not an executable file")
+        self.expect(("run", "--", "/"), 126)
+        self.env["ALIQUOT_LIBDIR"] = "/nowhere"
+        self.expect(("run", "--", "true"), 125, err="guard")
+        self.assertFalse(self.rundir.exists())
+
+    def test_script_without_interpreter_line_runs_as_in_the_shell(self):
+        script = self.dir / "script"
+        script.write_text("echo from a script\n")
+        script.chmod(0o755)
+        self.expect(("run", "--", str(script)), 0, out="from a script")
+        script.write_text("#!/surely/not\n")
+        self.expect(("run", "--name", "b", "--", str(script)), 127)
+
+    def test_refusals(self):
+        done = self.expect(("run", "--memory", "90G", "--", "true"), 125,
+                           err="no device can guarantee")
+        self.assertIn("free now: GPU 0 12 GiB and 0.25 of its compute", done.stderr)
+        self.expect(("run", "--device", "9", "--", "true"), 2, err="no device 9")
+        self.expect(("run", "--name", "late", "--wait=1s", "--", "true"), 125,
+                    err="run 'late': nothing became free")
+
+    def test_waiting_says_so_on_a_terminal_only(self):
+        self.env["STUB_WAIT_S"] = "2.5"
+        done = self.expect(("run", "--name", "wait1", "--wait", "--", "true"), 0)
+        self.assertEqual(done.stderr, "")
+        master, slave = pty.openpty()
+        child = subprocess.Popen([ALIQUOT, "run", "--name", "wait2", "--wait", "--", "true"],
+                                 env=self.env, stderr=slave)
+        ready, _, _ = select.select([master], [], [], 10)
+        self.assertTrue(ready)
+        self.assertIn(b"waiting for room", os.read(master, 4096))
+        os.kill(child.pid, signal.SIGINT)
+        self.assertEqual(child.wait(10), -signal.SIGINT)
+        os.close(master)
+        os.close(slave)
+
+    def test_verbose_says_what_is_done(self):
+        self.expect(("run", "-v", "--", "true"), 0, err="daemon at .*\n.*fraction 'true'")
+
+
+class Daemon(Case):
+    def test_many_at_once_start_one(self):
+        runs = [subprocess.Popen([ALIQUOT, "run", "--name", f"n{i}", "--", "true"], env=self.env,
+                                 stderr=subprocess.PIPE) for i in range(12)]
+        for run in runs:
+            self.assertEqual(run.communicate(timeout=60)[1], b"")
+            self.assertEqual(run.returncode, 0)
+        self.assertEqual(len((self.rundir / "starts.log").read_text().splitlines()), 1)
+        self.assertEqual(len(json.loads(self.aliquot("ps", "--json").stdout)), 12)
+
+    def test_is_nobodys_child_and_holds_nothing_of_ours(self):
+        read, write = os.pipe()
+        self.aliquot("run", "--", "true", pass_fds=(write,))
+        os.close(write)
+        ready, _, _ = select.select([read], [], [], 5)
+        self.assertTrue(ready, "the daemon inherited a pipe")
+        pid = self.daemon_pid()
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        self.assertNotEqual(int(stat[1]), os.getpid())
+        self.assertNotEqual(int(stat[3]), os.getsid(0))
+        self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), "/")
+        self.assertEqual(os.readlink(f"/proc/{pid}/fd/0"), "/dev/null")
+        self.assertEqual(os.readlink(f"/proc/{pid}/fd/2"), f"{self.rundir}/aliquotd.log")
+        os.close(read)
+
+    def test_verbs_that_only_look_start_none(self):
+        self.expect(("ps",), 0, out="^nothing is running\n$")
+        self.assertEqual(self.aliquot("ps", "--json").stdout, "[]\n")
+        self.assertEqual(self.aliquot("events", "--json").stdout, "[]\n")
+        self.expect(("events",), 0, out="^$", err="no daemon is running")
+        for args in ("kill", "a"), ("resize", "a", "--gpu", "1"), ("park", "a"):
+            self.expect(args, 1, err="'a': no such fraction: nothing is running")
+        self.expect(("version",), 0, out=r"^aliquot \S+ \(abi \d+\)\n$")
+        self.assertFalse(self.rundir.exists())
+
+    def test_a_stale_socket_is_no_daemon(self):
+        self.aliquot("run", "--", "true")
+        os.kill(self.daemon_pid(), signal.SIGKILL)
+        time.sleep(0.2)
+        self.expect(("ps",), 0, out="nothing is running")
+        self.expect(("run", "--", "true"), 0)
+
+    def test_one_that_cannot_start_is_reported_with_its_words(self):
+        bad = self.dir / "bad"
+        bad.write_text("#!/bin/sh\necho the reason >&2\nexit 1\n")
+        bad.chmod(0o755)
+        self.env["ALIQUOT_DAEMON"] = str(bad)
+        self.expect(("run", "--", "true"), 125, err="did not start\n.*the reason")
+        self.env["ALIQUOT_DAEMON"] = "/surely/not"
+        self.expect(("devices",), 1, err="aliquotd is not beside")
+
+    def test_foreign_run_directory_is_refused(self):
+        self.rundir.mkdir(mode=0o755)
+        self.rundir.chmod(0o755)
+        self.expect(("run", "--", "true"), 125, err="nobody else may enter")
+        if os.geteuid() == 0:
+            os.chown(self.rundir, 12345, 12345)
+            self.expect(("run", "--", "true"), 125, err="belongs to somebody else")
+            self.expect(("ps",), 1, err="belongs to somebody else")
+
+    def test_nonsense_from_a_daemon_is_reported(self):
+        self.aliquot("run", "--", "true")
+        os.kill(self.daemon_pid(), signal.SIGKILL)
+        code = ("import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); "
+                "s.listen(); print(flush=True)\n"
+                "while True:\n"
+                " c,_=s.accept()\n"
+                " if c.recv(999): c.send(b'what?\\r\\n\\r\\n')\n"
+                " c.close()")
+        path = self.rundir / "api.sock"
+        path.unlink()
+        babbler = subprocess.Popen([sys.executable, "-c", code, str(path)],
+                                   stdout=subprocess.PIPE)
+        babbler.stdout.readline()
+        self.expect(("ps",), 1, err="no answer from the daemon at")
+        self.expect(("run", "--", "true"), 125, err="no answer from the daemon at")
+        babbler.kill()
+        babbler.wait()
+        babbler.stdout.close()
+
+
+class Verbs(Case):
+    def setUp(self):
+        super().setUp()
+        self.aliquot("run", "--gpu", "0.25", "--name", "chat", "--", "true")
+
+    def test_ps(self):
+        table = self.expect(("ps",), 0).stdout.splitlines()
+        self.assertEqual(table[0].split(), "NAME PRIORITY STATE GPU MEMORY COMPUTE GPU TIME "
+                                           "PIDS".split())
+        self.assertRegex(table[1], r"^chat +normal +running +0 +1.5 of 19.7 GiB +0.25 to 1 +1m05s "
+                                   r"+\d+$")
+        fraction, = json.loads(self.expect(("ps", "--json"), 0).stdout)
+        self.assertEqual(fraction["name"], "chat")
+        self.assertEqual(list(fraction)[:3], ["name", "project", "priority"])  # order is kept
+        self.expect(("ps", "-q"), 0, out="^chat\n$")
+
+    def test_devices(self):
+        table = self.expect(("devices",), 0).stdout.splitlines()
+        self.assertEqual(len(table), 3)
+        self.assertRegex(table[2], r"^1 +NVIDIA H100.*\(simulated\) +3.0 of 79 GiB +0 B +0.25 +gate "
+                                   r"+GPU-[0-9a-f-]{36}$")
+        devices = json.loads(self.expect(("devices", "--json"), 0).stdout)
+        self.assertEqual([d["index"] for d in devices], [0, 1])
+
+    def test_tables_fit_a_terminal(self):
+        for verb in "ps", "devices":
+            done = subprocess.run(["script", "-qec", f"{ALIQUOT} {verb}", "/dev/null"],
+                                  env={**self.env, "TERM": "xterm"}, stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout)
+            self.assertNotIn("\033", done.stdout)
+
+    def test_resize(self):
+        self.expect(("resize", "chat", "--memory", "4G"), 0,
+                    out=r"^memory +19.7 GiB -> 4 GiB\n$")
+        self.assertEqual(json.loads(self.requests()[-1][2]),
+                         {"memory_request_bytes": 4 << 30, "memory_limit_bytes": 4 << 30})
+        self.expect(("resize", "chat", "--memory-limit", "8G"), 0,
+                    out=r"^memory +4 GiB -> 4 GiB to 8 GiB\n$")
+        self.expect(("resize", "chat", "--memory", "5G"), 0,
+                    out=r"^memory +4 GiB to 8 GiB -> 5 GiB to 8 GiB\n$")
+        self.expect(("resize", "chat", "--priority", "low"), 0, out="priority +normal -> low")
+        self.expect(("resize", "chat", "--priority", "low"), 0, out="^nothing changed\n$")
+        self.expect(("resize", "chat", "--memory", "1G", "--memory-limit", "1G"), 1,
+                    err="resize 'chat': the limit is below the 1.5 GiB in use")
+        self.expect(("resize", "other", "--gpu", "1"), 1, err="'other': no such fraction")
+
+    def test_kill_park_resume(self):
+        self.expect(("park", "chat"), 1, err="park 'chat': this daemon cannot park yet")
+        self.expect(("resume", "chat"), 1)
+        done = self.expect(("kill", "chat", "-s", "INT"), 0)
+        self.assertEqual(done.stdout + done.stderr, "")
+        self.assertEqual(json.loads(self.requests()[-1][2]), {"signal": 2})
+        self.expect(("kill", "chat"), 1, err="kill 'chat': no such fraction")
+
+    def test_events(self):
+        lines = self.expect(("events",), 0).stdout.splitlines()
+        self.assertEqual(len(lines), 2)
+        self.assertRegex(lines[1], r"^Jan 02 03:04:06  denied +a +cuMemAlloc_v2 asked")
+        self.assertEqual(self.expect(("events", "-n", "1"), 0).stdout.splitlines(), lines[1:])
+        self.assertEqual(self.expect(("events", "-n0"), 0).stdout, "")
+        self.assertEqual(self.expect(("events", "--since", "1"), 0).stdout.splitlines(), lines[1:])
+        self.assertEqual(self.expect(("events", "--since", "1h"), 0).stdout, "")
+        self.assertEqual(self.expect(("events", "b"), 0).stdout, "")
+        events = json.loads(self.expect(("events", "a", "--json"), 0).stdout)
+        self.assertEqual([e["seq"] for e in events], [1, 2])
+
+    def test_events_follow(self):
+        child = subprocess.Popen([ALIQUOT, "events", "-f", "--json"], env=self.env,
+                                 stdout=subprocess.PIPE, text=True)
+        self.assertEqual([json.loads(child.stdout.readline())["seq"] for _ in range(2)], [1, 2])
+        time.sleep(0.6)  # the stand-in ends the stream each time: nothing may come twice
+        child.terminate()
+        self.assertEqual(child.stdout.read(), "")
+        child.wait()
+        child.stdout.close()
+
+    def test_version(self):
+        self.expect(("version",), 0, out=r"aliquotd 0.0.1 \(abi 1\), private, pid \d+")
+        self.assertEqual(json.loads(self.expect(("version", "--json"), 0).stdout)["daemon"]
+                         ["version"], "0.0.1")
+
+
+class Namespace(Case):
+    def setUp(self):
+        super().setUp()
+        if self.aliquot("run", "--mount-namespace", "yes", "--", "true").returncode:
+            self.skipTest("no permission for mount namespaces")
+
+    def test_linker_finds_the_guard_without_environment(self):
+        done = self.expect(("run", "--name", "b", "--mount-namespace", "yes", "--", "env", "-i",
+                            "/sbin/ldconfig", "-p"), 0)
+        lib = self.dir / "lib"
+        self.assertIn(f"=> {lib}/guard/libcuda.so.1\n", done.stdout)
+        self.assertIn(f"=> {lib}/sim-driver/libaliquot-driver.so.1\n", done.stdout)
+        self.assertIn("libc.so.6 ", done.stdout)
+
+    def test_the_machine_keeps_its_own(self):
+        before = os.stat("/etc/ld.so.cache")
+        self.aliquot("run", "--name", "b", "--", "true")
+        after = os.stat("/etc/ld.so.cache")
+        self.assertEqual((before.st_ino, before.st_mtime_ns), (after.st_ino, after.st_mtime_ns))
+        self.assertEqual([p.name for p in self.rundir.glob("ld.so.cache*")], [])
+
+    def test_children_find_the_run_directory_without_environment(self):
+        path = f"/tmp/aliquot-{os.getuid()}/aliquotd.pid"
+        self.expect(("run", "--name", "b", "--", "env", "-i", "cat", path), 0,
+                    out=f"^{self.daemon_pid()}\n$")
+
+    def test_no_means_no(self):
+        here = os.readlink("/proc/self/ns/mnt")
+        self.expect(("run", "--name", "b", "--mount-namespace", "no", "--", "readlink",
+                     "/proc/self/ns/mnt"), 0, out=f"^{re.escape(here)}\n$")
+        self.assertNotIn("mount_namespace", self.requests()[-1][2])
+
+    def test_nested(self):
+        inner = f"{ALIQUOT} run --mount-namespace yes --name inner -- env -i /sbin/ldconfig -p"
+        self.expect(("run", "--name", "outer", "--", "sh", "-c", inner), 0,
+                    out="guard/libcuda.so.1")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=1)
