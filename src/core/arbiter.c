@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leases by entitlement, deadline, priority and weight. Knows contenders and instants; how a lease
+ * is enforced, and how device time is measured, is the caller's.
+ */
+#include "core/arbiter.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/timing.h"
+#include "base/banned.h"
+
+#define PERMILLE 1000
+/* So that nobody starves: the least anyone with work is owed, and the least weight. */
+#define FLOOR_PERMILLE 1
+
+const struct aq_arbiter_tuning aq_arbiter_defaults = {
+	/* A hand-over costs 20 to 80 us (to be measured): 1 to 2 % of this. */
+	.quantum_ns = 4 * AQ_NS_PER_MS,
+	/* Shares over a second are off by patience / 1 s at the most: under 1 % with half a
+	 * device, while a normal wake-up still goes before anything low. */
+	.patience_ns = {16 * AQ_NS_PER_MS, 8 * AQ_NS_PER_MS, 0},
+	/* Caps hold over a second to within this. */
+	.burst_ns = 5 * AQ_NS_PER_MS,
+	/* In any second a share may be short by this, for having had more before it. */
+	.surplus_ns = 5 * AQ_NS_PER_MS,
+};
+
+void aq_arbiter_init(struct aq_arbiter *a, const struct aq_arbiter_tuning *tuning)
+{
+	memset(a, 0, sizeof(*a));
+	a->tuning = *tuning;
+	aq_list_init(&a->contenders);
+}
+
+static bool terms_ok(const struct aq_arbiter_terms *t)
+{
+	return t->devices && t->limit_permille && t->limit_permille <= PERMILLE &&
+	       t->request_permille <= t->limit_permille && t->priority < AQ_ARBITER_PRIORITIES;
+}
+
+static int64_t request_of(const struct aq_contender *c)
+{
+	uint32_t r = c->terms.request_permille;
+
+	return r > FLOOR_PERMILLE ? r : FLOOR_PERMILLE;
+}
+
+/* Part of @ns, saturating far beyond anything that is compared with it. */
+static int64_t part(uint64_t ns, int64_t permille)
+{
+	if (ns > (uint64_t)INT64_MAX / PERMILLE)
+		ns = (uint64_t)INT64_MAX / PERMILLE;
+	return (int64_t)ns / PERMILLE * permille + (int64_t)ns % PERMILLE * permille / PERMILLE;
+}
+
+static bool capped(const struct aq_contender *c)
+{
+	return c->terms.limit_permille < PERMILLE;
+}
+
+/* Let time pass for one contender. */
+static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns)
+{
+	uint64_t dt = now_ns > c->updated_ns ? now_ns - c->updated_ns : 0;
+	int64_t earned = part(dt, request_of(c));
+
+	c->updated_ns += dt;
+	c->debt_ns = c->debt_ns > earned ? c->debt_ns - earned : 0;
+	if (c->wants || c->state != AQ_LEASE_NONE)
+		c->lag_ns += earned;
+	else if (c->lag_ns < 0) /* idle: debts are paid off, nothing is saved up */
+		c->lag_ns = c->lag_ns + earned < 0 ? c->lag_ns + earned : 0;
+	if (capped(c)) {
+		c->bucket_ns += part(dt, c->terms.limit_permille);
+		if (c->bucket_ns > (int64_t)a->tuning.burst_ns)
+			c->bucket_ns = (int64_t)a->tuning.burst_ns;
+	}
+}
+
+/* Device time that the lease under way has taken at the most; measured only at its end. */
+static int64_t running_ns(const struct aq_contender *c, uint64_t now_ns)
+{
+	if (c->state == AQ_LEASE_NONE || now_ns <= c->lease_start_ns)
+		return 0;
+	return (int64_t)(now_ns - c->lease_start_ns);
+}
+
+int64_t aq_arbiter_lag(const struct aq_arbiter *a, const struct aq_contender *c, uint64_t now_ns)
+{
+	struct aq_contender then = *c;
+
+	update(a, &then, now_ns);
+	return then.lag_ns - running_ns(c, now_ns);
+}
+
+int aq_arbiter_join(struct aq_arbiter *a, struct aq_contender *c,
+		    const struct aq_arbiter_terms *terms, uint64_t now_ns)
+{
+	if (!terms_ok(terms))
+		return -EINVAL;
+	memset(c, 0, sizeof(*c));
+	c->terms = *terms;
+	c->updated_ns = now_ns;
+	c->bucket_ns = (int64_t)a->tuning.burst_ns;
+	aq_list_append(&a->contenders, &c->link);
+	return 0;
+}
+
+int aq_arbiter_change(struct aq_arbiter *a, struct aq_contender *c,
+		      const struct aq_arbiter_terms *terms, uint64_t now_ns)
+{
+	if (!terms_ok(terms))
+		return -EINVAL;
+	update(a, c, now_ns);
+	c->terms = *terms;
+	return 0;
+}
+
+void aq_arbiter_leave(struct aq_contender *c)
+{
+	aq_list_remove(&c->link);
+	c->state = AQ_LEASE_NONE;
+	c->wants = false;
+}
+
+/* The least vtime of those who compete with @c for what is left over. */
+static bool least_vtime(const struct aq_arbiter *a, const struct aq_contender *c, uint64_t *ret)
+{
+	struct aq_contender *o, *tmp;
+	bool found = false;
+
+	AQ_LIST_FOREACH (o, tmp, &a->contenders, link) {
+		if (o == c || !(o->terms.devices & c->terms.devices) ||
+		    o->terms.priority != c->terms.priority ||
+		    (!o->wants && o->state == AQ_LEASE_NONE))
+			continue;
+		if (!found || o->vtime_ns < *ret)
+			*ret = o->vtime_ns;
+		found = true;
+	}
+	return found;
+}
+
+void aq_arbiter_want(struct aq_arbiter *a, struct aq_contender *c, bool wants, uint64_t now_ns)
+{
+	uint64_t least = 0;
+
+	if (wants == c->wants)
+		return;
+	update(a, c, now_ns);
+	c->wants = wants;
+	/* Who slept does not come back with a claim on the time that it slept through. */
+	if (wants && least_vtime(a, c, &least) && c->vtime_ns < least)
+		c->vtime_ns = least;
+	if (!wants && c->state == AQ_LEASE_NONE && c->lag_ns > 0)
+		c->lag_ns = 0;
+}
+
+void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
+			 uint64_t now_ns)
+{
+	int64_t used = used_ns > INT64_MAX / 4 ? INT64_MAX / 4 : (int64_t)used_ns, floor;
+
+	update(a, c, now_ns);
+	c->lag_ns -= used;
+	if (c->contested && now_ns > c->lease_until_ns)
+		c->debt_ns += (int64_t)(now_ns - c->lease_until_ns);
+	floor = -(int64_t)a->tuning.surplus_ns - c->debt_ns;
+	if (c->lag_ns < floor)
+		c->lag_ns = floor;
+	if (!c->wants && c->lag_ns > 0)
+		c->lag_ns = 0;
+	if (capped(c))
+		c->bucket_ns -= used;
+	c->vtime_ns += (uint64_t)used / (uint64_t)request_of(c) * PERMILLE;
+	c->service_ns += (uint64_t)used;
+	c->state = AQ_LEASE_NONE;
+	c->contested = false;
+}
+
+/* Where a contender stands at one instant; what choices are made by. */
+struct standing {
+	bool owed;
+	int64_t slack_ns; /* until its deadline; only when owed */
+	const struct aq_contender *c;
+};
+
+static struct standing standing_of(const struct aq_arbiter *a, const struct aq_contender *c,
+				   uint64_t now_ns)
+{
+	int64_t lag = c->lag_ns - running_ns(c, now_ns); /* all are updated to now */
+	struct standing s = {.c = c, .owed = lag >= 0};
+
+	if (s.owed)
+		s.slack_ns = (int64_t)a->tuning.patience_ns[c->terms.priority] -
+			     lag / request_of(c) * PERMILLE;
+	return s;
+}
+
+/* Does @x go before @y? Equal ones keep their order. */
+static bool before(const struct standing *x, const struct standing *y)
+{
+	if (x->owed != y->owed)
+		return x->owed;
+	if (x->owed) {
+		if (x->slack_ns != y->slack_ns)
+			return x->slack_ns < y->slack_ns;
+		return x->c->terms.priority > y->c->terms.priority;
+	}
+	if (x->c->terms.priority != y->c->terms.priority)
+		return x->c->terms.priority > y->c->terms.priority;
+	return x->c->vtime_ns < y->c->vtime_ns;
+}
+
+/* Device time left to a capped contender now, the lease under way included. */
+static int64_t allowance(const struct aq_contender *c, uint64_t now_ns)
+{
+	return c->bucket_ns - running_ns(c, now_ns);
+}
+
+/* When a holder's cap is used up, if it runs on without a pause. */
+static uint64_t cap_end(const struct aq_contender *c, uint64_t now_ns)
+{
+	int64_t left = allowance(c, now_ns);
+
+	if (!capped(c))
+		return AQ_ARBITER_NEVER;
+	if (left <= 0)
+		return now_ns;
+	return now_ns + (uint64_t)left * PERMILLE / (PERMILLE - c->terms.limit_permille);
+}
+
+static bool may_run(const struct aq_contender *c)
+{
+	return c->wants && c->state == AQ_LEASE_NONE && (!capped(c) || c->bucket_ns > 0);
+}
+
+static void set_lease(struct aq_contender *c, enum aq_lease_state state, uint64_t until_ns)
+{
+	if (c->state != state || c->lease_until_ns != until_ns)
+		c->changed = true;
+	c->state = state;
+	c->lease_until_ns = until_ns;
+}
+
+/* The waiting contender that goes before all others on any of @devices, blocked ones aside. */
+static struct aq_contender *first_waiting(const struct aq_arbiter *a, uint64_t devices,
+					  uint64_t now_ns, struct standing *ret)
+{
+	struct aq_contender *c, *tmp, *best = NULL;
+
+	AQ_LIST_FOREACH (c, tmp, &a->contenders, link) {
+		struct standing s;
+
+		if (!(c->terms.devices & devices) || c->blocked_until_ns || !may_run(c))
+			continue;
+		s = standing_of(a, c, now_ns);
+		if (!best || before(&s, ret)) {
+			best = c;
+			*ret = s;
+		}
+	}
+	return best;
+}
+
+static uint64_t earlier(uint64_t x, uint64_t y)
+{
+	return x < y ? x : y;
+}
+
+/*
+ * Holders first: a lease ends by its cap, by its time when somebody waits, or at once when a higher
+ * priority goes before it. Return: when the next of these will happen by itself.
+ */
+static uint64_t review_holders(struct aq_arbiter *a, uint64_t now_ns, uint64_t *ret_busy)
+{
+	struct aq_contender *c, *tmp;
+	uint64_t next = AQ_ARBITER_NEVER;
+
+	AQ_LIST_FOREACH (c, tmp, &a->contenders, link) {
+		struct standing mine, theirs;
+		struct aq_contender *rival;
+		uint64_t until;
+
+		if (c->state == AQ_LEASE_NONE)
+			continue;
+		*ret_busy |= c->terms.devices;
+		rival = first_waiting(a, c->terms.devices, now_ns, &theirs);
+		c->contested |= rival != NULL;
+		if (c->state == AQ_LEASE_DRAINING)
+			continue;
+
+		until = earlier(cap_end(c, now_ns), c->bound_ns);
+		if (rival) {
+			mine = standing_of(a, c, now_ns);
+			until = earlier(until, c->lease_start_ns + a->tuning.quantum_ns);
+			if (rival->terms.priority > c->terms.priority && before(&theirs, &mine))
+				until = now_ns;
+		}
+		set_lease(c, until <= now_ns ? AQ_LEASE_DRAINING : AQ_LEASE_HELD, until);
+		if (c->state == AQ_LEASE_HELD)
+			next = earlier(next, until);
+	}
+	return next;
+}
+
+/* When the devices that @c waits for are free again, as far as is known. */
+static uint64_t wait_end(const struct aq_arbiter *a, const struct aq_contender *c, uint64_t now_ns)
+{
+	struct aq_contender *o, *tmp;
+	uint64_t end = now_ns;
+
+	AQ_LIST_FOREACH (o, tmp, &a->contenders, link) {
+		uint64_t until = o->lease_until_ns;
+
+		if (o->state == AQ_LEASE_NONE || !(o->terms.devices & c->terms.devices))
+			continue;
+		if (o->state == AQ_LEASE_DRAINING)
+			until = now_ns;
+		else if (until == AQ_ARBITER_NEVER)
+			until = now_ns + a->tuning.quantum_ns;
+		if (until > end)
+			end = until;
+	}
+	return end;
+}
+
+/* Devices that are free, but kept for a gang that waits for the rest of its own. */
+struct kept {
+	uint64_t devices;
+	uint64_t until_ns[AQ_ARBITER_MAX_DEVICES];
+	uint32_t priority[AQ_ARBITER_MAX_DEVICES];
+};
+
+static void keep(struct kept *k, const struct aq_contender *gang)
+{
+	for (uint32_t d = 0; d < AQ_ARBITER_MAX_DEVICES; d++) {
+		if (!(gang->terms.devices >> d & 1) || k->devices >> d & 1)
+			continue;
+		k->until_ns[d] = gang->blocked_until_ns;
+		k->priority[d] = gang->terms.priority;
+	}
+	k->devices |= gang->terms.devices;
+}
+
+/* Until when @c may borrow the kept ones among its devices; @now_ns: not at all. */
+static uint64_t borrow_end(const struct kept *k, const struct aq_contender *c, uint64_t now_ns)
+{
+	uint64_t until = AQ_ARBITER_NEVER;
+
+	for (uint32_t d = 0; d < AQ_ARBITER_MAX_DEVICES; d++) {
+		if (!((c->terms.devices & k->devices) >> d & 1))
+			continue;
+		if (k->priority[d] > c->terms.priority)
+			return now_ns;
+		until = earlier(until, k->until_ns[d]);
+	}
+	return until;
+}
+
+/*
+ * Then the waiting, the best first. A gang that cannot have all its devices yet keeps its place:
+ * whoever comes after it may borrow the free ones among them until the others are due, unless that
+ * one is of a lower priority.
+ */
+static uint64_t grant_waiting(struct aq_arbiter *a, uint64_t now_ns, uint64_t busy)
+{
+	struct kept kept = {0};
+	uint64_t next = AQ_ARBITER_NEVER;
+	struct aq_contender *c, *tmp;
+	struct standing s;
+
+	while ((c = first_waiting(a, ~0ull, now_ns, &s))) {
+		uint64_t bound = borrow_end(&kept, c, now_ns);
+
+		/* What is due back soon is not worth a hand-over. */
+		if ((c->terms.devices & busy) || bound < now_ns + a->tuning.quantum_ns / 2) {
+			c->blocked_until_ns = wait_end(a, c, now_ns) + 1;
+			keep(&kept, c);
+			continue;
+		}
+		c->lease_start_ns = now_ns;
+		c->bound_ns = bound;
+		c->contested = (c->terms.devices & kept.devices) != 0;
+		set_lease(c, AQ_LEASE_HELD, earlier(cap_end(c, now_ns), bound));
+		c->changed = true;
+		busy |= c->terms.devices;
+		next = earlier(next, c->lease_until_ns);
+	}
+
+	/* Somebody who lost against a lease just given out bounds it; see review_holders(). */
+	AQ_LIST_FOREACH (c, tmp, &a->contenders, link) {
+		c->blocked_until_ns = 0;
+		if (c->wants && c->state == AQ_LEASE_NONE && capped(c) && c->bucket_ns <= 0)
+			next = earlier(next, now_ns +
+						     (uint64_t)(1 - c->bucket_ns) * PERMILLE /
+							     c->terms.limit_permille +
+						     1);
+	}
+	return next;
+}
+
+uint64_t aq_arbiter_decide(struct aq_arbiter *a, uint64_t now_ns)
+{
+	struct aq_contender *c, *tmp;
+	uint64_t busy = 0, next;
+
+	a->decisions++;
+	AQ_LIST_FOREACH (c, tmp, &a->contenders, link)
+		update(a, c, now_ns);
+	review_holders(a, now_ns, &busy);
+	next = grant_waiting(a, now_ns, busy);
+	busy = 0;
+	return earlier(next, review_holders(a, now_ns, &busy));
+}
