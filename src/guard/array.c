@@ -124,7 +124,8 @@ static uint64_t estimate(const struct shape *s)
 static CUresult enter(const struct aq__place *p, enum aq__class class, const void *handle,
 		      uint32_t grains)
 {
-	struct aq__item old, item = {
+	struct aq__item old;
+	struct aq__item item = {
 		.key = (uintptr_t)handle,
 		.class = class,
 		.index = (int16_t)p->index,
@@ -176,7 +177,8 @@ static uint64_t told_mipmap(CUmipmappedArray array, CUdevice dev)
 		s = (struct shape){.width = desc->Width,                                           \
 				   .height = h,                                                    \
 				   .depth = d,                                                     \
-				   .element_bytes = element_bytes(desc->Format, desc->NumChannels),\
+				   .element_bytes =                                                \
+					   element_bytes(desc->Format, desc->NumChannels),         \
 				   .levels = n_levels,                                             \
 				   .flags = f};                                                    \
 		aq__place_here(&p);                                                                \
@@ -206,12 +208,12 @@ HOOK_ARRAY(cuArrayCreate, (CUarray *handle, const CUDA_ARRAY_DESCRIPTOR_v1 *desc
 	   desc->Height, 0, 0, told_array, cuArrayDestroy, AQ__ARRAY, handle, desc)
 HOOK_ARRAY(cuArrayCreate_v2, (CUarray *handle, const CUDA_ARRAY_DESCRIPTOR *desc), handle, desc, 1,
 	   desc->Height, 0, 0, told_array, cuArrayDestroy, AQ__ARRAY, handle, desc)
-HOOK_ARRAY(cuArray3DCreate, (CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR_v1 *desc), handle, desc,
-	   1, desc->Height, desc->Depth, desc->Flags, told_array, cuArrayDestroy, AQ__ARRAY, handle,
-	   desc)
-HOOK_ARRAY(cuArray3DCreate_v2, (CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc), handle, desc,
-	   1, desc->Height, desc->Depth, desc->Flags, told_array, cuArrayDestroy, AQ__ARRAY, handle,
-	   desc)
+HOOK_ARRAY(cuArray3DCreate, (CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR_v1 *desc), handle,
+	   desc, 1, desc->Height, desc->Depth, desc->Flags, told_array, cuArrayDestroy, AQ__ARRAY,
+	   handle, desc)
+HOOK_ARRAY(cuArray3DCreate_v2, (CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc), handle,
+	   desc, 1, desc->Height, desc->Depth, desc->Flags, told_array, cuArrayDestroy, AQ__ARRAY,
+	   handle, desc)
 HOOK_ARRAY(cuMipmappedArrayCreate,
 	   (CUmipmappedArray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc, unsigned int levels),
 	   handle, desc, levels, desc->Height, desc->Depth, desc->Flags, told_mipmap,

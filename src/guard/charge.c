@@ -148,7 +148,7 @@ CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, 
 	if (cost(c, AQ_COST_BEGIN, true) == 0)
 		return CUDA_SUCCESS;
 	return aq__pools_squeeze() && cost(c, AQ_COST_BEGIN, true) == 0 ? CUDA_SUCCESS
-									 : CUDA_ERROR_OUT_OF_MEMORY;
+									: CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 bool aq__cost_fits(const struct aq__cost *c)

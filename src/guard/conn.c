@@ -29,11 +29,11 @@
 #include "guard/guard.h"
 #include "guard/guest.h"
 
-#define LOW_FDS 100                   /* guess: above what programs and shells count on */
-#define REPLY_TIMEOUT_S 10            /* guess: a daemon that says nothing for so long is gone */
+#define LOW_FDS 100	   /* guess: above what programs and shells count on */
+#define REPLY_TIMEOUT_S 10 /* guess: a daemon that says nothing for so long is gone */
 #define BACKOFF_FIRST_NS (50 * AQ_NS_PER_MS)
 #define BACKOFF_LAST_NS (500 * AQ_NS_PER_MS)
-#define WAIT_NS AQ_NS_PER_S           /* a new daemon adopts within a second (design) */
+#define WAIT_NS AQ_NS_PER_S /* a new daemon adopts within a second (design) */
 #define WAIT_IF_GONE_NS (2 * AQ_NS_PER_S)
 #define HELPER_STACK_BYTES (128 * 1024)
 
@@ -50,9 +50,9 @@ static struct {
 	struct file socket;
 	struct file page;
 	uint32_t seq;
-	bool up;                /* written under it, read by aq__conn_up() without */
-	bool helper;            /* runs, and will connect again */
-	uint64_t lost_ns;       /* when `up` ended */
+	bool up;	  /* written under it, read by aq__conn_up() without */
+	bool helper;	  /* runs, and will connect again */
+	uint64_t lost_ns; /* when `up` ended */
 	char path[AQ_PATH_BYTES];
 	char fraction[AQ_NAME_BYTES];
 } conn = {

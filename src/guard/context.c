@@ -16,7 +16,7 @@
 #include "guard/track.h"
 #include "guard/guest.h"
 
-static uint32_t last_owner; /* atomic; the number of the newest context */
+static uint32_t last_owner;    /* atomic; the number of the newest context */
 static uint64_t primaries[64]; /* atomic; CUdevice -> handle of its primary context, 0 unknown */
 
 #define N_PRIMARIES ((int)(sizeof(primaries) / sizeof(primaries[0])))
@@ -26,7 +26,8 @@ static uint64_t primaries[64]; /* atomic; CUdevice -> handle of its primary cont
 /* Enter @ctx under a new number, in place of what had its handle. Return: the number. */
 static uint32_t enter(CUcontext ctx, int index)
 {
-	struct aq__item old, item = {
+	struct aq__item old;
+	struct aq__item item = {
 		.key = (uintptr_t)ctx,
 		.class = AQ__CONTEXT,
 		.index = (int16_t)index,
@@ -224,17 +225,19 @@ HOOK_CREATE(cuCtxCreate_v3,
 	    (CUcontext *ctx, CUexecAffinityParam *params, int n, unsigned int flags, CUdevice dev),
 	    ctx, dev, ctx, params, n, flags, dev)
 HOOK_CREATE(cuCtxCreate_v4,
-	    (CUcontext *ctx, CUctxCreateParams *params, unsigned int flags, CUdevice dev), ctx, dev,
-	    ctx, params, flags, dev)
-HOOK_CREATE(cuGLCtxCreate, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx, flags,
-	    dev)
+	    (CUcontext *ctx, CUctxCreateParams *params, unsigned int flags, CUdevice dev), ctx,
+	    dev, ctx, params, flags, dev)
+HOOK_CREATE(cuGLCtxCreate, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
+	    flags, dev)
 HOOK_CREATE(cuGLCtxCreate_v2, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
 	    flags, dev)
 HOOK_CREATE(cuVDPAUCtxCreate,
-	    (CUcontext *ctx, unsigned int flags, CUdevice dev, VdpDevice vdp, VdpGetProcAddress *get),
+	    (CUcontext *ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
+	     VdpGetProcAddress *get),
 	    ctx, dev, ctx, flags, dev, vdp, get)
 HOOK_CREATE(cuVDPAUCtxCreate_v2,
-	    (CUcontext *ctx, unsigned int flags, CUdevice dev, VdpDevice vdp, VdpGetProcAddress *get),
+	    (CUcontext *ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
+	     VdpGetProcAddress *get),
 	    ctx, dev, ctx, flags, dev, vdp, get)
 
 /* ---- ending them ---- */

@@ -30,10 +30,10 @@ struct need {
 	bool elsewhere; /* on a device that is not in the fraction */
 };
 
-static uint32_t seen;                        /* atomic: some graph has a node that allocates */
-static uint32_t execs;                       /* atomic: entries of class AQ__EXEC and up */
-static struct aq__lock lock;                 /* of `spaces` */
-static aq__space_id spaces[AQ_MAX_DEVICES];  /* by page index; 0 not made yet */
+static uint32_t seen;			    /* atomic: some graph has a node that allocates */
+static uint32_t execs;			    /* atomic: entries of class AQ__EXEC and up */
+static struct aq__lock lock;		    /* of `spaces` */
+static aq__space_id spaces[AQ_MAX_DEVICES]; /* by page index; 0 not made yet */
 
 void aq__graphmem_seen(void)
 {
@@ -59,8 +59,8 @@ static void add_node(CUgraphNode node, struct need *need)
 	index = aq__device_index(params.poolProps.location.id);
 	if (index == AQ__ABSENT)
 		need->elsewhere = true;
-	if (index >= 0 && __builtin_add_overflow(need->bytes[index], params.bytesize,
-						 &need->bytes[index]))
+	if (index >= 0 &&
+	    __builtin_add_overflow(need->bytes[index], params.bytesize, &need->bytes[index]))
 		need->bytes[index] = UINT64_MAX; /* fits nowhere */
 }
 
@@ -122,13 +122,13 @@ static aq__space_id space_of(int index)
 
 struct grab {
 	aq__space_id id[AQ_MAX_DEVICES]; /* 0: nothing to do there */
-	uint32_t grains[AQ_MAX_DEVICES];
+	struct aq__space_call call[AQ_MAX_DEVICES];
 };
 
 static void let_go(const struct grab *g)
 {
 	for (int i = 0; i < (int)AQ_MAX_DEVICES; i++)
-		aq__space_abort(g->id[i], g->grains[i]);
+		aq__space_abort(g->id[i], &g->call[i]);
 }
 
 static CUresult grab(struct grab *g, const struct need *need, const char *api)
@@ -140,7 +140,7 @@ static CUresult grab(struct grab *g, const struct need *need, const char *api)
 
 		if (!need->bytes[i])
 			continue;
-		r = id ? aq__space_begin(id, need->bytes[i], api, &g->grains[i])
+		r = id ? aq__space_begin(id, need->bytes[i], api, &g->call[i])
 		       : CUDA_ERROR_OUT_OF_MEMORY;
 		if (r != CUDA_SUCCESS) {
 			let_go(g);
@@ -158,7 +158,7 @@ static void settle(const struct grab *g, CUresult r, const char *api)
 		return;
 	}
 	for (int i = 0; i < (int)AQ_MAX_DEVICES; i++)
-		(void)aq__space_settle(g->id[i], g->grains[i], api);
+		(void)aq__space_settle(g->id[i], &g->call[i], api);
 }
 
 /* ---- executable graphs ---- */
@@ -170,12 +170,12 @@ static bool enter(CUgraphExec exec, const struct need *need, bool resident)
 
 	for (int i = 0; i < (int)AQ_MAX_DEVICES; i++) {
 		struct aq__item old, item = {
-			.key = (uintptr_t)exec,
-			.class = exec_class(i),
-			.index = (int16_t)i,
-			.bytes = need->bytes[i],
-			.refs = resident ? trims : 0,
-		};
+					     .key = (uintptr_t)exec,
+					     .class = exec_class(i),
+					     .index = (int16_t)i,
+					     .bytes = need->bytes[i],
+					     .refs = resident ? trims : 0,
+				     };
 
 		if (!need->bytes[i])
 			continue;

@@ -95,7 +95,8 @@ struct aq__cost {
 
 /* Before the call. Return: CUDA_SUCCESS; CUDA_ERROR_OUT_OF_MEMORY: not to be made. */
 CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, const char *api);
-/* After the call succeeded: does it fit, now that it is measured? If not: undo, aq__cost_undone(). */
+/* After the call succeeded: does it fit, now that it is measured? If not: undo, aq__cost_undone().
+ */
 bool aq__cost_fits(const struct aq__cost *c);
 /* After the call failed or was undone. */
 void aq__cost_undone(const struct aq__cost *c);
@@ -108,9 +109,9 @@ uint64_t aq__free_bytes(int index, uint64_t *ret_limit);
 /* ---- place (context.c) ---- */
 
 struct aq__place {
-	int index;      /* of the current context's device */
+	int index;	/* of the current context's device */
 	uint32_t owner; /* number of the current context, never used twice in a process; 0 none */
-	CUdevice dev;   /* -1 without a context */
+	CUdevice dev;	/* -1 without a context */
 };
 
 /* Where an allocation of the calling thread goes. */
@@ -135,8 +136,8 @@ void aq__relax_end(CUstreamCaptureMode mode);
 extern uint32_t aq__pools_dirty;
 
 void aq__pools_mark_dirty(void);
-void aq__pools_refresh(void);    /* read all pools anew, release what they gave back */
-bool aq__pools_squeeze(void);    /* the same, trimming them first; true when there was a pool */
+void aq__pools_refresh(void); /* read all pools anew, release what they gave back */
+bool aq__pools_squeeze(void); /* the same, trimming them first; true when there was a pool */
 void aq__pools_forked(void);
 void aq__graphmem_forked(void);
 

@@ -29,7 +29,7 @@ enum state { NEW, BUSY, GUARDED, OPEN };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static enum state state; /* under `lock`; read without it by the short way of cuInit() */
-static bool said;        /* under `lock`: the line on stderr was printed */
+static bool said;	 /* under `lock`: the line on stderr was printed */
 
 static const uint32_t no_gates;
 const uint32_t *aq__gates = &no_gates;
@@ -85,7 +85,8 @@ static CUresult map_devices(const struct aq_page *page)
 	return r;
 }
 
-/* Runs in the only thread of the child. Everything that another thread may have held is made new. */
+/* Runs in the only thread of the child. Everything that another thread may have held is made new.
+ */
 static void forked(void)
 {
 	struct aq_page *page = aq__page;
@@ -146,9 +147,10 @@ static void say_once(const char *why)
 	said = true;
 	n = snprintf(line, sizeof(line),
 		     "aliquot: no GPU for this program: %s; start it with `aliquot run`, and see "
-		     "`aliquot doctor`\n", why);
-	if (n > 0 && write(STDERR_FILENO, line, n < (int)sizeof(line) ? (size_t)n
-								      : sizeof(line) - 1) < 0)
+		     "`aliquot doctor`\n",
+		     why);
+	if (n > 0 &&
+	    write(STDERR_FILENO, line, n < (int)sizeof(line) ? (size_t)n : sizeof(line) - 1) < 0)
 		return; /* nobody to tell */
 }
 
@@ -203,7 +205,7 @@ CUresult cuInit(unsigned int flags)
 	if (state == NEW) {
 		enum state now;
 
-		state = BUSY;
+		__atomic_store_n(&state, BUSY, __ATOMIC_RELAXED);
 		pthread_mutex_unlock(&lock);
 		now = init_guarded(flags, &r);
 		pthread_mutex_lock(&lock);

@@ -29,7 +29,8 @@ static CUresult hold(struct hold *h, uint64_t bytes, const char *api)
 /* Enter what the driver gave at @ptr. Return: CUDA_ERROR_OUT_OF_MEMORY: nothing is entered. */
 static CUresult commit(const struct hold *h, CUdeviceptr ptr)
 {
-	struct aq__item old, item = {
+	struct aq__item old;
+	struct aq__item item = {
 		.key = ptr,
 		.class = AQ__POINTER,
 		.kind = AQ__LINEAR,
@@ -124,8 +125,8 @@ static uint64_t pitched(size_t width, size_t height)
 static CUresult finish_pitch(struct hold *h, CUresult r, CUdeviceptr ptr, uint64_t pitch,
 			     uint64_t height, const char *api)
 {
-	if (r != CUDA_SUCCESS || aq__settle(h->place.index, rows(pitch, height), api, &h->grains) ==
-					 CUDA_SUCCESS)
+	if (r != CUDA_SUCCESS ||
+	    aq__settle(h->place.index, rows(pitch, height), api, &h->grains) == CUDA_SUCCESS)
 		return finish(h, r, ptr);
 	(void)AQ__CALL(cuMemFree_v2, ptr);
 	aq__release(h->place.index, h->grains);

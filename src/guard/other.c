@@ -32,8 +32,8 @@
 
 /* LIFECYCLE: streams. Events are too many and too small to be worth a word in the page. */
 HOOK_NOTED(cuStreamCreate, (CUstream *stream, unsigned int flags), stream, flags)
-HOOK_NOTED(cuStreamCreateWithPriority, (CUstream *stream, unsigned int flags, int priority), stream,
-	   flags, priority)
+HOOK_NOTED(cuStreamCreateWithPriority, (CUstream *stream, unsigned int flags, int priority),
+	   stream, flags, priority)
 HOOK_PASSED(cuStreamDestroy, (CUstream stream), stream)
 HOOK_PASSED(cuStreamDestroy_v2, (CUstream stream), stream)
 HOOK_PASSED(cuEventCreate, (CUevent *event, unsigned int flags), event, flags)

@@ -20,7 +20,8 @@
 /* Enter @pool, whose memory is on the device @dev. Return: 0 when there is no room for it. */
 static aq__space_id enter(CUmemoryPool pool, CUdevice dev, int index)
 {
-	struct aq__item old, item = {
+	struct aq__item old;
+	struct aq__item item = {
 		.key = (uintptr_t)pool,
 		.class = AQ__POOL,
 		.index = (int16_t)index,
@@ -44,7 +45,8 @@ static aq__space_id enter(CUmemoryPool pool, CUdevice dev, int index)
 
 static bool enter_uncharged(CUmemoryPool pool)
 {
-	struct aq__item old, item = {
+	struct aq__item old;
+	struct aq__item item = {
 		.key = (uintptr_t)pool,
 		.class = AQ__POOL,
 		.index = AQ__UNBOUND,
@@ -117,7 +119,8 @@ static CUresult free_async(CUdeviceptr ptr, CUstream stream, bool per_thread)
 
 static bool enter_pointer(CUdeviceptr ptr, aq__space_id id, const struct aq__place *p)
 {
-	struct aq__item old, item = {
+	struct aq__item old;
+	struct aq__item item = {
 		.key = ptr,
 		.class = AQ__POINTER,
 		.kind = AQ__STREAM_ORDERED,
@@ -136,14 +139,14 @@ static bool enter_pointer(CUdeviceptr ptr, aq__space_id id, const struct aq__pla
 }
 
 /* What follows the driver's call. */
-static CUresult finish(CUresult r, aq__space_id id, uint32_t grains, CUdeviceptr ptr,
+static CUresult finish(CUresult r, aq__space_id id, const struct aq__space_call *c, CUdeviceptr ptr,
 		       const struct aq__place *p, CUstream stream, bool per_thread, const char *api)
 {
 	if (r != CUDA_SUCCESS) {
-		aq__space_abort(id, grains);
+		aq__space_abort(id, c);
 		return r;
 	}
-	r = aq__space_settle(id, grains, api);
+	r = aq__space_settle(id, c, api);
 	if (r == CUDA_SUCCESS && enter_pointer(ptr, id, p))
 		return r;
 	(void)free_async(ptr, stream, per_thread);
@@ -158,7 +161,7 @@ static CUresult finish(CUresult r, aq__space_id id, uint32_t grains, CUdeviceptr
 		CUmemoryPool pool = NULL;                                                          \
 		struct aq__place p;                                                                \
 		aq__space_id id;                                                                   \
-		uint32_t grains;                                                                   \
+		struct aq__space_call c;                                                           \
 		CUresult r;                                                                        \
                                                                                                    \
 		if (!dptr || !aq__page_get())                                                      \
@@ -174,11 +177,11 @@ static CUresult finish(CUresult r, aq__space_id id, uint32_t grains, CUdeviceptr
 			return AQ__CALL(sym, dptr, bytes, stream); /* no pools, or no context */   \
 		if (!space_of(pool, &p, &id))                                                      \
 			return CUDA_ERROR_OUT_OF_MEMORY;                                           \
-		r = aq__space_begin(id, bytes, #sym, &grains);                                     \
+		r = aq__space_begin(id, bytes, #sym, &c);                                          \
 		if (r != CUDA_SUCCESS)                                                             \
 			return r;                                                                  \
 		r = AQ__CALL(sym, dptr, bytes, stream);                                            \
-		return finish(r, id, grains, *dptr, &p, stream, per_thread, #sym);                 \
+		return finish(r, id, &c, *dptr, &p, stream, per_thread, #sym);                     \
 	}
 
 HOOK_ALLOC(cuMemAllocAsync, false)
@@ -190,7 +193,7 @@ HOOK_ALLOC(cuMemAllocAsync_ptsz, true)
 	{                                                                                          \
 		struct aq__place p;                                                                \
 		aq__space_id id;                                                                   \
-		uint32_t grains;                                                                   \
+		struct aq__space_call c;                                                           \
 		CUresult r;                                                                        \
                                                                                                    \
 		if (!dptr || !aq__page_get())                                                      \
@@ -202,11 +205,11 @@ HOOK_ALLOC(cuMemAllocAsync_ptsz, true)
 		aq__place_of_stream(&p, stream, per_thread);                                       \
 		if (!space_of(pool, &p, &id))                                                      \
 			return CUDA_ERROR_OUT_OF_MEMORY;                                           \
-		r = aq__space_begin(id, bytes, #sym, &grains);                                     \
+		r = aq__space_begin(id, bytes, #sym, &c);                                          \
 		if (r != CUDA_SUCCESS)                                                             \
 			return r;                                                                  \
 		r = AQ__CALL(sym, dptr, bytes, pool, stream);                                      \
-		return finish(r, id, grains, *dptr, &p, stream, per_thread, #sym);                 \
+		return finish(r, id, &c, *dptr, &p, stream, per_thread, #sym);                     \
 	}
 
 HOOK_ALLOC_FROM(cuMemAllocFromPoolAsync, false)

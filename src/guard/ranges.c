@@ -18,7 +18,7 @@ struct aq__range_node {
 
 typedef struct aq__range_node node;
 
-static node *unused; /* chained by `left`; the caller's lock */
+static node *unused;		    /* chained by `left`; the caller's lock */
 static uint32_t seed = 2463534242u; /* the same */
 
 static node *node_new(void)

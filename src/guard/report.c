@@ -74,8 +74,8 @@ static uint64_t limit_of(CUdevice dev, uint64_t total)
 
 	if (index < 0)
 		return total;
-	return min(total, __atomic_load_n((uint64_t *)&page->device[index].limit_bytes,
-					  __ATOMIC_ACQUIRE));
+	return min(total,
+		   __atomic_load_n((uint64_t *)&page->device[index].limit_bytes, __ATOMIC_ACQUIRE));
 }
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev)

@@ -92,7 +92,8 @@ CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int version, cuuint
 	CUresult r = AQ__CALL(cuGetProcAddress_v2, symbol, pfn, version, flags, status);
 
 	if (r == CUDA_SUCCESS && pfn && *pfn)
-		*pfn = hook_for(*pfn, symbol, flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM);
+		*pfn = hook_for(*pfn, symbol,
+				flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM);
 	return r;
 }
 
@@ -101,7 +102,8 @@ CUresult cuGetProcAddress(const char *symbol, void **pfn, int version, cuuint64_
 	CUresult r = AQ__CALL(cuGetProcAddress, symbol, pfn, version, flags);
 
 	if (r == CUDA_SUCCESS && pfn && *pfn)
-		*pfn = hook_for(*pfn, symbol, flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM);
+		*pfn = hook_for(*pfn, symbol,
+				flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM);
 	return r;
 }
 

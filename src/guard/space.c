@@ -30,20 +30,23 @@ struct space {
 	enum space_state state;
 	int index;
 	CUdevice dev;
-	CUmemoryPool pool;  /* NULL: graph memory of dev */
-	uint32_t charged;   /* grains; what the driver has reserved, as last seen */
-	uint32_t pending;   /* grains reserved by calls between begin and settle */
-	uint32_t calls;     /* such calls */
-	uint32_t begun;     /* counts them for ever */
-	uint32_t lookers;   /* threads that use `pool` outside the lock */
-	uint32_t pointers;  /* that the program has, as far as we saw */
-	uint64_t sizes;     /* all reserved sizes seen, or-ed: the lowest bit is the step's */
-	uint64_t growth;    /* smallest growth seen, bytes; 0 none yet */
+	CUmemoryPool pool;   /* NULL: graph memory of dev */
+	uint32_t charged;    /* grains; what the driver has reserved, as last seen */
+	uint32_t pending;    /* grains reserved by calls between begin and settle */
+	uint32_t calls;	     /* such calls */
+	uint32_t changes;    /* of calls begun and of charges lowered, counted for ever */
+	uint64_t asked;	     /* bytes that they ask for */
+	uint32_t unreserved; /* those that reserved nothing, for there seemed to be room */
+	uint32_t spare;	     /* grains that calls left over while there were such */
+	uint32_t lookers;    /* threads that use `pool` outside the lock */
+	uint32_t pointers;   /* that the program has, as far as we saw */
+	uint64_t sizes;	     /* all reserved sizes seen, or-ed: the lowest bit is the step's */
+	uint64_t growth;     /* smallest growth seen, bytes; 0 none yet */
 };
 
 static struct space spaces[MAX_SPACES + 1]; /* [0] is none */
-static struct aq__lock spaces_lock;         /* for making new ones */
-static uint32_t spaces_end = 1;             /* atomic; those from here on were never used */
+static struct aq__lock spaces_lock;	    /* for making new ones */
+static uint32_t spaces_end = 1;		    /* atomic; those from here on were never used */
 
 uint32_t aq__pools_dirty;
 uint32_t aq__graph_trims = 1;
@@ -60,7 +63,8 @@ aq__space_id aq__space_create(CUmemoryPool pool, CUdevice dev, int index)
 		if (s->state == UNUSED) {
 			struct aq__lock held = s->lock;
 
-			*s = (struct space){.state = LIVE, .index = index, .dev = dev, .pool = pool};
+			*s = (struct space){
+				.state = LIVE, .index = index, .dev = dev, .pool = pool};
 			s->lock = held;
 			id = i;
 		}
@@ -114,120 +118,183 @@ static uint32_t grains_of(uint64_t bytes)
 	return aq_grains(bytes, &grains) ? grains : UINT32_MAX;
 }
 
-static void begun(struct space *s, uint32_t grains)
+/* Lock held. */
+static void begin(struct space *s, const struct aq__space_call *c)
 {
-	aq__lock(&s->lock);
 	s->calls++;
-	s->begun++;
-	s->pending += grains;
-	aq__unlock(&s->lock);
+	s->changes++;
+	s->asked += c->bytes;
+	s->pending += c->grains;
+	s->unreserved += !c->grains;
 }
 
-CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api, uint32_t *ret_grains)
+/*
+ * Begin without a reservation, if the space has room for this call and all that are under way: any
+ * of them may take it. Calls that begin later reserve, and leave what they do not need as `spare`.
+ */
+static bool begin_in_room(struct space *s, const struct aq__space_call *c)
+{
+	uint32_t changes;
+	uint64_t room, asked;
+	bool fits;
+
+	aq__lock(&s->lock);
+	changes = s->changes;
+	asked = s->asked;
+	aq__unlock(&s->lock);
+	room = read_room(s);
+	if (__builtin_add_overflow(asked, c->bytes, &asked) || room < asked)
+		return false;
+	aq__lock(&s->lock);
+	fits = s->changes == changes;
+	if (fits)
+		begin(s, c);
+	aq__unlock(&s->lock);
+	return fits;
+}
+
+static uint64_t worst_growth(struct space *s, uint64_t bytes, bool *ret_guess)
+{
+	uint64_t worst;
+
+	aq__lock(&s->lock);
+	worst = round_up(bytes, s->sizes ? s->sizes & -s->sizes : FIRST_STEP_BYTES);
+	if (worst < s->growth)
+		worst = s->growth;
+	*ret_guess = !s->growth;
+	aq__unlock(&s->lock);
+	return worst;
+}
+
+CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api, struct aq__space_call *c)
 {
 	struct space *s = &spaces[id];
-	uint64_t sizes, growth, worst;
+	uint64_t worst;
 	CUresult r;
+	bool guess;
 
-	*ret_grains = 0;
+	*c = (struct aq__space_call){.bytes = bytes};
 	if (!id || s->index == AQ__UNBOUND)
 		return CUDA_SUCCESS;
 	if (s->index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	aq__lock(&s->lock);
-	sizes = s->sizes;
-	growth = s->growth;
-	aq__unlock(&s->lock);
-	worst = round_up(bytes, sizes ? sizes & -sizes : FIRST_STEP_BYTES);
-	if (worst < growth)
-		worst = growth;
-
-	/* Cheapest first; the driver need not grow at all when it has room. */
-	if (worst <= AQ_GRANT_MAX_BYTES && aq__reserve_now(s->index, grains_of(worst)))
-		*ret_grains = grains_of(worst);
-	else if (read_room(s) < bytes) {
-		r = aq__reserve(s->index, worst, api, ret_grains);
-		if (r != CUDA_SUCCESS && !growth)
+	/* Cheapest first: what is granted; what the space has; more; more of a kinder guess. */
+	worst = worst_growth(s, bytes, &guess);
+	if (worst <= AQ_GRANT_MAX_BYTES && aq__reserve_now(s->index, grains_of(worst))) {
+		c->grains = grains_of(worst);
+	} else if (begin_in_room(s, c)) {
+		return CUDA_SUCCESS;
+	} else {
+		r = aq__reserve(s->index, worst, api, &c->grains);
+		if (r != CUDA_SUCCESS && guess)
 			r = aq__reserve(s->index, round_up(bytes, LEAST_STEP_BYTES), api,
-					ret_grains);
+					&c->grains);
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
-	begun(s, *ret_grains);
+	aq__lock(&s->lock);
+	begin(s, c);
+	aq__unlock(&s->lock);
 	return CUDA_SUCCESS;
 }
 
-/* Lock held: one call less, @grains of its reservation left over. */
-static void end(struct space *s, uint32_t grains)
+/* Lock held, left: one call less, @grains of its reservation left over. */
+static void end(struct space *s, const struct aq__space_call *c, uint32_t grains)
 {
 	s->calls--;
+	s->asked -= c->bytes;
 	s->pending -= grains;
+	s->unreserved -= !c->grains;
+	if (s->unreserved) {
+		s->spare += grains;
+		grains = 0;
+	} else {
+		grains += s->spare;
+		s->spare = 0;
+	}
 	aq__unlock(&s->lock);
 	aq__release(s->index, grains);
 }
 
-void aq__space_abort(aq__space_id id, uint32_t grains)
+void aq__space_abort(aq__space_id id, const struct aq__space_call *c)
 {
 	struct space *s = &spaces[id];
 
 	if (!id || s->index < 0)
 		return;
 	aq__lock(&s->lock);
-	end(s, grains);
+	end(s, c, c->grains);
 }
 
 /* Lock held: what the steps of this space are like. */
-static void learn(struct space *s, uint64_t reserved, uint64_t growth)
+static void learn(struct space *s, uint64_t reserved)
 {
+	uint64_t charged = aq_grain_bytes(s->charged);
+	uint64_t growth = reserved > charged ? reserved - charged : 0;
+
 	s->sizes |= reserved;
 	if (s->calls == 1 && growth && (!s->growth || growth < s->growth))
 		s->growth = growth;
 }
 
-CUresult aq__space_settle(aq__space_id id, uint32_t grains, const char *api)
+/*
+ * Lock held. Charge up to @now out of *left and the spare. Return: grains that are lacking even
+ * when all other calls under way give theirs.
+ */
+static uint32_t charge(struct space *s, uint32_t now, uint32_t *left)
+{
+	uint32_t need = now > s->charged ? now - s->charged : 0;
+	uint32_t mine = need < *left ? need : *left, others;
+
+	s->charged += mine;
+	s->pending -= mine;
+	*left -= mine;
+	need -= mine;
+	mine = need < s->spare ? need : s->spare;
+	s->charged += mine;
+	s->spare -= mine;
+	need -= mine;
+	others = s->pending - *left;
+	return need > others ? need - others : 0;
+}
+
+CUresult aq__space_settle(aq__space_id id, const struct aq__space_call *c, const char *api)
 {
 	struct space *s = &spaces[id];
+	uint32_t left = c->grains;
 	bool refused = false;
-	uint64_t reserved;
 
 	if (!id || s->index < 0)
 		return CUDA_SUCCESS;
 	for (int tries = 0; tries < SETTLE_TRIES; tries++) {
+		uint32_t lacking, extra;
+		uint64_t reserved;
 		bool told = read_reserved(s, &reserved);
-		uint32_t now, need, mine, extra;
 
 		aq__lock(&s->lock);
-		now = told ? grains_of(reserved) : s->charged + grains;
-		need = now > s->charged ? now - s->charged : 0;
 		if (told)
-			learn(s, reserved, aq_grain_bytes(need));
-		mine = need < grains ? need : grains;
-		s->charged += mine;
-		s->pending -= mine;
-		grains -= mine;
-		need -= mine;
-		if (need <= s->pending - grains) {
-			/* What is lacking, others between begin and settle have reserved. */
-			end(s, grains);
+			learn(s, reserved);
+		lacking = charge(s, told ? grains_of(reserved) : s->charged + left, &left);
+		if (!lacking) {
+			end(s, c, left);
 			return CUDA_SUCCESS;
 		}
-		need -= s->pending - grains;
 		aq__unlock(&s->lock);
 
 		if (refused)
 			break;
-		if (aq__reserve(s->index, aq_grain_bytes(need), api, &extra) != CUDA_SUCCESS) {
+		if (aq__reserve(s->index, aq_grain_bytes(lacking), api, &extra) != CUDA_SUCCESS) {
 			refused = true; /* but that trimmed the pools: look once more */
 			continue;
 		}
 		aq__lock(&s->lock);
 		s->pending += extra;
 		aq__unlock(&s->lock);
-		grains += extra;
+		left += extra;
 	}
 	aq__lock(&s->lock);
-	end(s, grains);
+	end(s, c, left);
 	aq__pools_mark_dirty();
 	return CUDA_ERROR_OUT_OF_MEMORY;
 }
@@ -263,11 +330,11 @@ static void look_end(struct space *s)
 /* Charge what the driver has reserved now, as far as there is room. Return: grains released. */
 static uint32_t look_again(struct space *s)
 {
-	uint32_t begun_before, now, surplus = 0;
+	uint32_t changes, now, surplus = 0;
 	uint64_t reserved;
 
 	aq__lock(&s->lock);
-	begun_before = s->begun;
+	changes = s->changes;
 	aq__unlock(&s->lock);
 	if (!read_reserved(s, &reserved))
 		return 0;
@@ -275,10 +342,11 @@ static uint32_t look_again(struct space *s)
 
 	aq__lock(&s->lock);
 	/* A call that ran meanwhile may have made it grow after we read. */
-	if (!s->calls && s->begun == begun_before) {
+	if (!s->calls && s->changes == changes) {
 		if (now < s->charged) {
 			surplus = s->charged - now;
 			s->charged = now;
+			s->changes++;
 		} else if (now > s->charged && aq__reserve_now(s->index, now - s->charged)) {
 			s->charged = now;
 		} else if (now > s->charged) {

@@ -25,28 +25,36 @@ enum aq__pointer_kind {
 	AQ__STREAM_ORDERED = 1, /* link: the space it is in */
 };
 
+/* One call between begin and settle. */
+struct aq__space_call {
+	uint32_t grains; /* reserved for it; 0: it lives off what the space has left */
+	uint64_t bytes;	 /* asked for */
+};
+
 /* A space by number; 0 is none: a pool whose memory is not charged to this process. */
 typedef uint32_t aq__space_id;
 
-/* A new space for @pool (or, when NULL, for graph memory) on a device. Return: 0 when out of room. */
+/* A new space for @pool (or, when NULL, for graph memory) on a device. Return: 0 when out of room.
+ */
 aq__space_id aq__space_create(CUmemoryPool pool, CUdevice dev, int index);
 
 /**
  * aq__space_begin() - before a call that may make the driver take @bytes more there.
- * @ret_grains: the reservation, for settle or abort
+ * @ret_call: for settle or abort
  * Return: CUDA_SUCCESS; CUDA_ERROR_OUT_OF_MEMORY: not to be called, nothing to settle.
  */
-CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api, uint32_t *ret_grains);
+CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api,
+			 struct aq__space_call *ret_call);
 
 /* The call failed. */
-void aq__space_abort(aq__space_id id, uint32_t grains);
+void aq__space_abort(aq__space_id id, const struct aq__space_call *call);
 
 /**
  * aq__space_settle() - the call succeeded: charge what the driver has now, release the rest.
  * Return: CUDA_SUCCESS; CUDA_ERROR_OUT_OF_MEMORY: the driver took more than there is room for; the
  * caller undoes its call where it can. What is lacking is charged as soon as there is room.
  */
-CUresult aq__space_settle(aq__space_id id, uint32_t grains, const char *api);
+CUresult aq__space_settle(aq__space_id id, const struct aq__space_call *call, const char *api);
 
 /* A pointer into the space came to be, or ceased to be. */
 void aq__space_pointer(aq__space_id id, int change);

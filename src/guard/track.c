@@ -26,8 +26,9 @@ static struct aq__item first[SHARDS][FIRST_SLOTS];
 
 static uint64_t hash(enum aq__class class, uint64_t key)
 {
-	/* Source: 2^64 divided by the golden ratio (Knuth, TAOCP 3, 6.4). Keys are aligned addresses:
-	 * fold the high half in, so that the low bits that index a shard have seen every bit. */
+	/* Source: 2^64 divided by the golden ratio (Knuth, TAOCP 3, 6.4). Keys are aligned
+	 * addresses: fold the high half in, so that the low bits that index a shard have seen every
+	 * bit. */
 	uint64_t h = (key + class) * 0x9e3779b97f4a7c15ull;
 
 	return h ^ h >> 32;
@@ -71,8 +72,8 @@ static bool grow(struct shard *s)
 	s->mask = slots - 1;
 	for (uint32_t i = 0; i < old_slots; i++) {
 		if (old[i].class)
-			s->slots[find(s, old[i].class, old[i].key, hash(old[i].class, old[i].key))] =
-				old[i];
+			s->slots[find(s, old[i].class, old[i].key,
+				      hash(old[i].class, old[i].key))] = old[i];
 	}
 	if (old != first[s - shards])
 		munmap(old, old_slots * sizeof(*old));

@@ -13,26 +13,26 @@
 /* Keys of different classes are different keys, even where the numbers are equal. */
 enum aq__class {
 	AQ__POINTER = 1, /* device address: linear, pitched, managed, stream-ordered */
-	AQ__ARRAY,       /* CUarray */
-	AQ__MIPMAP,      /* CUmipmappedArray */
-	AQ__CONTEXT,     /* CUcontext: owner = its number, refs = attach count */
-	AQ__OBJECT,      /* physical memory, by our number: grains, refs = handles + mappings */
-	AQ__HANDLE,      /* CUmemGenericAllocationHandle: link = object, refs = of this handle */
-	AQ__PIN,         /* object mapped into a sparse array: link = array, 0 for several */
-	AQ__POOL,        /* CUmemoryPool: link = slot in pool.c */
-	AQ__EXEC,        /* CUgraphExec with memory nodes: see graphmem.c */
+	AQ__ARRAY,	 /* CUarray */
+	AQ__MIPMAP,	 /* CUmipmappedArray */
+	AQ__CONTEXT,	 /* CUcontext: owner = its number, refs = attach count */
+	AQ__OBJECT,	 /* physical memory, by our number: grains, refs = handles + mappings */
+	AQ__HANDLE,	 /* CUmemGenericAllocationHandle: link = object, refs = of this handle */
+	AQ__PIN,	 /* object mapped into a sparse array: link = array, 0 for several */
+	AQ__POOL,	 /* CUmemoryPool: link = slot in pool.c */
+	AQ__EXEC,	 /* CUgraphExec with memory nodes: see graphmem.c */
 };
 
 struct aq__item {
-	uint64_t key;    /* never 0 */
-	uint64_t link;   /* by class */
-	uint64_t bytes;  /* by class */
+	uint64_t key;	 /* never 0 */
+	uint64_t link;	 /* by class */
+	uint64_t bytes;	 /* by class */
 	uint32_t grains; /* charged for it */
-	uint32_t owner;  /* number of the context it dies with, 0 none */
-	uint32_t refs;   /* by class */
-	int16_t index;   /* device in the page, or AQ__ABSENT or AQ__UNBOUND */
-	uint8_t class;   /* enum aq__class; 0 in an empty slot */
-	uint8_t kind;    /* by class */
+	uint32_t owner;	 /* number of the context it dies with, 0 none */
+	uint32_t refs;	 /* by class */
+	int16_t index;	 /* device in the page, or AQ__ABSENT or AQ__UNBOUND */
+	uint8_t class;	 /* enum aq__class; 0 in an empty slot */
+	uint8_t kind;	 /* by class */
 };
 
 /**

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Physical memory that is made apart from addresses (cuMemCreate). It lives until its last handle is
- * released *and* its last mapping is gone, so that is when the charge ends. It is charged on the
+ * Physical memory that is made apart from addresses (cuMemCreate). It lives until its last handle
+ * is released *and* its last mapping is gone, so that is when the charge ends. It is charged on the
  * device that its properties name, whichever context is current.
  *
  * Handles are the driver's numbers and come back; so the memory itself is an *object* with a number
@@ -31,7 +31,8 @@ static uint32_t pins; /* atomic: entries of class AQ__PIN */
 
 static bool object_put(uint64_t object, int index, uint32_t grains, uint32_t refs)
 {
-	struct aq__item old, item = {
+	struct aq__item old;
+	struct aq__item item = {
 		.key = object,
 		.class = AQ__OBJECT,
 		.index = (int16_t)index,
@@ -65,7 +66,8 @@ static void object_unref(uint64_t object)
 /* One handle more of the object under the number @handle. */
 static bool handle_add(CUmemGenericAllocationHandle handle, uint64_t object)
 {
-	struct aq__item old, item = {.key = handle, .class = AQ__HANDLE, .link = object, .refs = 1};
+	struct aq__item old;
+	struct aq__item item = {.key = handle, .class = AQ__HANDLE, .link = object, .refs = 1};
 
 	if (aq__track_get(AQ__HANDLE, handle, &old) && old.link == object)
 		item.refs = old.refs + 1;
@@ -305,7 +307,8 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
  */
 static void pin(uint64_t object, uint64_t array)
 {
-	struct aq__item old, item = {.key = object, .class = AQ__PIN, .link = array};
+	struct aq__item old;
+	struct aq__item item = {.key = object, .class = AQ__PIN, .link = array};
 
 	if (aq__track_get(AQ__PIN, object, &old)) {
 		if (old.link != array)
