@@ -36,6 +36,7 @@ enum aq_opt_id {
 	AQ_OPT_SINCE,
 	AQ_OPT_FRACTION,
 	AQ_OPT_WORDS,
+	AQ_OPT_PROBE,
 };
 
 /* A table of these ends with a row whose name is NULL. */

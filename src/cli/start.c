@@ -48,9 +48,17 @@ int aq_start_find(char *buf)
 		return -errno;
 	exe[n] = '\0';
 	*strrchr(exe, '/') = '\0';
-	for (size_t i = 0; i < AQ_ARRAY_SIZE(beside); i++)
-		if (!aq_paths_join(buf, exe, beside[i]) && !access(buf, X_OK))
-			return 0;
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(beside); i++) {
+		AQ_CLEANUP(free) char *real = NULL;
+
+		if (aq_paths_join(buf, exe, beside[i]) < 0)
+			continue;
+		real = realpath(buf, NULL);
+		if (!real || access(real, X_OK) || strlen(real) >= AQ_PATH_BYTES)
+			continue;
+		snprintf(buf, AQ_PATH_BYTES, "%s", real);
+		return 0;
+	}
 	return -ENOENT;
 }
 

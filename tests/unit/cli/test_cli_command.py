@@ -289,7 +289,7 @@ class Daemon(Case):
         self.expect(("devices",), 1, err="aliquotd is not beside")
 
     def test_foreign_run_directory_is_refused(self):
-        self.rundir.mkdir(mode=0o755)
+        self.rundir.mkdir()
         self.rundir.chmod(0o755)
         self.expect(("run", "--", "true"), 125, err="nobody else may enter")
         if os.geteuid() == 0:
@@ -399,6 +399,40 @@ class Verbs(Case):
         self.expect(("version",), 0, out=r"aliquotd 0.0.1 \(abi 1\), private, pid \d+")
         self.assertEqual(json.loads(self.expect(("version", "--json"), 0).stdout)["daemon"]
                          ["version"], "0.0.1")
+
+
+class Doctor(Case):
+    def test_json_and_text_say_the_same(self):
+        done = self.aliquot("doctor", "--json")
+        findings = json.loads(done.stdout)
+        self.assertIn("kernel", [f["check"] for f in findings])
+        for f in findings:
+            self.assertEqual(list(f), ["check", "status", "detail", "advice"])
+            self.assertIn(f["status"], ("OK", "WARN", "FAIL", "n.a."))
+            self.assertTrue(f["detail"])
+        self.assertEqual(done.returncode, any(f["status"] == "FAIL" for f in findings))
+        text = self.aliquot("doctor").stdout
+        self.assertEqual(len(re.findall("^(OK|WARN|FAIL|n.a.) ", text, re.M)), len(findings))
+
+    def test_sees_what_prevents_use(self):
+        self.env["ALIQUOT_LIBDIR"] = "/nowhere"
+        self.expect(("doctor",), 1, out="FAIL  guard")
+        self.setUp()
+        self.rundir.mkdir()
+        self.rundir.chmod(0o777)
+        self.expect(("doctor",), 1, out="FAIL  run directory .*open to others\n +-> chmod 700 ")
+
+    def test_guards_that_do_not_load_fail(self):
+        for name in "libcuda.so.1", "libnvidia-ml.so.1":
+            path = self.dir / "lib/sim" / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        (self.dir / "lib/sim-driver/libaliquot-driver-nvml.so.1").touch()
+        self.expect(("doctor",), 1, out="FAIL  guard .*too short")
+
+    def test_changes_nothing(self):
+        self.aliquot("doctor")
+        self.assertFalse(self.rundir.exists())
 
 
 class Namespace(Case):
