@@ -57,7 +57,8 @@ struct sim_engine_context {
 	uint64_t copy_ns;  /* copy engine time consumed */
 };
 
-struct sim_engine {
+/* Where the compute engine stands. */
+struct sim_engine_clock {
 	uint64_t slice_ns;
 	uint64_t switch_ns;
 	uint64_t now_ns;	/* all is decided up to here */
@@ -69,10 +70,14 @@ struct sim_engine {
 	uint64_t busy_ns;	 /* sum over contexts, dead ones included */
 	uint64_t switched_ns;	 /* spent on switches */
 	uint64_t switches;
-	uint64_t copy_free_ns[SIM_COPY_ENGINES]; /* when the last accepted copy ends */
-	uint64_t copy_busy_ns[SIM_COPY_ENGINES];
 	uint32_t n_contexts; /* indices at and above this were never used */
 	uint32_t reserved;
+};
+
+struct sim_engine {
+	struct sim_engine_clock clock;
+	uint64_t copy_free_ns[SIM_COPY_ENGINES]; /* when the last accepted copy ends */
+	uint64_t copy_busy_ns[SIM_COPY_ENGINES];
 	struct sim_engine_context contexts[SIM_ENGINE_CONTEXTS];
 	struct sim_engine_work ring[SIM_ENGINE_CONTEXTS][SIM_ENGINE_RING];
 };

@@ -41,6 +41,7 @@
 
 /* sim_frame.flags, of an object's first frame */
 #define SIM_FRAME_EXPORTED 1u /* a descriptor was given out: its file is backing/export-DEV-ID */
+#define SIM_FRAME_DYING 2u    /* being freed: nobody may hold it any more */
 
 struct sim_frame {
 	uint32_t next;	   /* in the chain, or SIM_NONE */
@@ -57,11 +58,12 @@ struct sim_hold {
 	uint32_t process;
 };
 
-/* An event that processes share. Who records writes, then raises `recorded`. */
+/* An event that processes share. It is free again when its creator destroys it or dies: others
+ * remember the id, and take an event with another id for completed. */
 struct sim_shared_event {
 	uint64_t id;	    /* 0: free */
 	uint32_t device;    /* index in the machine */
-	uint32_t refs;	    /* processes that have it open; under the machine's lock */
+	uint32_t process;   /* slot of the creator: the event ends with it */
 	uint64_t recorded;  /* records so far; atomic */
 	uint64_t completed; /* value of `recorded` whose work is done; atomic */
 	uint64_t finish_ns; /* of that */
@@ -75,13 +77,15 @@ struct sim_machine_device {
 	uint32_t n_frames;    /* floor(total_bytes / frame) */
 	uint64_t total_bytes; /* for programs: NVML total - reserved */
 
-	/* Under memory_lock. frames_used, overhead_bytes, n_free and free[] are derived. */
+	/* Under memory_lock. All but next_id, n_holds, frames[], holds[] is
+	 * derived. */
 	pthread_mutex_t memory_lock;
 	uint64_t frames_used;
 	uint64_t overhead_bytes; /* contexts and modules, of all processes */
 	uint64_t next_id;
 	uint32_t n_free;
-	uint32_t n_holds; /* entries at and above this were never used */
+	uint32_t n_orphans; /* objects without owner: alive by a descriptor, or dying */
+	uint32_t n_holds;   /* entries at and above this were never used */
 
 	/* Under engine_lock: engine. */
 	pthread_mutex_t engine_lock;

@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Device memory: frames, the objects they make up, who holds those, and what is charged beside
+ * them. Says nothing about addresses.
+ *
+ * Every change of an object is one of: build the chain, then write n_frames of its first frame;
+ * take frames off behind the first one; clear n_frames. So whoever dies in between leaves frames
+ * that no object reaches, and repair() finds them.
+ */
+#include "machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/paths.h"
+#include "base/banned.h"
+
+/* Frames that are freed at a time: punching out 64 written ones takes some milliseconds. */
+#define FREE_BATCH 64u
+
+#define EXPORT_MAGIC 0x5450584553514c41ull /* what is in an export file, before device, frame, id  \
+					    */
+
+struct export_record {
+	uint64_t magic;
+	uint32_t device, first;
+	uint64_t id;
+};
+
+static struct sim_machine_device *device_of(struct sim_machine *m, uint32_t device)
+{
+	return &m->shared->devices[device];
+}
+
+static struct sim_process_share *share_of(struct sim_machine *m, uint32_t process, uint32_t device)
+{
+	return &m->shared->processes[process].on[device];
+}
+
+void sim_frames_init(struct sim_machine_device *d)
+{
+	for (uint32_t i = 0; i < d->n_frames; i++) {
+		d->frames[i] = (struct sim_frame){.next = SIM_NONE, .owner = SIM_NONE};
+		d->free[i] = d->n_frames - 1 - i; /* a stack: low numbers first */
+	}
+	d->n_free = d->n_frames;
+	d->frames_used = d->overhead_bytes = 0;
+	d->next_id = 1;
+	d->n_orphans = d->n_holds = 0;
+}
+
+/* Walk the chain of each object, cut what was not finished, and compute what is derived. */
+static void repair(struct sim_machine *m, uint32_t device)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	static uint8_t reached[SIM_MAX_FRAMES]; /* under the memory lock of a device, and: */
+	static pthread_mutex_t reached_lock = PTHREAD_MUTEX_INITIALIZER;
+	uint32_t n_processes = m->shared->n_processes;
+
+	pthread_mutex_lock(&reached_lock);
+	memset(reached, 0, sizeof(reached));
+	d->frames_used = d->overhead_bytes = 0;
+	d->n_orphans = d->n_free = 0;
+	for (uint32_t p = 0; p < n_processes && p < SIM_MAX_PROCESSES; p++) {
+		share_of(m, p, device)->frames = 0;
+		d->overhead_bytes += share_of(m, p, device)->overhead_bytes;
+	}
+	for (uint32_t i = 0; i < d->n_frames; i++) {
+		struct sim_frame *head = &d->frames[i];
+		uint32_t n = 0;
+
+		if (!head->n_frames)
+			continue;
+		for (uint32_t f = i; f < d->n_frames && n < head->n_frames; f = d->frames[f].next) {
+			reached[f] = 1;
+			n++;
+		}
+		head->n_frames = n;
+		d->frames_used += n;
+		if (head->owner < SIM_MAX_PROCESSES)
+			share_of(m, head->owner, device)->frames += n;
+		else
+			d->n_orphans++;
+	}
+	for (uint32_t i = d->n_frames; i-- > 0;) {
+		if (!reached[i])
+			d->free[d->n_free++] = i;
+	}
+	pthread_mutex_unlock(&reached_lock);
+}
+
+void sim_memory_lock(struct sim_machine *m, uint32_t device)
+{
+	if (sim_lock(&device_of(m, device)->memory_lock))
+		repair(m, device);
+}
+
+void sim_memory_unlock(struct sim_machine *m, uint32_t device)
+{
+	sim_unlock(&device_of(m, device)->memory_lock);
+}
+
+static int memory_fd(struct sim_machine *m, uint32_t device)
+{
+	char name[32], path[AQ_PATH_BYTES];
+	int fd, none = -1;
+
+	if (__atomic_load_n(&m->memory_fd[device], __ATOMIC_ACQUIRE) >= 0)
+		return m->memory_fd[device];
+	snprintf(name, sizeof(name), "memory-%u", device);
+	if (aq_paths_join(path, m->backing, name) < 0)
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (!__atomic_compare_exchange_n(&m->memory_fd[device], &none, fd, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE))
+		close(fd); /* another thread was faster */
+	return m->memory_fd[device];
+}
+
+int sim_memory_map(struct sim_machine *m, uint32_t device, uint8_t **ret_bytes)
+{
+	size_t size = (size_t)device_of(m, device)->n_frames * SIM_FRAME_BYTES;
+	int fd = memory_fd(m, device);
+	void *p;
+
+	if (fd < 0)
+		return fd;
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	madvise(p, size, MADV_DONTDUMP);
+	madvise(p, size, MADV_DONTFORK); /* a child may not use the device anyway */
+	*ret_bytes = p;
+	return 0;
+}
+
+/* The object, or NULL when it is not (or no longer) there. Memory lock held. */
+static struct sim_frame *object_at(struct sim_machine_device *d, uint32_t first, uint64_t id)
+{
+	struct sim_frame *head;
+
+	if (first >= d->n_frames)
+		return NULL;
+	head = &d->frames[first];
+	return head->n_frames && head->id == id ? head : NULL;
+}
+
+static struct sim_hold *find_hold(struct sim_machine_device *d, uint32_t first, uint32_t process)
+{
+	for (uint32_t i = 0; i < d->n_holds; i++) {
+		if (d->holds[i].frame_plus_1 == first + 1 &&
+		    (process == SIM_NONE || d->holds[i].process == process))
+			return &d->holds[i];
+	}
+	return NULL;
+}
+
+static int add_hold(struct sim_machine_device *d, uint32_t first, uint32_t process)
+{
+	uint32_t i = 0;
+
+	while (i < d->n_holds && d->holds[i].frame_plus_1)
+		i++;
+	if (i == SIM_MAX_HOLDS)
+		return -ENOSPC;
+	if (i == d->n_holds)
+		d->n_holds++;
+	d->holds[i].process = process;
+	__atomic_store_n(&d->holds[i].frame_plus_1, first + 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static void set_owner(struct sim_machine *m, uint32_t device, struct sim_frame *head,
+		      uint32_t owner)
+{
+	struct sim_machine_device *d = device_of(m, device);
+
+	if (head->owner < SIM_MAX_PROCESSES)
+		share_of(m, head->owner, device)->frames -= head->n_frames;
+	else
+		d->n_orphans--;
+	head->owner = owner;
+	if (owner < SIM_MAX_PROCESSES) {
+		share_of(m, owner, device)->touched = 1;
+		share_of(m, owner, device)->frames += head->n_frames;
+	} else {
+		d->n_orphans++;
+	}
+}
+
+static int export_path(struct sim_machine *m, uint32_t device, uint64_t id, char *path)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "export-%u-%llu", device, (unsigned long long)id);
+	return aq_paths_join(path, m->backing, name);
+}
+
+/* Whether a descriptor of the object is open anywhere: each has a shared lock on its file. When
+ * none is, the file goes. */
+static bool export_open(struct sim_machine *m, uint32_t device, struct sim_frame *head)
+{
+	char path[AQ_PATH_BYTES];
+	AQ_CLEANUP(close) int fd = -1;
+
+	if (!(head->flags & SIM_FRAME_EXPORTED) || export_path(m, device, head->id, path) < 0)
+		return false;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno != ENOENT)
+		return true; /* cannot say: its user will */
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return true;
+	unlink(path);
+	head->flags &= ~SIM_FRAME_EXPORTED;
+	return false;
+}
+
+/* Let the bytes of frames go, so that who gets them next reads zero. Neighbours go together. */
+static void punch(struct sim_machine *m, uint32_t device, const uint32_t *frames, uint32_t n)
+{
+	int fd = memory_fd(m, device);
+	uint32_t i = 0;
+
+	while (fd >= 0 && i < n) {
+		uint32_t run = 1;
+
+		while (i + run < n && frames[i + run] == frames[i] + run)
+			run++;
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  (off_t)(frames[i] * SIM_FRAME_BYTES), (off_t)(run * SIM_FRAME_BYTES));
+		i += run;
+	}
+}
+
+/* Free an ownerless object. The memory lock is held, and let go between batches. */
+static void destroy(struct sim_machine *m, uint32_t device, uint32_t first)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	struct sim_frame *head = &d->frames[first];
+	uint64_t id = head->id;
+	uint32_t batch[FREE_BATCH];
+
+	head->flags |= SIM_FRAME_DYING;
+	while (object_at(d, first, id) && head->n_frames > 1) {
+		uint32_t n = 0, f = head->next;
+
+		for (; n < FREE_BATCH && n + 1 < head->n_frames; f = d->frames[f].next)
+			batch[n++] = f;
+		punch(m, device, batch, n);
+		head->next = f;
+		__atomic_store_n(&head->n_frames, head->n_frames - n, __ATOMIC_RELEASE);
+		d->frames_used -= n;
+		while (n-- > 0) /* backwards: the stack gives them out in order again */
+			d->free[d->n_free++] = batch[n];
+		if (head->n_frames > 1) {
+			sim_memory_unlock(m, device);
+			sim_memory_lock(m, device);
+		}
+	}
+	if (!object_at(d, first, id))
+		return; /* somebody swept it up meanwhile */
+	punch(m, device, &first, 1);
+	__atomic_store_n(&head->n_frames, 0, __ATOMIC_RELEASE);
+	d->frames_used--;
+	d->n_orphans--;
+	d->free[d->n_free++] = first;
+}
+
+/* @process lets go. Memory lock held. */
+static void let_go(struct sim_machine *m, uint32_t device, uint32_t first, uint32_t process)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	struct sim_frame *head = &d->frames[first];
+	struct sim_hold *hold;
+
+	if (head->owner == process) {
+		hold = find_hold(d, first, SIM_NONE);
+		set_owner(m, device, head, hold ? hold->process : SIM_NONE);
+	} else {
+		hold = find_hold(d, first, process);
+	}
+	if (hold)
+		__atomic_store_n(&hold->frame_plus_1, 0, __ATOMIC_RELEASE);
+	if (head->owner == SIM_NONE && !export_open(m, device, head))
+		destroy(m, device, first);
+}
+
+/* Free the objects that only a descriptor kept alive which is closed now, or whose destroyer died.
+ * Memory lock held. */
+static void collect_orphans(struct sim_machine *m, uint32_t device)
+{
+	struct sim_machine_device *d = device_of(m, device);
+
+	for (uint32_t i = 0; d->n_orphans && i < d->n_frames; i++) {
+		struct sim_frame *head = &d->frames[i];
+
+		if (head->n_frames && head->owner == SIM_NONE &&
+		    ((head->flags & SIM_FRAME_DYING) || !export_open(m, device, head)))
+			destroy(m, device, i);
+	}
+}
+
+static uint64_t free_bytes(const struct sim_machine_device *d)
+{
+	return d->total_bytes - d->frames_used * SIM_FRAME_BYTES - d->overhead_bytes;
+}
+
+/* Lock, and make sure that @bytes are free if sweeping can do it. Return: 0; -ENOMEM, unlocked. */
+static int lock_with_room(struct sim_machine *m, uint32_t device, uint64_t bytes)
+{
+	struct sim_machine_device *d = device_of(m, device);
+
+	sim_memory_lock(m, device);
+	if (bytes <= free_bytes(d))
+		return 0;
+	sim_memory_unlock(m, device);
+	sim_machine_sweep(m);
+	sim_memory_lock(m, device);
+	collect_orphans(m, device);
+	if (bytes <= free_bytes(d))
+		return 0;
+	sim_memory_unlock(m, device);
+	return -ENOMEM;
+}
+
+void sim_memory_info(struct sim_machine *m, uint32_t device, uint64_t *ret_free_bytes,
+		     uint64_t *ret_total_bytes)
+{
+	struct sim_machine_device *d = device_of(m, device);
+
+	sim_machine_sweep(m);
+	sim_memory_lock(m, device);
+	collect_orphans(m, device);
+	*ret_free_bytes = free_bytes(d);
+	*ret_total_bytes = d->total_bytes;
+	sim_memory_unlock(m, device);
+}
+
+int sim_frames_alloc(struct sim_machine *m, uint32_t device, uint32_t n_frames, uint32_t *ret_first,
+		     uint64_t *ret_id)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	uint32_t first;
+	int r;
+
+	if (n_frames == 0 || n_frames > d->n_frames)
+		return -ENOMEM;
+	r = lock_with_room(m, device, n_frames * SIM_FRAME_BYTES);
+	if (r < 0)
+		return r;
+	first = d->free[d->n_free - 1];
+	for (uint32_t i = 0; i < n_frames; i++) {
+		uint32_t f = d->free[d->n_free - 1 - i];
+
+		d->frames[f] = (struct sim_frame){
+			.next = i + 1 < n_frames ? d->free[d->n_free - 2 - i] : SIM_NONE,
+			.owner = m->self,
+		};
+	}
+	d->frames[first].id = d->next_id++;
+	share_of(m, m->self, device)->touched = 1;
+	__atomic_store_n(&d->frames[first].n_frames, n_frames, __ATOMIC_RELEASE);
+	d->n_free -= n_frames;
+	d->frames_used += n_frames;
+	share_of(m, m->self, device)->frames += n_frames;
+	*ret_first = first;
+	*ret_id = d->frames[first].id;
+	sim_memory_unlock(m, device);
+	return 0;
+}
+
+int sim_frames_hold(struct sim_machine *m, uint32_t device, uint32_t first, uint64_t id)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	struct sim_frame *head;
+	int r = 0;
+
+	sim_memory_lock(m, device);
+	head = object_at(d, first, id);
+	if (!head || (head->flags & SIM_FRAME_DYING)) {
+		r = -ENOENT;
+	} else if (head->owner == SIM_NONE) {
+		set_owner(m, device, head, m->self);
+	} else if (head->owner != m->self && !find_hold(d, first, m->self)) {
+		share_of(m, m->self, device)->touched = 1;
+		r = add_hold(d, first, m->self);
+	}
+	sim_memory_unlock(m, device);
+	return r;
+}
+
+void sim_frames_release(struct sim_machine *m, uint32_t device, uint32_t first, uint64_t id)
+{
+	sim_memory_lock(m, device);
+	if (object_at(device_of(m, device), first, id))
+		let_go(m, device, first, m->self);
+	sim_memory_unlock(m, device);
+}
+
+int sim_frames_list(struct sim_machine *m, uint32_t device, uint32_t first, uint64_t id,
+		    uint32_t *frames, uint32_t n_frames)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	struct sim_frame *head;
+	int r = -ENOENT;
+
+	sim_memory_lock(m, device);
+	head = object_at(d, first, id);
+	if (head && head->n_frames == n_frames) {
+		for (uint32_t f = first, i = 0; i < n_frames; f = d->frames[f].next)
+			frames[i++] = f;
+		r = 0;
+	}
+	sim_memory_unlock(m, device);
+	return r;
+}
+
+uint32_t sim_frames_count(struct sim_machine *m, uint32_t device, uint32_t first, uint64_t id)
+{
+	struct sim_frame *head;
+	uint32_t n;
+
+	sim_memory_lock(m, device);
+	head = object_at(device_of(m, device), first, id);
+	n = head ? head->n_frames : 0;
+	sim_memory_unlock(m, device);
+	return n;
+}
+
+int sim_frames_export(struct sim_machine *m, uint32_t device, uint32_t first, uint64_t id)
+{
+	struct export_record record = {
+		.magic = EXPORT_MAGIC, .device = device, .first = first, .id = id};
+	char path[AQ_PATH_BYTES];
+	struct sim_frame *head;
+	int fd = -ENOENT;
+
+	if (export_path(m, device, id, path) < 0)
+		return -ENAMETOOLONG;
+	sim_memory_lock(m, device);
+	head = object_at(device_of(m, device), first, id);
+	if (head && !(head->flags & SIM_FRAME_DYING)) {
+		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+		if (fd < 0) {
+			fd = -errno;
+		} else if (flock(fd, LOCK_SH) < 0 ||
+			   pwrite(fd, &record, sizeof(record), 0) != (ssize_t)sizeof(record)) {
+			close(fd);
+			fd = -EIO;
+		} else {
+			head->flags |= SIM_FRAME_EXPORTED;
+		}
+	}
+	sim_memory_unlock(m, device);
+	return fd;
+}
+
+int sim_frames_import(struct sim_machine *m, int fd, uint32_t *ret_device, uint32_t *ret_first,
+		      uint64_t *ret_id)
+{
+	struct export_record record;
+	char path[AQ_PATH_BYTES];
+	struct stat mine, named;
+
+	if (pread(fd, &record, sizeof(record), 0) != (ssize_t)sizeof(record) ||
+	    record.magic != EXPORT_MAGIC || record.device >= sim_machine_n_devices(m))
+		return -EINVAL;
+	/* Only a file that this machine made is believed. */
+	if (export_path(m, record.device, record.id, path) < 0 || fstat(fd, &mine) < 0 ||
+	    stat(path, &named) < 0 || mine.st_ino != named.st_ino || mine.st_dev != named.st_dev)
+		return -EINVAL;
+	*ret_device = record.device;
+	*ret_first = record.first;
+	*ret_id = record.id;
+	return 0;
+}
+
+int sim_overhead_charge(struct sim_machine *m, uint32_t device, uint64_t bytes)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	struct sim_process_share *share = share_of(m, m->self, device);
+	int r = lock_with_room(m, device, bytes);
+
+	if (r < 0)
+		return r;
+	share->touched = 1;
+	share->overhead_bytes += bytes;
+	d->overhead_bytes += bytes;
+	sim_memory_unlock(m, device);
+	return 0;
+}
+
+void sim_overhead_release(struct sim_machine *m, uint32_t device, uint64_t bytes)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	struct sim_process_share *share = share_of(m, m->self, device);
+
+	sim_memory_lock(m, device);
+	if (bytes > share->overhead_bytes)
+		bytes = share->overhead_bytes;
+	share->overhead_bytes -= bytes;
+	d->overhead_bytes -= bytes;
+	sim_memory_unlock(m, device);
+}
+
+void sim_frames_sweep(struct sim_machine *m, uint32_t device, uint32_t process)
+{
+	struct sim_machine_device *d = device_of(m, device);
+	struct sim_process_share *share = share_of(m, process, device);
+
+	sim_memory_lock(m, device);
+	d->overhead_bytes -= share->overhead_bytes;
+	share->overhead_bytes = 0;
+	for (uint32_t i = 0; i < d->n_holds; i++) {
+		if (d->holds[i].frame_plus_1 && d->holds[i].process == process)
+			let_go(m, device, d->holds[i].frame_plus_1 - 1, process);
+	}
+	for (uint32_t i = 0; i < d->n_frames; i++) {
+		if (d->frames[i].n_frames && d->frames[i].owner == process)
+			let_go(m, device, i, process);
+	}
+	collect_orphans(m, device);
+	sim_memory_unlock(m, device);
+}
