@@ -27,8 +27,9 @@
 #include "cuda/cuda_abi.h"
 #include "machine.h"
 
-#define SIM_ALIGN_BYTES 512u /* of every device allocation. Source: cuda driver, observed by all   \
-			      */
+#define SIM_ALIGN_BYTES                                                                            \
+	512u /* of every device allocation. Source: cuda driver, observed by all                   \
+	      */
 #define SIM_CONTEXT_STACK                                                                          \
 	64 /* contexts that one thread can have pushed; guess, the driver has no                   \
 	      documented limit */
@@ -85,11 +86,15 @@ struct sim_device {
 	unsigned int primary_refs;
 	unsigned int primary_flags;
 	struct sim_pool *default_pool, *current_pool;
-	void *small_blocks; /* alloc.c: blocks with room for small allocations */
+	struct aq_list
+		small_blocks; /* memory.c: struct sim_block with room for small allocations */
 };
 
 /* NULL for a number that is no device. */
 struct sim_device *sim_device_get(CUdevice dev);
+
+/* Whether each can reach the memory of the other. */
+bool sim_device_peers(const struct sim_device *a, const struct sim_device *b);
 
 /* Make bytes usable. Return: CUDA_SUCCESS or CUDA_ERROR_OUT_OF_MEMORY. */
 CUresult sim_device_map(struct sim_device *device);
@@ -187,8 +192,11 @@ struct sim_alloc {
 	uint64_t buffer_id;	   /* CU_POINTER_ATTRIBUTE_BUFFER_ID: unique in this process */
 	unsigned int flags;	   /* of the call that made it */
 	bool sync_memops;
+	bool opened;	       /* memory of another process (IPC) */
+	bool freeing;	       /* some thread frees it: others must not */
 	struct sim_pool *pool; /* SIM_MEMORY_POOL */
 	void *owner;	       /* private to the file that made it */
+	void *array;	       /* SIM_MEMORY_ARRAY: the array or mipmap that it is for */
 	struct aq_list link;   /* sim_context.allocs, or empty */
 };
 
@@ -246,7 +254,8 @@ CUresult sim_box_check(const struct sim_box *box, size_t width_bytes, size_t hei
  * sim_bytes_at() - host address of a device (or host) byte, for kernels that compute.
  * @ret_run: bytes that follow it without a gap, 1 at least; for host memory SIZE_MAX
  * Return: NULL: no memory there. Valid until sim_bytes_done(): between the two the page table is
- * locked for reading, so keep it short, and call nothing else of this file.
+ * locked for reading, so keep it short. May be nested: as many sim_bytes_done() as answers that
+ * were not NULL.
  */
 void *sim_bytes_at(uint64_t address, size_t *ret_run);
 void sim_bytes_done(void);
