@@ -151,10 +151,13 @@ CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, 
 									: CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-bool aq__cost_fits(const struct aq__cost *c)
+bool aq__cost_fits(struct aq__cost *c)
 {
+	int r = c->index < 0 ? 0 : cost(c, AQ_COST_END, true);
+
+	c->estimate_bytes = 0; /* END gave the reservation back, whatever it found */
 	/* A daemon that died in between: the next one measures. Nothing to undo for that. */
-	return c->index < 0 || cost(c, AQ_COST_END, true) != -ENOMEM;
+	return r != -ENOMEM;
 }
 
 void aq__cost_undone(const struct aq__cost *c)

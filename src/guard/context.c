@@ -187,7 +187,7 @@ static uint64_t context_bytes(int index)
 }
 
 /* What follows the driver's making of an own context, its result in @r. */
-static CUresult created(const struct aq__cost *c, CUresult r, CUcontext *ctx)
+static CUresult created(struct aq__cost *c, CUresult r, CUcontext *ctx)
 {
 	if (r == CUDA_SUCCESS && !aq__cost_fits(c)) {
 		(void)AQ__CALL(cuCtxDestroy_v2, *ctx); /* it is current: this pops it, too */

@@ -195,7 +195,7 @@ static bool need_of(CUgraphExec exec, struct need *need)
 	bool any = false;
 
 	memset(need, 0, sizeof(*need));
-	if (!exec || !__atomic_load_n(&execs, __ATOMIC_RELAXED))
+	if (!exec)
 		return false;
 	for (int i = 0; i < (int)AQ_MAX_DEVICES; i++) {
 		if (aq__track_get(exec_class(i), (uintptr_t)exec, &item) && item.refs != trims) {
@@ -288,25 +288,42 @@ HOOK_INSTANTIATE(cuGraphInstantiateWithFlags,
 HOOK_INSTANTIATE_PARAMS(cuGraphInstantiateWithParams)
 HOOK_INSTANTIATE_PARAMS(cuGraphInstantiateWithParams_ptsz)
 
-/* CHARGE (upload), SUBMIT (launch). In a capture both are nodes, or errors: nothing happens yet. */
+typedef CUresult run_fn(CUgraphExec exec, CUstream stream);
+
+/* Upload or launch a graph that may need memory. */
+static CUresult run(run_fn *real, CUgraphExec exec, CUstream stream, bool per_thread,
+		    const char *api)
+{
+	struct need need;
+	struct grab g;
+	CUresult r;
+
+	/* In a capture both are nodes, or errors: nothing happens yet. */
+	if (!need_of(exec, &need) || aq__capturing(stream, per_thread))
+		return real(exec, stream);
+	r = grab(&g, &need, api);
+	if (r != CUDA_SUCCESS)
+		return r;
+	r = real(exec, stream);
+	settle(&g, r, api);
+	if (r == CUDA_SUCCESS)
+		(void)enter(exec, &need, true);
+	return r;
+}
+
+/* CHARGE (upload), SUBMIT (launch). */
 #define HOOK_RUN(sym, per_thread, gate)                                                            \
 	CUresult sym(CUgraphExec exec, CUstream stream)                                            \
 	{                                                                                          \
-		struct need need;                                                                  \
-		struct grab g;                                                                     \
-		CUresult r;                                                                        \
+		run_fn *real;                                                                      \
                                                                                                    \
 		gate;                                                                              \
-		if (!need_of(exec, &need) || aq__capturing(stream, per_thread))                    \
-			return AQ__CALL(sym, exec, stream);                                        \
-		r = grab(&g, &need, #sym);                                                         \
-		if (r != CUDA_SUCCESS)                                                             \
-			return r;                                                                  \
-		r = AQ__CALL(sym, exec, stream);                                                   \
-		settle(&g, r, #sym);                                                               \
-		if (r == CUDA_SUCCESS)                                                             \
-			(void)enter(exec, &need, true);                                            \
-		return r;                                                                          \
+		real = AQ__REAL(sym);                                                              \
+		if (!real)                                                                         \
+			return CUDA_ERROR_NOT_SUPPORTED;                                           \
+		if (__builtin_expect(__atomic_load_n(&execs, __ATOMIC_RELAXED) != 0, 0))           \
+			return run(real, exec, stream, per_thread, #sym);                          \
+		return real(exec, stream);                                                         \
 	}
 
 HOOK_RUN(cuGraphLaunch, false, aq__gate())

@@ -97,7 +97,7 @@ struct aq__cost {
 CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, const char *api);
 /* After the call succeeded: does it fit, now that it is measured? If not: undo, aq__cost_undone().
  */
-bool aq__cost_fits(const struct aq__cost *c);
+bool aq__cost_fits(struct aq__cost *c);
 /* After the call failed or was undone. */
 void aq__cost_undone(const struct aq__cost *c);
 /* Something that was counted so is gone: have it measured. */
