@@ -20,6 +20,6 @@ def entries():
         if not match:
             continue
         untyped, symbol, since, role = match.groups()
-        hooked = not untyped and (role in DEMANDED or (role == "WATCH" and symbol in own))
+        hooked = role in DEMANDED or (role == "WATCH" and symbol in own)
         found.append(Entry(symbol, int(since), role, not untyped, hooked))
     return found

@@ -33,7 +33,8 @@
 #define REPLY_TIMEOUT_S 10 /* guess: a daemon that says nothing for so long is gone */
 #define BACKOFF_FIRST_NS (50 * AQ_NS_PER_MS)
 #define BACKOFF_LAST_NS (500 * AQ_NS_PER_MS)
-#define WAIT_NS AQ_NS_PER_S /* a new daemon adopts within a second (design) */
+#define REFUSED_NS (10 * AQ_NS_PER_S) /* guess: asking again is an event in the daemon's log */
+#define WAIT_NS AQ_NS_PER_S	      /* a new daemon adopts within a second (design) */
 #define WAIT_IF_GONE_NS (2 * AQ_NS_PER_S)
 #define HELPER_STACK_BYTES (128 * 1024)
 
@@ -103,6 +104,19 @@ static void file_finish(struct file *f)
 	f->fd = -1;
 }
 
+/* In a directory that anybody could have made first, only root or the user may answer. */
+static int trusted(int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+	    (peer.uid == 0 || peer.uid == geteuid()))
+		return fd;
+	close(fd);
+	return -EPERM;
+}
+
 /* The user's own daemon goes before the system's; told which one, no other. Return: fd or errno. */
 static int find_daemon(char *path)
 {
@@ -121,7 +135,7 @@ static int find_daemon(char *path)
 	if (r == 0 && aq_paths_join(path, dir, AQ_GUARD_SOCKET) == 0)
 		fd = aq_paths_connect(path, SOCK_SEQPACKET);
 	if (fd >= 0)
-		return fd;
+		return trusted(fd);
 	r = aq_paths_join(path, AQ_SYSTEM_RUNDIR, AQ_GUARD_SOCKET);
 	return r < 0 ? r : aq_paths_connect(path, SOCK_SEQPACKET);
 }
@@ -241,52 +255,64 @@ static void lost(void)
 		shutdown(conn.socket.fd, SHUT_RDWR);
 }
 
-/* Lock held. One try; the next daemon knows the fraction by name and us by the page. */
-static bool connect_again(const char *path, const char *fraction)
+/* Lock held. One try; the next daemon knows the fraction by name and us by the page. Return: 0;
+ * -EACCES: it does not want us; -EBADF: there is no page any more to come back with; errno. */
+static int connect_again(void)
 {
 	union aq_msg msg;
 	int fd, r, surplus = -1;
 
 	if (!ours(&conn.page))
-		return false;
-	fd = aq_paths_connect(path, SOCK_SEQPACKET);
+		return -EBADF;
+	fd = aq_paths_connect(conn.path, SOCK_SEQPACKET);
 	if (fd < 0)
-		return false;
-	r = hello(fd, fraction, conn.page.fd, &msg, &surplus);
+		return fd;
+	r = hello(fd, conn.fraction, conn.page.fd, &msg, &surplus);
 	if (surplus >= 0)
 		close(surplus); /* we keep the page that our charges are in */
-	if (r < 0 || msg.hello_reply.result < 0) {
+	if (r == 0 && msg.hello_reply.result < 0)
+		r = -EACCES;
+	if (r < 0) {
 		close(fd);
-		return false;
+		return r;
 	}
 	file_init(&conn.socket, fd);
 	set_up(true);
 	pthread_cond_broadcast(&conn.changed);
-	return true;
+	return 0;
 }
 
-static void reconnect(void)
+/* Return: false when there is no way back. */
+static bool reconnect(void)
 {
 	uint64_t backoff_ns = BACKOFF_FIRST_NS;
-	bool up = false;
+	int r;
 
 	pthread_mutex_lock(&conn.lock);
 	lost();
 	file_finish(&conn.socket);
 	pthread_mutex_unlock(&conn.lock);
-	while (!up) {
+	for (;;) {
 		aq_sleep_until_ns(aq_now_ns() + backoff_ns);
 		pthread_mutex_lock(&conn.lock);
-		up = connect_again(conn.path, conn.fraction);
+		r = connect_again();
+		if (r == -EBADF)
+			conn.helper = false;
 		pthread_mutex_unlock(&conn.lock);
+		if (r == 0 || r == -EBADF)
+			return r == 0;
 		backoff_ns = backoff_ns * 2 < BACKOFF_LAST_NS ? backoff_ns * 2 : BACKOFF_LAST_NS;
+		if (r == -EACCES)
+			backoff_ns = REFUSED_NS;
 	}
 }
 
 static void *help(void *arg)
 {
+	bool go_on = true;
+
 	(void)arg;
-	for (;;) {
+	while (go_on) {
 		struct pollfd p = {.events = POLLRDHUP};
 
 		pthread_mutex_lock(&conn.lock);
@@ -295,7 +321,7 @@ static void *help(void *arg)
 		/* Replies are for whoever asked: only the end is of interest here. */
 		if (p.fd >= 0 && (poll(&p, 1, -1) < 0 || !p.revents))
 			continue;
-		reconnect();
+		go_on = reconnect();
 	}
 	return NULL;
 }
@@ -311,9 +337,11 @@ void aq__conn_start_helper(void)
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's handlers never run in it */
+	pthread_mutex_lock(&conn.lock); /* it waits for us to be done */
 	conn.helper = pthread_create(&thread, &attr, help, NULL) == 0;
 	if (conn.helper)
 		pthread_setname_np(thread, "aliquot");
+	pthread_mutex_unlock(&conn.lock);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 }
@@ -326,7 +354,7 @@ static bool wait_for_daemon(bool wait)
 
 	if (!conn.up && !conn.helper) {
 		file_finish(&conn.socket);
-		return connect_again(conn.path, conn.fraction);
+		return connect_again() == 0;
 	}
 	if (!wait || now - conn.lost_ns > WAIT_IF_GONE_NS)
 		return conn.up;

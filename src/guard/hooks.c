@@ -4,6 +4,7 @@
 
 #include "guard/own.h"
 #include "guard/real.h"
+#include "guard/untyped.h"
 #include "guard/guest.h"
 
 #define HOOK_0(sym) NULL
@@ -20,10 +21,14 @@
 #define ROLE_WATCH(sym) HOOK(AQ__IS_OWN(sym), sym)
 #define ROLE_PASS(sym) NULL
 
+#define UNTYPED_SUBMIT(sym) AQ__UNTYPED_HOOK(sym)
+#define UNTYPED_REPORT(sym) AQ__UNTYPED_HOOK(sym)
+#define UNTYPED_WATCH(sym) NULL
+#define UNTYPED_PASS(sym) NULL
+
 const struct aq__hook aq__hooks[] = {
-#define AQ_API(sym, since, role, params, args)                                                     \
-	{#sym, ROLE_##role(sym), offsetof(struct aq__real, sym)},
-#define AQ_API_UNTYPED(sym, since, role)
+#define AQ_API(sym, since, role, params, args) {#sym, ROLE_##role(sym), &aq__real.sym},
+#define AQ_API_UNTYPED(sym, since, role) {#sym, UNTYPED_##role(sym), &aq__untyped_##sym},
 #define AQ_API_DATA(sym)
 #define AQ_ALIAS(base, since, sym)
 #include "cuda/cuda_api.def"

@@ -8,11 +8,11 @@
 
 struct aq__hook {
 	const char *sym;
-	void *hook;    /* NULL: not hooked */
-	size_t offset; /* of the driver's pointer in struct aq__real */
+	void *hook;       /* NULL: not hooked */
+	const void *real; /* where the pointer to the driver's own is */
 };
 
-/* One for every entry point of known signature, sorted by symbol. */
+/* One for every function of the catalogue, sorted by symbol. */
 extern const struct aq__hook aq__hooks[];
 extern const size_t aq__n_hooks;
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "guard/guest.h"
 
@@ -16,12 +17,22 @@ struct aq__real aq__real; /* written once, under `once` */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+#define AQ_API(sym, since, role, params, args)
+#define AQ_API_UNTYPED(sym, since, role) void *aq__untyped_##sym;
+#define AQ_API_DATA(sym)
+#define AQ_ALIAS(base, since, sym)
+#include "cuda/cuda_api.def"
+#undef AQ_API
+#undef AQ_API_UNTYPED
+#undef AQ_API_DATA
+#undef AQ_ALIAS
+
 static const struct {
 	const char *sym;
-	size_t offset;
+	void *slot; /* of a pointer to a function, whatever its type */
 } names[] = {
-#define AQ_API(sym, since, role, params, args) {#sym, offsetof(struct aq__real, sym)},
-#define AQ_API_UNTYPED(sym, since, role)
+#define AQ_API(sym, since, role, params, args) {#sym, &aq__real.sym},
+#define AQ_API_UNTYPED(sym, since, role) {#sym, &aq__untyped_##sym},
 #define AQ_API_DATA(sym)
 #define AQ_ALIAS(base, since, sym)
 #include "cuda/cuda_api.def"
@@ -37,9 +48,9 @@ static void load(void)
 	void *driver = dlopen(AQ__DRIVER_SONAME, RTLD_NOLOAD | RTLD_LAZY);
 
 	for (size_t i = 0; driver && i < sizeof(names) / sizeof(names[0]); i++) {
-		void **slot = (void **)((char *)&aq__real + names[i].offset);
+		void *found = dlsym(driver, names[i].sym);
 
-		__atomic_store_n(slot, dlsym(driver, names[i].sym), __ATOMIC_RELAXED);
+		memcpy(names[i].slot, &found, sizeof(found));
 	}
 	(void)dlerror(); /* a symbol that an older driver lacks is no error of the program's */
 	errno = saved;

@@ -24,6 +24,18 @@ struct aq__real {
 #undef AQ_ALIAS
 };
 
+/* The same for entry points whose signature nobody has published: aq__untyped_SYMBOL. */
+#define AQ_API(sym, since, role, params, args)
+#define AQ_API_UNTYPED(sym, since, role)                                                           \
+	extern void *aq__untyped_##sym __attribute__((visibility("hidden")));
+#define AQ_API_DATA(sym)
+#define AQ_ALIAS(base, since, sym)
+#include "cuda/cuda_api.def"
+#undef AQ_API
+#undef AQ_API_UNTYPED
+#undef AQ_API_DATA
+#undef AQ_ALIAS
+
 /* Filled by a constructor of the library; aq__real_load() for callers that come before it. */
 extern struct aq__real aq__real;
 

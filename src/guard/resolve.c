@@ -23,7 +23,10 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void *driver_address(size_t i)
 {
-	return *(void **)((char *)&aq__real + aq__hooks[i].offset);
+	void *address;
+
+	memcpy(&address, aq__hooks[i].real, sizeof(address));
+	return address;
 }
 
 static uint32_t slot_of(const void *address)

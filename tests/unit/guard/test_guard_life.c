@@ -292,6 +292,62 @@ static void test_hooks__what_the_driver_lacks_is_not_supported(void **state)
 	assert_int_equal(g.cuLaunchKernel(NULL, 77, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL), 77);
 }
 
+typedef int untyped_fn(long a, long b, long c, long d, long e, long f, double x, double y,
+		       long on_stack);
+
+static int call_untyped(void)
+{
+	untyped_fn *fn;
+
+	*(void **)&fn = dlsym(guard_handle, "cuLaunchHostFunc_v2");
+	return fn(1, 2, 3, 4, 5, 6, 2.5, 20.0, 7);
+}
+
+static void *open_soon(void *arg)
+{
+	usleep(50000);
+	__atomic_store_n((uint32_t *)&fake_daemon.page->device[0].gate, 0, __ATOMIC_RELEASE);
+	__atomic_store_n((uint32_t *)&fake_daemon.page->gates, 0, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* Close the gate, have another thread open it. Return: when it was closed. */
+static uint64_t close_for_a_moment(pthread_t *ret_thread)
+{
+	__atomic_store_n((uint32_t *)&fake_daemon.page->device[0].gate, 1, __ATOMIC_RELEASE);
+	__atomic_store_n((uint32_t *)&fake_daemon.page->gates, 1, __ATOMIC_RELEASE);
+	pthread_create(ret_thread, NULL, open_soon, NULL);
+	return aq_now_ns();
+}
+
+static void test_gate__submitting_waits_for_it_and_nothing_else_does(void **state)
+{
+	uint64_t closed;
+	pthread_t t;
+
+	assert_int_equal(call_untyped(), 7654321 + 50);
+	closed = close_for_a_moment(&t);
+	assert_int_equal(g.cuCtxSynchronize(), CUDA_SUCCESS);
+	assert_true(aq_now_ns() - closed < 40 * AQ_NS_PER_MS);
+	assert_int_equal(g.cuLaunchKernel(NULL, 5, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL), 5);
+	assert_true(aq_now_ns() - closed >= 50 * AQ_NS_PER_MS);
+	pthread_join(t, NULL);
+
+	closed = close_for_a_moment(&t);
+	assert_int_equal(call_untyped(), 7654321 + 50);
+	assert_true(aq_now_ns() - closed >= 50 * AQ_NS_PER_MS);
+	pthread_join(t, NULL);
+}
+
+static void test_gate__of_a_daemon_that_is_gone_is_open(void **state)
+{
+	__atomic_store_n((uint32_t *)&fake_daemon.page->device[0].gate, 1, __ATOMIC_RELEASE);
+	__atomic_store_n((uint32_t *)&fake_daemon.page->gates, 1, __ATOMIC_RELEASE);
+	fake_daemon_stop();
+	assert_int_equal(g.cuLaunchKernel(NULL, 5, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL), 5);
+	open_soon(NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -303,18 +359,16 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_init__many_threads_attach_once),
 		cmocka_unit_test(test_devices__two_are_charged_rightly),
 		cmocka_unit_test(test_resolve__addresses_are_exchanged_by_what_is_there),
+		cmocka_unit_test(test_gate__submitting_waits_for_it_and_nothing_else_does),
 		cmocka_unit_test(test_fork__a_child_is_a_client_of_its_own),
 		cmocka_unit_test(test_daemon__a_program_that_closes_our_files_loses_only_growth),
 		cmocka_unit_test(test_daemon__its_death_stops_growth_and_nothing_else),
 		cmocka_unit_test(test_daemon__the_next_one_adopts_within_a_second),
 		cmocka_unit_test(test_daemon__growth_waits_a_little_for_the_next_one),
+		cmocka_unit_test(test_gate__of_a_daemon_that_is_gone_is_open),
 	};
-	int failed;
-
 	if (argc != 2)
 		return 2;
 	guarded_load(argv[1]);
-	failed = cmocka_run_group_tests(tests, setup, teardown);
-	fake_daemon_stop();
-	return failed;
+	return cmocka_run_group_tests(tests, setup, teardown);
 }
