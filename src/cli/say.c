@@ -15,6 +15,9 @@
 /* Written by aq_say_verbose() while options are read, only read after. */
 static bool verbose;
 
+/* Written by aq_say_redirect(). */
+static void (*taker)(const char *line);
+
 char *aq_say_scrub(char *text)
 {
 	for (unsigned char *p = (unsigned char *)text; *p; p++)
@@ -34,6 +37,10 @@ static void say(const char *format, va_list ap)
 	if (n < 0)
 		return;
 	aq_say_scrub(line);
+	if (taker) {
+		taker(line + head);
+		return;
+	}
 	head = strlen(line);
 	line[head++] = '\n';
 	/* One write, so that lines of several commands on one terminal stay whole. */
@@ -60,6 +67,11 @@ void aq_say_debug(const char *format, ...)
 	va_start(ap, format);
 	say(format, ap);
 	va_end(ap);
+}
+
+void aq_say_redirect(void (*take)(const char *line))
+{
+	taker = take;
 }
 
 void aq_say_verbose(bool on)

@@ -23,6 +23,9 @@ void aq_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void aq_say_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void aq_say_verbose(bool on);
 
+/* Have lines given to @take (without prefix and newline) instead of stderr; NULL: stderr again. */
+void aq_say_redirect(void (*take)(const char *line));
+
 /* Replace control bytes by '?' in place, so that no name can move a terminal's cursor. */
 char *aq_say_scrub(char *text);
 

@@ -32,7 +32,7 @@ events = [
 def devices():
     reserved = sum(f["memory_request_bytes"] for f in fractions.values())
     return [{"index": i, "uuid": u, "name": "NVIDIA H100 80GB HBM3", "memory_total_bytes": TOTAL,
-             "memory_used_bytes": 3 * GIB if i else 0,
+             "memory_used_bytes": 3 * GIB if i else 3 * GIB // 2 * len(fractions),
              "memory_reserved_bytes": 0 if i else reserved, "compute_reserved_permille": 250,
              "mechanism": "gate", "simulated": True} for i, u in enumerate(UUIDS)]
 
@@ -121,7 +121,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             fractions[name] = {
                 "name": name, "project": body.get("project", "default"),
                 "priority": body.get("priority", "normal"), "state": "running",
-                "devices": [{"uuid": UUIDS[0], "index": 0}], "memory_request_bytes": request,
+                "devices": [{"uuid": UUIDS[0], "index": 0, "memory_request_bytes": request,
+                             "memory_limit_bytes": body.get("memory_limit_bytes", request),
+                             "memory_used_bytes": 3 * GIB // 2}],
+                "memory_request_bytes": request,
                 "memory_limit_bytes": body.get("memory_limit_bytes", request),
                 "memory_used_bytes": 3 * GIB // 2, "memory_parked_bytes": 0,
                 "compute_request_permille": share, "compute_limit_permille": 1000,
@@ -139,6 +142,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.refuse(409, "the limit is below the 1.5 GiB in use")
         else:
             fraction.update(body)
+            fraction["devices"][0].update(
+                {k: v for k, v in body.items() if k.startswith("memory")})
             self.answer(200, fraction)
 
 

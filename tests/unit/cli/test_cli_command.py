@@ -401,6 +401,78 @@ class Verbs(Case):
                          ["version"], "0.0.1")
 
 
+class Top(Case):
+    """On a terminal of its own; what comes out is not interpreted, only searched."""
+
+    def setUp(self):
+        super().setUp()
+        for name in "chat", "batch":
+            self.aliquot("run", "--gpu", "0.25", "--name", name, "--", "true")
+
+    def start(self, *args, term="xterm"):
+        pid, self.terminal = pty.fork()
+        if not pid:
+            os.execve(ALIQUOT, [ALIQUOT, "top", *args], {**self.env, "TERM": term})
+        self.child = pid
+        self.seen = ""
+
+    def wait_for(self, text):
+        end = time.monotonic() + 10
+        while text not in self.seen:
+            ready, _, _ = select.select([self.terminal], [], [], end - time.monotonic())
+            self.assertTrue(ready, f"no {text!r} in {self.seen!r}")
+            try:
+                self.seen += os.read(self.terminal, 65536).decode()
+            except OSError:  # it ended
+                self.fail(f"ended without {text!r} in {self.seen!r}")
+
+    def type(self, keys):
+        self.seen = ""
+        os.write(self.terminal, keys.encode())
+
+    def end(self):
+        _, status = os.waitpid(self.child, 0)
+        os.close(self.terminal)
+        return os.waitstatus_to_exitcode(status)
+
+    def test_shows_and_acts(self):
+        self.start("-d", "0.2")
+        for text in "private daemon, 2 devices, 2 fractions", "chat", "batch", "EVENTS", "denied":
+            self.wait_for(text)
+        self.type("+")
+        self.wait_for("resize 'chat': done")
+        body = json.loads([r for r in self.requests() if r[0] == "PATCH"][-1][2])
+        self.assertEqual(body["memory_limit_bytes"], body["memory_request_bytes"])
+        self.assertEqual(body["memory_limit_bytes"], (79 << 30) * 250 // 1000 + (1 << 30))
+        self.type("\033OB")
+        self.type("k")
+        self.wait_for("end 'batch' and its programs? y or n")
+        self.type("x")
+        self.wait_for("nothing was ended")
+        self.type("ky")
+        self.wait_for("kill 'batch': done")
+        self.type("q")
+        self.assertEqual(self.end(), 0)
+        self.assertEqual(self.aliquot("ps", "-q").stdout, "chat\n")
+
+    def test_outlives_the_daemon(self):
+        self.start("-d", "0.2")
+        self.wait_for("2 fractions")
+        os.kill(self.daemon_pid(), signal.SIGKILL)
+        self.wait_for("no daemon is running")
+        self.aliquot("run", "--name", "new", "--", "true")
+        self.wait_for("new")
+        self.type("q")
+        self.assertEqual(self.end(), 0)
+
+    def test_needs_a_terminal_that_is_known(self):
+        self.expect(("top",), 1, err="top: needs a terminal")
+        self.start(term="surely-not")
+        self.wait_for("TERM")
+        self.assertEqual(self.end(), 1)
+        self.expect(("top", "-d", "0"), 2, err="--delay '0'")
+
+
 class Doctor(Case):
     def test_json_and_text_say_the_same(self):
         done = self.aliquot("doctor", "--json")
