@@ -74,6 +74,57 @@ int aqd_api_peer_fd(struct evhttp_request *request)
 	return conn ? (int)bufferevent_getfd(evhttp_connection_get_bufferevent(conn)) : -1;
 }
 
+void aqd_api_awaited(struct aqd_api_patient *p)
+{
+	evhttp_connection_set_closecb(evhttp_request_get_connection(p->request), NULL, NULL);
+	event_free(p->hangup);
+	p->hangup = NULL;
+}
+
+void aqd_api_hang_up(struct aqd_api_patient *p)
+{
+	struct evhttp_connection *conn = evhttp_request_get_connection(p->request);
+
+	aqd_api_awaited(p);
+	p->request = NULL;
+	evhttp_connection_free(conn);
+}
+
+static void on_hangup(evutil_socket_t fd, short what, void *arg)
+{
+	struct aqd_api_patient *p = arg;
+
+	aqd_api_hang_up(p);
+	p->left(p);
+}
+
+/* evhttp itself found the connection broken, and frees it. */
+static void on_broken(struct evhttp_connection *conn, void *arg)
+{
+	struct aqd_api_patient *p = arg;
+
+	event_free(p->hangup);
+	p->hangup = NULL;
+	p->request = NULL;
+	p->left(p);
+}
+
+int aqd_api_await(struct aqd *d, struct aqd_api_patient *p, struct evhttp_request *request,
+		  void (*left)(struct aqd_api_patient *self))
+{
+	p->request = request;
+	p->left = left;
+	p->hangup = event_new(d->base, aqd_api_peer_fd(request), EV_CLOSED, on_hangup, p);
+	if (!p->hangup || event_add(p->hangup, NULL) < 0) {
+		if (p->hangup)
+			event_free(p->hangup);
+		p->hangup = NULL;
+		return -ENOMEM;
+	}
+	evhttp_connection_set_closecb(evhttp_request_get_connection(request), on_broken, p);
+	return 0;
+}
+
 static void get_version(struct aqd_call *call)
 {
 	struct aqd *d = call->daemon;

@@ -34,6 +34,26 @@ void aqd_api_error(struct evhttp_request *request, int code, const char *reason,
 /* The peer's descriptor. */
 int aqd_api_peer_fd(struct evhttp_request *request);
 
+/*
+ * Somebody whose answer takes time. evhttp does not read from a connection meanwhile, so it does
+ * not see the peer leave: this does.
+ */
+struct aqd_api_patient {
+	struct evhttp_request *request;
+	struct event *hangup;
+	void (*left)(struct aqd_api_patient *self); /* the request is gone when this is called */
+};
+
+/* Watch for the peer to leave. Return: 0 or -ENOMEM. */
+int aqd_api_await(struct aqd *d, struct aqd_api_patient *p, struct evhttp_request *request,
+		  void (*left)(struct aqd_api_patient *self));
+
+/* Stop watching: the answer is about to be sent. */
+void aqd_api_awaited(struct aqd_api_patient *p);
+
+/* Stop watching and drop the connection. */
+void aqd_api_hang_up(struct aqd_api_patient *p);
+
 /* Handlers of api_fraction.c. */
 void aqd_api_create(struct aqd_call *call);
 void aqd_api_resize(struct aqd_call *call);

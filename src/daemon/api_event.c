@@ -20,11 +20,11 @@
 #define MAX_BEHIND_BYTES (1u << 20) /* of lines that a follower has not read */
 
 struct follower {
-	struct aqd_follower self; /* first */
-	struct aq_list link;      /* in followers */
+	struct aqd_follower self;
+	struct aqd_api_patient reader; /* its request is NULL when the connection is gone */
+	struct aq_list link;           /* in followers */
 	struct aqd_deferred deferred;
 	struct aqd *daemon;
-	struct evhttp_request *request; /* NULL: its connection is gone */
 };
 
 /* All of them; the daemon is one. Changed as connections come and go. */
@@ -40,8 +40,8 @@ static void free_follower(struct aqd *d, struct aqd_deferred *what)
 {
 	struct follower *f = aq_container_of(what, struct follower, deferred);
 
-	if (f->request) /* fell behind */
-		evhttp_connection_free(evhttp_request_get_connection(f->request));
+	if (f->reader.request) /* fell behind */
+		aqd_api_hang_up(&f->reader);
 	free(f);
 }
 
@@ -51,19 +51,16 @@ static void stop(struct follower *f)
 	aqd_events_unfollow(&f->self);
 	aq_list_remove(&f->link);
 	follower_count--;
-	if (f->request)
-		evhttp_connection_set_closecb(evhttp_request_get_connection(f->request), NULL,
-					      NULL);
 	aqd_loop_used(f->daemon);
 	aqd_defer(f->daemon, &f->deferred, free_follower);
 }
 
-static void on_closed(struct evhttp_connection *conn, void *arg)
+static void on_left(struct aqd_api_patient *reader)
 {
-	struct follower *f = arg;
+	struct follower *f = aq_container_of(reader, struct follower, reader);
 
-	f->request = NULL;
-	stop(f);
+	if (!f->deferred.end)
+		stop(f);
 }
 
 static void send_line(struct follower *f, json_t *event)
@@ -73,7 +70,7 @@ static void send_line(struct follower *f, json_t *event)
 
 	if (text && line) {
 		evbuffer_add_printf(line, "%s\n", text);
-		evhttp_send_reply_chunk(f->request, line);
+		evhttp_send_reply_chunk(f->reader.request, line);
 	}
 	if (line)
 		evbuffer_free(line);
@@ -82,7 +79,7 @@ static void send_line(struct follower *f, json_t *event)
 static void on_event(struct aqd_follower *self, json_t *event)
 {
 	struct follower *f = aq_container_of(self, struct follower, self);
-	struct evhttp_connection *conn = evhttp_request_get_connection(f->request);
+	struct evhttp_connection *conn = evhttp_request_get_connection(f->reader.request);
 	struct bufferevent *peer = evhttp_connection_get_bufferevent(conn);
 
 	if (evbuffer_get_length(bufferevent_get_output(peer)) > MAX_BEHIND_BYTES)
@@ -97,18 +94,17 @@ static void follow(struct aqd_call *call, json_t *past)
 	json_t *event;
 	size_t i;
 
-	if (!f) {
+	if (!f || aqd_api_await(call->daemon, &f->reader, call->request, on_left) < 0) {
+		free(f);
 		aqd_api_error(call->request, 503, "followers", NULL, "too many follow already");
 		return;
 	}
 	f->daemon = call->daemon;
-	f->request = call->request;
 	f->self.heard = on_event;
 	aq_list_append(&followers, &f->link);
 	follower_count++;
 	evhttp_add_header(evhttp_request_get_output_headers(call->request), "Content-Type",
 			  "application/x-ndjson");
-	evhttp_connection_set_closecb(evhttp_request_get_connection(call->request), on_closed, f);
 	evhttp_send_reply_start(call->request, 200, "OK");
 	json_array_foreach(past, i, event)
 		send_line(f, event);
@@ -159,8 +155,9 @@ void aqd_api_events_finish(struct aqd *d)
 	while (!aq_list_empty(&followers)) {
 		struct follower *f = aq_container_of(followers.next, struct follower, link);
 
-		evhttp_send_reply_end(f->request);
-		f->request = NULL;
+		aqd_api_awaited(&f->reader);
+		evhttp_send_reply_end(f->reader.request);
+		f->reader.request = NULL;
 		stop(f);
 	}
 }

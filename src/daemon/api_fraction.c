@@ -43,8 +43,8 @@ struct terms {
 
 /* A POST that waits for room. */
 struct pending {
-	struct aqd_wait wait; /* first */
-	struct evhttp_request *request; /* NULL: its connection is gone */
+	struct aqd_wait wait;
+	struct aqd_api_patient asker;
 };
 
 static uint64_t bytes_or_any(int64_t value)
@@ -188,14 +188,15 @@ static void event_refused(struct aqd *d, const struct aqd_fraction_ask *ask,
 	aqd_event(d, AQD_EVENT_refused, &facts, "%s", text);
 }
 
-static void on_connection_closed(struct evhttp_connection *conn, void *arg)
+static void on_asker_left(struct aqd_api_patient *asker)
 {
-	struct pending *p = arg;
+	struct pending *p = aq_container_of(asker, struct pending, asker);
+	struct aqd *d = p->wait.daemon;
 
-	p->request = NULL;
 	aqd_queue_drop(&p->wait);
-	aqd_process_put(p->wait.daemon, p->wait.ask.holder);
-	p->wait.daemon->queue_dirty = true;
+	aqd_process_put(d, p->wait.ask.holder);
+	d->queue_dirty = true;
+	aqd_loop_used(d);
 	free(p);
 }
 
@@ -203,10 +204,10 @@ static void on_wait_done(struct aqd_wait *w, int error, struct aqd_fraction *f,
 			 const struct aq_refusal *why)
 {
 	struct pending *p = aq_container_of(w, struct pending, wait);
-	struct evhttp_request *request = p->request;
+	struct evhttp_request *request = p->asker.request;
 	struct aqd *d = w->daemon;
 
-	evhttp_connection_set_closecb(evhttp_request_get_connection(request), NULL, NULL);
+	aqd_api_awaited(&p->asker);
 	if (error == 0)
 		aqd_api_reply(request, 201, created_json(d, f));
 	else if (error == -ETIMEDOUT)
@@ -229,17 +230,14 @@ static void wait_for_room(struct aqd_call *call, const struct aqd_fraction_ask *
 	struct aqd *d = call->daemon;
 	struct pending *p = calloc(1, sizeof(*p));
 
-	if (p) {
-		p->request = call->request;
+	if (p && aqd_api_await(d, &p->asker, call->request, on_asker_left) == 0) {
 		p->wait.ask = *ask;
 		p->wait.done = on_wait_done;
 		if (aqd_queue_add(d, &p->wait,
-				  wait_ms < 0 ? UINT64_MAX : (uint64_t)wait_ms * AQ_NS_PER_MS) ==
-		    0) {
-			evhttp_connection_set_closecb(evhttp_request_get_connection(call->request),
-						      on_connection_closed, p);
+				  wait_ms < 0 ? UINT64_MAX
+					      : (uint64_t)wait_ms * AQ_NS_PER_MS) == 0)
 			return;
-		}
+		aqd_api_awaited(&p->asker);
 	}
 	free(p);
 	aqd_process_put(d, ask->holder);
@@ -344,7 +342,12 @@ static int create_now(struct aqd *d, const struct aqd_fraction_ask *ask, struct 
 		      struct aq_refusal *why)
 {
 	struct aqd_fraction_ask unclaimed = *ask;
+	struct aq_ledger_spec spec;
+	int r;
 
+	r = aq_placement_choose(&d->ledger, &ask->placement, &spec, why);
+	if (r < 0) /* not even with all that others wait for */
+		return r;
 	unclaimed.placement.allowed &= ~aqd_queue_claimed(d, ask->placement.priority);
 	if (!unclaimed.placement.allowed && ask->placement.allowed)
 		return -EAGAIN;

@@ -23,7 +23,7 @@ struct aqd_wait {
 /**
  * aqd_queue_add() - wait; w->ask, w->done and a reference in w->ask.holder are set.
  * @wait_ns: at most; UINT64_MAX for ever
- * The outcome may come before this returns. Return: 0; -ENOMEM nothing was queued
+ * The outcome comes after this returns. Return: 0; -ENOMEM nothing was queued
  */
 int aqd_queue_add(struct aqd *d, struct aqd_wait *w, uint64_t wait_ns);
 
