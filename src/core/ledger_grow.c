@@ -237,15 +237,14 @@ static int find_room(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t s
 {
 	struct aq_ledger_fraction *f = c->fraction;
 	struct aq_ledger_share *s = &f->share[share];
-	uint64_t room, base, grown;
+	uint64_t base, grown;
 	enum aq_refusal_reason reason;
 
 	if (c->cut)
 		return refuse(l, c, share, AQ_REFUSED_CUT, need_bytes, ret);
 	if (need_bytes > s->limit_bytes)
 		return refuse(l, c, share, AQ_REFUSED_LIMIT, need_bytes, ret);
-	room = room_now(l, f, share);
-	if (need_bytes <= room)
+	if (need_bytes <= room_now(l, f, share))
 		return 0;
 
 	base = used_except(l, f, share, except);
@@ -257,8 +256,13 @@ static int find_room(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t s
 								    : AQ_REFUSED_DEVICE;
 		return refuse(l, c, share, reason, need_bytes, ret);
 	}
+	/* From the own fraction first, for whichever of limit and device lacks more. */
+	grown = s->held_bytes + need_bytes;
 	aq__ledger_reclaim(l, f, share, except,
-			   need_bytes - room + minus(s->held_bytes, s->limit_bytes));
+			   max_u64(minus(grown, s->limit_bytes),
+				   excess(&l->device[s->device],
+					  max_u64(s->request_bytes, grown) -
+						  max_u64(s->request_bytes, s->held_bytes))));
 	grown = s->held_bytes + need_bytes;
 	if (grown > s->limit_bytes) /* somebody used what was about to be taken back */
 		return refuse(l, c, share, AQ_REFUSED_LIMIT, need_bytes, ret);
