@@ -15,11 +15,16 @@
 const char *aq_refusal_word(enum aq_refusal_reason reason)
 {
 	static const char *const words[] = {
-		[AQ_REFUSED_NOT] = "none",         [AQ_REFUSED_INVALID] = "invalid",
-		[AQ_REFUSED_TOO_LARGE] = "too_large", [AQ_REFUSED_DEVICE] = "device",
-		[AQ_REFUSED_COMPUTE] = "compute",  [AQ_REFUSED_LIMIT] = "limit",
-		[AQ_REFUSED_IN_USE] = "in_use",    [AQ_REFUSED_OVER] = "over_limit",
-		[AQ_REFUSED_CUT] = "cut_off",      [AQ_REFUSED_CLIENTS] = "clients",
+		[AQ_REFUSED_NOT] = "none",
+		[AQ_REFUSED_INVALID] = "invalid",
+		[AQ_REFUSED_TOO_LARGE] = "too_large",
+		[AQ_REFUSED_DEVICE] = "device",
+		[AQ_REFUSED_COMPUTE] = "compute",
+		[AQ_REFUSED_LIMIT] = "limit",
+		[AQ_REFUSED_IN_USE] = "in_use",
+		[AQ_REFUSED_OVER] = "over_limit",
+		[AQ_REFUSED_CUT] = "cut_off",
+		[AQ_REFUSED_CLIENTS] = "clients",
 	};
 
 	return (size_t)reason < AQ_ARRAY_SIZE(words) && words[reason] ? words[reason] : "unknown";
@@ -137,7 +142,9 @@ static int find_room(struct aq_ledger *l, const struct aq_ledger_fraction *f,
 				      .free_permille = AQ_PERMILLE - permille,
 			      },
 			      -ENOSPC);
-	if (wanted > had && !aq__ledger_make_room(l, f, device, wanted - had))
+	/* The sum of requests on its own as well: what is held may be more than there is. */
+	if (request > d->total_bytes - (d->request_bytes - (f ? f->share[i].request_bytes : 0)) ||
+	    (wanted > had && !aq__ledger_make_room(l, f, device, wanted - had)))
 		return refuse(ret,
 			      (struct aq_refusal){
 				      .reason = AQ_REFUSED_DEVICE,
@@ -255,7 +262,8 @@ void aq_ledger_end(struct aq_ledger *l, struct aq_ledger_fraction *f)
 	if (!f->share_count)
 		return;
 	while (!aq_list_empty(&f->clients))
-		aq_ledger_remove(l, aq_container_of(f->clients.next, struct aq_ledger_client, link));
+		aq_ledger_remove(l,
+				 aq_container_of(f->clients.next, struct aq_ledger_client, link));
 	for (uint32_t i = 0; i < f->share_count; i++) {
 		struct aq_ledger_device *d = &l->device[f->share[i].device];
 
@@ -348,8 +356,7 @@ static bool check_fraction(const struct aq_ledger *l, const struct aq_ledger_fra
 	struct aq_ledger_client *c, *tmp;
 	uint32_t clients = 0;
 
-	AQ_LIST_FOREACH(c, tmp, &f->clients, link)
-	{
+	AQ_LIST_FOREACH (c, tmp, &f->clients, link) {
 		clients++;
 		if (c->fraction != f)
 			return false;
@@ -366,8 +373,7 @@ static bool check_fraction(const struct aq_ledger *l, const struct aq_ledger_fra
 		struct aq_ledger_device *sum;
 
 		if (s->device >= l->device_count || held[i] != s->held_bytes ||
-		    s->request_bytes > s->limit_bytes ||
-		    (held[i] > s->limit_bytes) != s->over)
+		    s->request_bytes > s->limit_bytes || (held[i] > s->limit_bytes) != s->over)
 			return false;
 		sum = &sums[s->device];
 		sum->request_bytes += s->request_bytes;
@@ -386,8 +392,7 @@ int aq_ledger_check(const struct aq_ledger *l)
 	struct aq_ledger_fraction *f, *tmp;
 	uint32_t fractions = 0, clients = 0;
 
-	AQ_LIST_FOREACH(f, tmp, &l->fractions, link)
-	{
+	AQ_LIST_FOREACH (f, tmp, &l->fractions, link) {
 		uint32_t n = 0;
 
 		if (!check_fraction(l, f, sums, &n))

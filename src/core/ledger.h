@@ -32,7 +32,7 @@
 
 #define AQ_LEDGER_MAX_DEVICES 64u
 #define AQ_LEDGER_MAX_CLIENTS 4096u
-#define AQ_LEDGER_MAX_BYTES (1ull << 48) /* 256 TiB: far above any device, far below overflow */
+#define AQ_LEDGER_MAX_BYTES (1ull << 48)    /* 256 TiB: far above any device, far below overflow */
 #define AQ_LEDGER_CHUNK_BYTES (32ull << 20) /* guess: 16 of the driver's 2 MiB blocks a message */
 #define AQ_PERMILLE 1000u
 
@@ -40,9 +40,9 @@ enum aq_priority { AQ_PRIORITY_LOW, AQ_PRIORITY_NORMAL, AQ_PRIORITY_HIGH };
 
 struct aq_ledger_device {
 	uint64_t total_bytes;
-	uint64_t request_bytes;   /* sum of requests, <= total_bytes */
-	uint64_t held_bytes;      /* sum of what fractions hold */
-	uint64_t committed_bytes; /* sum of max(request, held) */
+	uint64_t request_bytes;		   /* sum of requests, <= total_bytes */
+	uint64_t held_bytes;		   /* sum of what fractions hold */
+	uint64_t committed_bytes;	   /* sum of max(request, held) */
 	uint32_t compute_request_permille; /* sum, <= AQ_PERMILLE */
 	uint32_t fraction_count;
 	bool over; /* committed_bytes > total_bytes, by measurement or adoption */
@@ -57,7 +57,7 @@ struct aq_ledger_share {
 };
 
 struct aq_ledger_fraction {
-	struct aq_list link;    /* in aq_ledger.fractions */
+	struct aq_list link;	/* in aq_ledger.fractions */
 	struct aq_list clients; /* of aq_ledger_client.link */
 	uint32_t client_count;
 	uint32_t share_count; /* 0: not in the ledger */
@@ -67,15 +67,15 @@ struct aq_ledger_fraction {
 };
 
 struct aq_ledger_hold {
-	uint64_t granted_bytes;  /* whole grains; what the daemon believes of the page's grant */
+	uint64_t granted_bytes;	 /* whole grains; what the daemon believes of the page's grant */
 	uint64_t overhead_bytes; /* measured, beside what is granted */
 	uint64_t reserved_bytes; /* for what is about to be made */
 };
 
 struct aq_ledger_client {
 	struct aq_list link;
-	struct aq_ledger_fraction *fraction; /* NULL: not in the ledger */
-	bool cut;                            /* gets nothing more, nothing is taken back */
+	struct aq_ledger_fraction *fraction;	    /* NULL: not in the ledger */
+	bool cut;				    /* gets nothing more, nothing is taken back */
 	struct aq_ledger_hold hold[AQ_MAX_DEVICES]; /* by the fraction's share index */
 };
 
@@ -110,14 +110,14 @@ struct aq_ledger_spec {
 
 enum aq_refusal_reason {
 	AQ_REFUSED_NOT,
-	AQ_REFUSED_INVALID,   /* request above limit, limit below a grain, permille above 1000 ... */
+	AQ_REFUSED_INVALID, /* request above limit, limit below a grain, permille above 1000 ... */
 	AQ_REFUSED_TOO_LARGE, /* beyond what the device has at all */
 	AQ_REFUSED_DEVICE,    /* the device has no room: requests and borrowed memory of others */
 	AQ_REFUSED_COMPUTE,   /* the device's compute is promised to others */
 	AQ_REFUSED_LIMIT,     /* the fraction's limit */
 	AQ_REFUSED_IN_USE,    /* a limit below what is in use */
 	AQ_REFUSED_OVER,      /* the fraction is over its limit already */
-	AQ_REFUSED_CUT,       /* the client is cut off */
+	AQ_REFUSED_CUT,	      /* the client is cut off */
 	AQ_REFUSED_CLIENTS,   /* too many clients */
 };
 
@@ -128,7 +128,7 @@ struct aq_refusal {
 	uint64_t asked_bytes;
 	uint64_t limit_bytes;
 	uint64_t used_bytes;
-	uint64_t free_bytes; /* what could have been had */
+	uint64_t free_bytes;	/* what could have been had */
 	uint32_t free_permille; /* of compute; only with AQ_REFUSED_COMPUTE */
 };
 
@@ -224,8 +224,8 @@ int aq_ledger_check(const struct aq_ledger *l);
 /* Within the module. */
 void aq__ledger_set_hold(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t share,
 			 struct aq_ledger_hold to, bool fact);
-bool aq__ledger_make_room(struct aq_ledger *l, const struct aq_ledger_fraction *f,
-			  uint32_t device, uint64_t need_bytes);
+bool aq__ledger_make_room(struct aq_ledger *l, const struct aq_ledger_fraction *f, uint32_t device,
+			  uint64_t need_bytes);
 uint64_t aq__ledger_available(const struct aq_ledger *l, const struct aq_ledger_fraction *self,
 			      uint32_t device);
 uint64_t aq__ledger_reclaim(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share,

@@ -48,8 +48,7 @@ static uint64_t used_except(const struct aq_ledger *l, const struct aq_ledger_fr
 	struct aq_ledger_client *c, *tmp;
 	uint64_t sum = 0;
 
-	AQ_LIST_FOREACH(c, tmp, &f->clients, link)
-	{
+	AQ_LIST_FOREACH (c, tmp, &f->clients, link) {
 		const struct aq_ledger_hold *h = &c->hold[share];
 
 		if (c == except)
@@ -82,8 +81,7 @@ static uint64_t kept_by_others(const struct aq_ledger *l, const struct aq_ledger
 	struct aq_ledger_fraction *f, *tmp;
 	uint64_t sum = 0;
 
-	AQ_LIST_FOREACH(f, tmp, &l->fractions, link)
-	{
+	AQ_LIST_FOREACH (f, tmp, &l->fractions, link) {
 		int i = f == self ? -1 : share_on(f, device);
 
 		if (i < 0)
@@ -120,8 +118,7 @@ static uint64_t potential(const struct aq_ledger *l, const struct aq_ledger_frac
 	if (below_limit <= within_request)
 		return below_limit;
 	kept = kept_by_others(l, f, s->device) + max_u64(s->request_bytes, base);
-	return min_u64(below_limit,
-		       within_request + minus(l->device[s->device].total_bytes, kept));
+	return min_u64(below_limit, within_request + minus(l->device[s->device].total_bytes, kept));
 }
 
 uint64_t aq_ledger_free(const struct aq_ledger *l, const struct aq_ledger_fraction *f,
@@ -148,8 +145,7 @@ uint64_t aq__ledger_reclaim(struct aq_ledger *l, struct aq_ledger_fraction *f, u
 	struct aq_ledger_client *c, *tmp;
 	uint64_t want = max_bytes, sum = 0;
 
-	AQ_LIST_FOREACH(c, tmp, &f->clients, link)
-	{
+	AQ_LIST_FOREACH (c, tmp, &f->clients, link) {
 		struct aq_ledger_hold to = c->hold[share];
 		uint64_t taken;
 
@@ -195,8 +191,7 @@ bool aq__ledger_make_room(struct aq_ledger *l, const struct aq_ledger_fraction *
 	if (need_bytes && own + need_bytes > aq__ledger_available(l, self, device))
 		return false;
 
-	AQ_LIST_FOREACH(f, tmp, &l->fractions, link)
-	{
+	AQ_LIST_FOREACH (f, tmp, &l->fractions, link) {
 		int i = f == self ? -1 : share_on(f, device);
 
 		if (!excess(d, need_bytes))

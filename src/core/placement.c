@@ -9,7 +9,7 @@
 struct candidate {
 	uint32_t device;
 	struct aq_ledger_spec terms; /* share[0] only */
-	uint64_t left_bytes;         /* of the device, once it is there */
+	uint64_t left_bytes;	     /* of the device, once it is there */
 	bool taken;
 };
 

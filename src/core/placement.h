@@ -11,8 +11,8 @@
 
 /* What a user asked for; absent numbers are AQ_ANY_*. */
 struct aq_placement_ask {
-	uint64_t allowed;        /* bit i: ledger device i may be chosen */
-	uint32_t device_count;   /* 1..AQ_MAX_DEVICES devices, all with the same terms */
+	uint64_t allowed;      /* bit i: ledger device i may be chosen */
+	uint32_t device_count; /* 1..AQ_MAX_DEVICES devices, all with the same terms */
 	uint32_t gpu_permille;
 	uint64_t memory_request_bytes, memory_limit_bytes;
 	uint32_t compute_request_permille, compute_limit_permille;
@@ -23,9 +23,10 @@ struct aq_placement_ask {
  * aq_placement_terms() - what an ask comes to on a device of @total_bytes.
  * A share stands for memory and compute alike: memory request = limit = that part of the device,
  * rounded down to AQ_PLACEMENT_ROUND_BYTES; compute request = that part, compute limit whole. What
- * is given explicitly goes first: a memory request is its own limit unless one is given. Without any share it is the whole device; memory alone stands for
- * its part of the compute, compute alone for its part of the memory.
- * Return: 0; -EINVAL contradictory (request above limit); @ret_spec gets share[0] and the terms
+ * is given explicitly goes first: a memory request is its own limit unless one is given. Without
+ * any share it is the whole device; memory alone stands for its part of the compute, compute alone
+ * for its part of the memory. Return: 0; -EINVAL contradictory (request above limit); @ret_spec
+ * gets share[0] and the terms
  */
 int aq_placement_terms(const struct aq_placement_ask *ask, uint64_t total_bytes,
 		       struct aq_ledger_spec *ret_spec);

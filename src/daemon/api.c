@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Listens with evhttp, finds the handler, reads bodies, writes answers. Knows no fraction's rules. */
+/* Listens with evhttp, finds the handler, reads bodies, writes answers. Knows no fraction's rules.
+ */
 #include "daemon/api.h"
 
 #include <errno.h>
@@ -42,7 +43,8 @@ void aqd_api_reply(struct evhttp_request *request, int code, json_t *value)
 			  "application/json");
 	if (!text) {
 		code = 500;
-		evbuffer_add_printf(body, "{\"error\": \"out of memory\", \"reason\": \"memory\"}\n");
+		evbuffer_add_printf(body,
+				    "{\"error\": \"out of memory\", \"reason\": \"memory\"}\n");
 	} else {
 		evbuffer_add(body, text, strlen(text));
 		evbuffer_add(body, "\n", 1);
@@ -161,7 +163,7 @@ static void get_fraction(struct aqd_call *call)
 		aqd_api_reply(call->request, 200, aqd_json_fraction(d, f));
 		return;
 	}
-	AQ_LIST_FOREACH(w, next, &d->waits, link)
+	AQ_LIST_FOREACH (w, next, &d->waits, link)
 		if (!strcmp(w->ask.name, call->name)) {
 			aqd_api_reply(call->request, 200, aqd_json_waiting(d, w));
 			return;

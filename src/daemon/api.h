@@ -20,7 +20,7 @@ struct aqd_call {
 	struct evhttp_request *request;
 	const char *name;  /* the fraction in the path, or NULL */
 	const char *query; /* behind the `?`, or NULL */
-	json_t *body;      /* an object; empty when none was sent */
+	json_t *body;	   /* an object; empty when none was sent */
 	uid_t uid;
 };
 

@@ -22,7 +22,7 @@
 struct follower {
 	struct aqd_follower self;
 	struct aqd_api_patient reader; /* its request is NULL when the connection is gone */
-	struct aq_list link;           /* in followers */
+	struct aq_list link;	       /* in followers */
 	struct aqd_deferred deferred;
 	struct aqd *daemon;
 };
@@ -106,8 +106,7 @@ static void follow(struct aqd_call *call, json_t *past)
 	evhttp_add_header(evhttp_request_get_output_headers(call->request), "Content-Type",
 			  "application/x-ndjson");
 	evhttp_send_reply_start(call->request, 200, "OK");
-	json_array_foreach(past, i, event)
-		send_line(f, event);
+	json_array_foreach(past, i, event) send_line(f, event);
 	aqd_events_follow(call->daemon, &f->self);
 }
 

@@ -32,14 +32,19 @@ struct terms {
 	char priority[WORD_BYTES];
 };
 
-#define TERMS_NONE {NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, ""}
+#define TERMS_NONE                                                                                 \
+	{                                                                                          \
+		NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, NOT_GIVEN, ""                          \
+	}
 #define TERMS_INPUTS(t)                                                                            \
 	{"gpu_permille", AQD_INPUT_INT, &(t).gpu, MIN_SHARE_PERMILLE, AQ_PERMILLE},                \
-	{"memory_request_bytes", AQD_INPUT_INT, &(t).request, 0, INT64_MAX},                       \
-	{"memory_limit_bytes", AQD_INPUT_INT, &(t).limit, 1, INT64_MAX},                           \
-	{"compute_request_permille", AQD_INPUT_INT, &(t).compute, 0, AQ_PERMILLE},                 \
-	{"compute_limit_permille", AQD_INPUT_INT, &(t).cap, 1, AQ_PERMILLE},                       \
-	{"priority", AQD_INPUT_TEXT, (t).priority, 0, sizeof((t).priority)}
+		{"memory_request_bytes", AQD_INPUT_INT, &(t).request, 0, INT64_MAX},               \
+		{"memory_limit_bytes", AQD_INPUT_INT, &(t).limit, 1, INT64_MAX},                   \
+		{"compute_request_permille", AQD_INPUT_INT, &(t).compute, 0, AQ_PERMILLE},         \
+		{"compute_limit_permille", AQD_INPUT_INT, &(t).cap, 1, AQ_PERMILLE},               \
+	{                                                                                          \
+		"priority", AQD_INPUT_TEXT, (t).priority, 0, sizeof((t).priority)                  \
+	}
 
 /* A POST that waits for room. */
 struct pending {
@@ -72,8 +77,7 @@ static json_t *free_numbers(struct aqd *d, uint64_t allowed, const struct aq_ref
 			json_pack("{s:i,s:s,s:s,s:I,s:I,s:i}", "index", (int)i, "uuid",
 				  d->device[i].uuid, "name", d->device[i].info.name,
 				  "memory_total_bytes", (json_int_t)l->total_bytes, "free_bytes",
-				  (json_int_t)aq_ledger_device_free(&d->ledger, i),
-				  "free_permille",
+				  (json_int_t)aq_ledger_device_free(&d->ledger, i), "free_permille",
 				  (int)(AQ_PERMILLE - l->compute_request_permille)));
 	}
 	json_object_set_new(o, "devices", devices);
@@ -121,15 +125,15 @@ static void describe(struct aqd *d, const struct aq_refusal *why, char *text, si
 }
 
 /* errno of creating or resizing into an answer: the one place where that is done. */
-static void answer_refusal(struct aqd *d, struct evhttp_request *request, int error, uint64_t allowed,
-			   const struct aq_refusal *why, const char *name)
+static void answer_refusal(struct aqd *d, struct evhttp_request *request, int error,
+			   uint64_t allowed, const struct aq_refusal *why, const char *name)
 {
 	char text[ERROR_BYTES];
 
 	switch (error) {
 	case -EEXIST:
-		aqd_api_error(request, 409, "name_taken", NULL,
-			      "there is a fraction '%s' already", name);
+		aqd_api_error(request, 409, "name_taken", NULL, "there is a fraction '%s' already",
+			      name);
 		return;
 	case -EMFILE:
 		aqd_api_error(request, 409, "fractions", NULL, "there are too many fractions");
@@ -234,8 +238,7 @@ static void wait_for_room(struct aqd_call *call, const struct aqd_fraction_ask *
 		p->wait.ask = *ask;
 		p->wait.done = on_wait_done;
 		if (aqd_queue_add(d, &p->wait,
-				  wait_ms < 0 ? UINT64_MAX
-					      : (uint64_t)wait_ms * AQ_NS_PER_MS) == 0)
+				  wait_ms < 0 ? UINT64_MAX : (uint64_t)wait_ms * AQ_NS_PER_MS) == 0)
 			return;
 		aqd_api_awaited(&p->asker);
 	}
@@ -411,8 +414,9 @@ static struct aqd_fraction *own_fraction(struct aqd_call *call)
 		bool waits = aqd_queue_has_name(call->daemon, call->name);
 
 		aqd_api_error(call->request, waits ? 409 : 404, waits ? "waiting" : "no_fraction",
-			      NULL, waits ? "fraction '%s' is still waiting for room"
-					  : "there is no fraction '%s'",
+			      NULL,
+			      waits ? "fraction '%s' is still waiting for room"
+				    : "there is no fraction '%s'",
 			      call->name);
 		return NULL;
 	}

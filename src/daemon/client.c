@@ -138,8 +138,8 @@ void aqd_client_settle_lies(struct aqd *d)
 	if (!d->lie_found)
 		return;
 	d->lie_found = false;
-	AQ_LIST_FOREACH(f, next_fraction, &d->fractions, link)
-		AQ_LIST_FOREACH(l, next_client, &f->ledger.clients, link)
+	AQ_LIST_FOREACH (f, next_fraction, &d->fractions, link)
+		AQ_LIST_FOREACH (l, next_client, &f->ledger.clients, link)
 			if (aqd_client_of(l)->lie)
 				aqd_client_lied(d, aqd_client_of(l), aqd_client_of(l)->lie);
 }
@@ -155,8 +155,8 @@ void aqd_client_write_terms(struct aqd *d, struct aqd_client *c)
 		__atomic_store_n((uint64_t *)&to->limit_bytes, s->limit_bytes, __ATOMIC_RELEASE);
 		__atomic_store_n((uint64_t *)&to->request_bytes, s->request_bytes,
 				 __ATOMIC_RELEASE);
-		__atomic_store_n((uint64_t *)&to->context_bytes,
-				 d->device[s->device].context_bytes, __ATOMIC_RELEASE);
+		__atomic_store_n((uint64_t *)&to->context_bytes, d->device[s->device].context_bytes,
+				 __ATOMIC_RELEASE);
 	}
 	__atomic_store_n((uint64_t *)&c->page->beat_ns, aq_now_ns(), __ATOMIC_RELEASE);
 }
@@ -165,7 +165,7 @@ void aqd_client_write_terms_of(struct aqd *d, struct aqd_fraction *f)
 {
 	struct aq_ledger_client *l, *tmp;
 
-	AQ_LIST_FOREACH(l, tmp, &f->ledger.clients, link)
+	AQ_LIST_FOREACH (l, tmp, &f->ledger.clients, link)
 		aqd_client_write_terms(d, aqd_client_of(l));
 }
 
@@ -230,11 +230,10 @@ int aqd_client_attach(struct aqd *d, struct aqd_fraction *f, struct aqd_process 
 	bool replaced = false;
 	int r;
 
-	AQ_LIST_FOREACH(c, next, &p->clients, of_process)
+	AQ_LIST_FOREACH (c, next, &p->clients, of_process)
 		if (c->lied)
 			return -EACCES;
-	AQ_LIST_FOREACH(c, next, &p->clients, of_process)
-	{
+	AQ_LIST_FOREACH (c, next, &p->clients, of_process) {
 		aqd_client_end(d, c, "its process attached anew");
 		replaced = true;
 	}
@@ -248,7 +247,8 @@ int aqd_client_attach(struct aqd *d, struct aqd_fraction *f, struct aqd_process 
 		return r;
 	}
 	c->conn = conn;
-	if (replaced) /* after exec there is nothing left; a second guard shows what the first took */
+	if (replaced) /* after exec there is nothing left; a second guard shows what the first took
+		       */
 		aqd_measure_client(d, c);
 	*ret_client = c;
 	return 0;
@@ -300,8 +300,7 @@ static int find_own(struct aqd_fraction *f, struct aqd_process *p, uint64_t inod
 	struct aqd_client *c, *next;
 
 	*ret = NULL;
-	AQ_LIST_FOREACH(c, next, &p->clients, of_process)
-	{
+	AQ_LIST_FOREACH (c, next, &p->clients, of_process) {
 		if (c->lied || c->fraction != f || (c->page && c->page_inode != inode)) {
 			*ret_lie = c->lied ? "it lied before" : "it has another page already";
 			return -EACCES;

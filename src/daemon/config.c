@@ -66,7 +66,8 @@ static int fail(const struct reader *r, size_t line, const char *format, ...)
 
 static int set_bool(const char *text, bool *ret)
 {
-	static const char *const yes[] = {"true", "yes", "on"}, *const no[] = {"false", "no", "off"};
+	static const char *const yes[] = {"true", "yes", "on"}, *const no[] = {"false", "no",
+									       "off"};
 
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(yes); i++) {
 		if (!strcasecmp(text, yes[i])) {
@@ -157,8 +158,8 @@ static int read_document(const struct reader *r, yaml_document_t *doc, struct aq
 		return 0;
 	if (root->type != YAML_MAPPING_NODE)
 		return fail(r, root->start_mark.line, "expected lines of `key: value`");
-	for (yaml_node_pair_t *p = root->data.mapping.pairs.start;
-	     p < root->data.mapping.pairs.top; p++) {
+	for (yaml_node_pair_t *p = root->data.mapping.pairs.start; p < root->data.mapping.pairs.top;
+	     p++) {
 		int e = read_pair(r, yaml_document_get_node(doc, p->key),
 				  yaml_document_get_node(doc, p->value), &seen, c);
 

@@ -10,10 +10,10 @@
 #include "base/log.h"
 
 struct aqd_config {
-	bool fail_open;         /* told to guards: may a program run unguarded without a daemon? */
-	bool allow_kill;        /* may the daemon end processes by its own decision? */
-	uint64_t linger_ns;     /* a fraction without holders ends after that */
-	uint64_t idle_exit_ns;  /* the daemon ends when unused for that long; 0: never */
+	bool fail_open;	       /* told to guards: may a program run unguarded without a daemon? */
+	bool allow_kill;       /* may the daemon end processes by its own decision? */
+	uint64_t linger_ns;    /* a fraction without holders ends after that */
+	uint64_t idle_exit_ns; /* the daemon ends when unused for that long; 0: never */
 	bool idle_exit_given;
 	enum aq_log_level log_level;
 };

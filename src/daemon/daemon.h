@@ -29,10 +29,10 @@
 #include "nvml/nvml.h"
 
 #define AQD_MAX_CLIENTS AQ_LEDGER_MAX_CLIENTS
-#define AQD_MAX_CONNECTIONS 8192u        /* a client and an observer for each */
-#define AQD_PROCESS_CONNECTIONS 16u      /* of one process */
+#define AQD_MAX_CONNECTIONS 8192u   /* a client and an observer for each */
+#define AQD_PROCESS_CONNECTIONS 16u /* of one process */
 #define AQD_MAX_FRACTIONS 4096u
-#define AQD_PID_BUCKETS 1024u            /* a power of two */
+#define AQD_PID_BUCKETS 1024u /* a power of two */
 #define AQD_COMMAND_BYTES 128u
 #define AQD_PROFILE_BYTES 64u
 
@@ -53,9 +53,9 @@ struct aqd_process {
 	uint64_t start_ticks;
 	int pidfd;
 	struct event *exited;
-	struct aq_list clients;  /* aqd_client.of_process */
+	struct aq_list clients;	 /* aqd_client.of_process */
 	struct aq_list holdings; /* aqd_fraction.of_holder */
-	struct aq_list waits;    /* aqd_wait.of_process */
+	struct aq_list waits;	 /* aqd_wait.of_process */
 	uint32_t connections;
 	uint32_t refs;
 	bool dead;
@@ -70,34 +70,34 @@ struct aqd_device {
 	char uuid[AQ_UUID_TEXT];
 	bool simulated;
 	char profile[AQD_PROFILE_BYTES]; /* the --sim word it came by; empty when unknown */
-	uint64_t context_bytes;   /* last measured cost of a context; 0 unknown */
-	uint64_t memory_used_bytes; /* last reading */
+	uint64_t context_bytes;		 /* last measured cost of a context; 0 unknown */
+	uint64_t memory_used_bytes;	 /* last reading */
 	bool memory_used_known;
 	struct aq_list foreigners; /* see measure.c */
 	/* The last list of processes, sorted by pid. */
 	struct aq_nvml_process *procs;
 	size_t proc_count;
-	bool procs_known;   /* the library can tell, and did */
+	bool procs_known; /* the library can tell, and did */
 	bool procs_warned;
 };
 
 struct aqd_reading {
-	uint64_t used_bytes;     /* what the page said before the reading */
+	uint64_t used_bytes;	 /* what the page said before the reading */
 	uint64_t overhead_bytes; /* of the last reading; lower ones must be confirmed */
-	uint64_t unmeasured;     /* the page's counter when it was last looked at */
+	uint64_t unmeasured;	 /* the page's counter when it was last looked at */
 };
 
 struct aqd_client {
 	struct aq_ledger_client ledger; /* first */
-	struct aqd_fraction *fraction;  /* NULL: being ended */
+	struct aqd_fraction *fraction;	/* NULL: being ended */
 	struct aqd_process *process;
 	struct aq_list of_process;
 	struct aqd_deferred deferred;
-	struct aqd_conn *conn;       /* NULL: connection lost, process alive */
-	struct aq_page *page;        /* NULL: of an earlier daemon, not back yet */
-	uint64_t page_inode;         /* names the memfd */
-	bool lied;                   /* its page or its messages were false */
-	const char *lie;             /* found while the ledger was at work: to be dealt with */
+	struct aqd_conn *conn; /* NULL: connection lost, process alive */
+	struct aq_page *page;  /* NULL: of an earlier daemon, not back yet */
+	uint64_t page_inode;   /* names the memfd */
+	bool lied;	       /* its page or its messages were false */
+	const char *lie;       /* found while the ledger was at work: to be dealt with */
 	struct aqd_reading reading[AQ_MAX_DEVICES];
 };
 
@@ -107,8 +107,8 @@ enum aqd_conn_state { AQD_CONN_HELLO, AQD_CONN_CLIENT, AQD_CONN_OBSERVER, AQD_CO
 enum aqd_conn_wait { AQD_WAIT_NOTHING, AQD_WAIT_MEASURE, AQD_WAIT_ADOPTION };
 
 struct aqd_conn {
-	struct aq_list link;     /* in aqd.conns */
-	struct aq_list pending;  /* in aqd.hellos, aqd.measuring or aqd.adopting */
+	struct aq_list link;	/* in aqd.conns */
+	struct aq_list pending; /* in aqd.hellos, aqd.measuring or aqd.adopting */
 	struct aqd_deferred deferred;
 	struct aqd *daemon;
 	int fd;
@@ -120,28 +120,28 @@ struct aqd_conn {
 	struct aqd_client *client;     /* state CLIENT */
 	struct aqd_fraction *fraction; /* state OBSERVER */
 	struct aq_list of_fraction;    /* in aqd_fraction.observers */
-	uint64_t deadline_ns;          /* state HELLO: until when */
-	union aq_msg held;             /* the request that waits */
+	uint64_t deadline_ns;	       /* state HELLO: until when */
+	union aq_msg held;	       /* the request that waits */
 };
 
 struct aqd_fraction {
 	struct aq_ledger_fraction ledger; /* first */
-	struct aq_list link;              /* in aqd.fractions, oldest first */
+	struct aq_list link;		  /* in aqd.fractions, oldest first */
 	struct aqd_deferred deferred;
 	struct aqd *daemon;
 	char name[AQ_NAME_BYTES], project[AQ_NAME_BYTES], command[AQD_COMMAND_BYTES];
 	uid_t owner;
-	uint64_t created_s;           /* since the epoch */
-	struct aqd_process *holder;   /* NULL: gone, or none */
+	uint64_t created_s;	    /* since the epoch */
+	struct aqd_process *holder; /* NULL: gone, or none */
 	struct aq_list of_holder;
-	struct aq_list observers;     /* aqd_conn.of_fraction */
-	struct event *linger;         /* runs when nobody holds it */
-	struct event *killing;        /* runs when SIGTERM was sent */
-	bool mount_namespace;         /* made by `run`, or wanted */
+	struct aq_list observers;	    /* aqd_conn.of_fraction */
+	struct event *linger;		    /* runs when nobody holds it */
+	struct event *killing;		    /* runs when SIGTERM was sent */
+	bool mount_namespace;		    /* made by `run`, or wanted */
 	uint64_t mount_device, mount_inode; /* of that namespace; 0: not seen yet */
 	bool killed, ended;
-	bool restored;                /* made by an earlier daemon */
-	uint64_t settle_ns;           /* restored: until then GROW waits for lost clients */
+	bool restored;	    /* made by an earlier daemon */
+	uint64_t settle_ns; /* restored: until then GROW waits for lost clients */
 	uint64_t denials;
 };
 
@@ -162,16 +162,16 @@ struct aqd {
 
 	struct event_base *base;
 	struct event *signals[3];
-	struct event *tick;          /* about once a second while there are clients */
-	struct aq_list deferred;     /* aqd_deferred.link */
+	struct event *tick;	 /* about once a second while there are clients */
+	struct aq_list deferred; /* aqd_deferred.link */
 	bool stopping, taking_down;
 	int exit_status;
 
 	struct aq_ledger ledger;
 	struct aqd_device device[AQ_LEDGER_MAX_DEVICES];
 	struct aq_nvml *nvml_real, *nvml_sim;
-	int nvml_real_error;         /* why there is none */
-	bool sim_made;               /* the machine in sim_dir is ours to remove */
+	int nvml_real_error; /* why there is none */
+	bool sim_made;	     /* the machine in sim_dir is ours to remove */
 
 	struct aq_list fractions;
 	struct aq_list processes[AQD_PID_BUCKETS];
@@ -184,16 +184,16 @@ struct aqd {
 
 	struct aqd_events *events;
 	struct aqd_api *api;
-	struct aq_list waits;        /* aqd_wait.link, in order of arrival */
-	bool queue_dirty;            /* something became free */
-	bool lie_found;              /* some client's `lie` is set */
+	struct aq_list waits; /* aqd_wait.link, in order of arrival */
+	bool queue_dirty;     /* something became free */
+	bool lie_found;	      /* some client's `lie` is set */
 
-	bool state_dirty;            /* state.json must be written this turn */
-	bool state_stale;            /* ... or soon (clients) */
+	bool state_dirty; /* state.json must be written this turn */
+	bool state_stale; /* ... or soon (clients) */
 	struct event *state_timer;
 	struct event *idle_timer;
-	uint64_t busy_ns;            /* last use */
-	uint32_t quick_ticks;        /* so many ticks come sooner */
+	uint64_t busy_ns;     /* last use */
+	uint32_t quick_ticks; /* so many ticks come sooner */
 };
 
 #define AQD_LINGER_RESTORED_NS (1 * AQ_NS_PER_S) /* grace for a restored fraction's holders */

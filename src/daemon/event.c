@@ -16,7 +16,7 @@
 #define SOURCES 256u /* fractions that share a bucket share its quota */
 
 struct record {
-	struct aq_list link;    /* all, oldest first */
+	struct aq_list link; /* all, oldest first */
 	struct aq_list of_source;
 	uint32_t source;
 	uint64_t seq;
@@ -106,8 +106,8 @@ static void keep(struct aqd_events *e, const char *name, uint64_t seq, json_t *j
 	if (!r)
 		return;
 	if (e->source[source].count >= AQD_EVENTS_SOURCE_MAX)
-		forget(e, aq_container_of(e->source[source].records.next, struct record,
-					  of_source));
+		forget(e,
+		       aq_container_of(e->source[source].records.next, struct record, of_source));
 	if (e->count >= AQD_EVENTS_MAX)
 		forget(e, aq_container_of(e->records.next, struct record, link));
 	r->seq = seq;
@@ -219,8 +219,7 @@ void aqd_event(struct aqd *d, enum aqd_event_type type, const struct aqd_event_f
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	make_plain(text);
-	aq_log(level_of(type),
-	       "%s%s%s: %s", words[type], name ? " " : "", name ? name : "", text);
+	aq_log(level_of(type), "%s%s%s: %s", words[type], name ? " " : "", name ? name : "", text);
 
 	e->counts[type]++;
 	json = make_json(e->next_seq, type, facts, name, text);
@@ -230,7 +229,7 @@ void aqd_event(struct aqd *d, enum aqd_event_type type, const struct aqd_event_f
 	}
 	keep(e, name, e->next_seq, json);
 	e->next_seq++;
-	AQ_LIST_FOREACH(f, tmp, &e->followers, link)
+	AQ_LIST_FOREACH (f, tmp, &e->followers, link)
 		f->heard(f, json);
 	json_decref(json);
 }

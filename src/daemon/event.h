@@ -28,7 +28,7 @@
 	AQD_EVENT(rejected)   /* a client that may not attach */                                   \
 	AQD_EVENT(denied)     /* memory */                                                         \
 	AQD_EVENT(over_limit) /* measured or adopted beyond the limit */                           \
-	AQD_EVENT(lied)       /* a page or message that cannot be true */                          \
+	AQD_EVENT(lied)	      /* a page or message that cannot be true */                          \
 	AQD_EVENT(babbled)    /* a connection that broke the protocol */                           \
 	AQD_EVENT(foreign)    /* a process on a device without a fraction for it */
 
@@ -36,7 +36,7 @@ enum aqd_event_type {
 #define AQD_EVENT(name) AQD_EVENT_##name,
 	AQD_EVENT_LIST(AQD_EVENT)
 #undef AQD_EVENT
-	AQD_EVENT_TYPES
+		AQD_EVENT_TYPES
 };
 
 /* What an event says beside its line. Leave out what does not apply: see aqd_event_none. */

@@ -28,7 +28,7 @@ struct aqd_fraction *aqd_fraction_find(struct aqd *d, const char *name)
 {
 	struct aqd_fraction *f, *tmp;
 
-	AQ_LIST_FOREACH(f, tmp, &d->fractions, link)
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
 		if (!strcmp(f->name, name))
 			return f;
 	return NULL;
@@ -72,7 +72,7 @@ bool aqd_fraction_is_settling(const struct aqd_fraction *f, uint64_t now_ns)
 		return false;
 	if (now_ns < f->daemon->started_ns + SETTLE_MIN_NS)
 		return true;
-	AQ_LIST_FOREACH(l, tmp, &f->ledger.clients, link)
+	AQ_LIST_FOREACH (l, tmp, &f->ledger.clients, link)
 		if (aqd_client_is_lost(aqd_client_of(l)))
 			return true;
 	return false;
@@ -114,8 +114,7 @@ static uint32_t signal_all(struct aqd_fraction *f, int sig)
 	struct aq_ledger_client *l, *tmp;
 	uint32_t reached = 0;
 
-	AQ_LIST_FOREACH(l, tmp, &f->ledger.clients, link)
-	{
+	AQ_LIST_FOREACH (l, tmp, &f->ledger.clients, link) {
 		struct aqd_process *p = aqd_client_of(l)->process;
 
 		if (p != f->holder && aqd_process_signal(p, sig) == 0)
@@ -344,9 +343,9 @@ void aqd_fraction_end(struct aqd *d, struct aqd_fraction *f, const char *why)
 	if (f->ended)
 		return;
 	f->ended = true;
-	AQ_LIST_FOREACH(l, next_client, &f->ledger.clients, link)
+	AQ_LIST_FOREACH (l, next_client, &f->ledger.clients, link)
 		aqd_client_end(d, aqd_client_of(l), "its fraction ended");
-	AQ_LIST_FOREACH(conn, next_conn, &f->observers, of_fraction)
+	AQ_LIST_FOREACH (conn, next_conn, &f->observers, of_fraction)
 		aqd_conn_close(d, conn);
 	aqd_fraction_holder_gone(f);
 	aq_ledger_end(&d->ledger, &f->ledger);

@@ -8,7 +8,7 @@
 /* What somebody asks for, as the API has understood it. */
 struct aqd_fraction_ask {
 	struct aq_placement_ask placement;
-	char name[AQ_NAME_BYTES];    /* empty: make one from the command */
+	char name[AQ_NAME_BYTES]; /* empty: make one from the command */
 	char project[AQ_NAME_BYTES];
 	char command[AQD_COMMAND_BYTES];
 	bool mount_namespace;

@@ -23,12 +23,12 @@
 #include "daemon/request.h"
 #include "base/banned.h"
 
-#define BACKLOG 1024          /* 300 programs that start at once find room */
+#define BACKLOG 1024 /* 300 programs that start at once find room */
 #define ACCEPTS_A_TURN 64
-#define MESSAGES_A_TURN 16    /* of one connection; the next turn goes on */
+#define MESSAGES_A_TURN 16 /* of one connection; the next turn goes on */
 #define HELLO_NS (5 * AQ_NS_PER_S)
 #define RESUME_NS (100 * AQ_NS_PER_MS) /* when descriptors ran out */
-#define SPARE_FDS 256u        /* devices, API connections, files */
+#define SPARE_FDS 256u		       /* devices, API connections, files */
 
 int aqd_listen(const char *path, int type, mode_t mode)
 {
@@ -327,7 +327,7 @@ void aqd_guard_finish(struct aqd *d)
 			       d->adopt_timer};
 	struct aqd_conn *conn, *next;
 
-	AQ_LIST_FOREACH(conn, next, &d->conns, link)
+	AQ_LIST_FOREACH (conn, next, &d->conns, link)
 		aqd_conn_close(d, conn);
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(all); i++)
 		if (all[i])

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum aqd_input_kind {
-	AQD_INPUT_INT,  /* to int64_t, min..max */
+	AQD_INPUT_INT,	/* to int64_t, min..max */
 	AQD_INPUT_BOOL, /* to bool */
 	AQD_INPUT_TEXT, /* to char[max]; must fit, without control characters */
 	AQD_INPUT_NAME, /* to char[AQ_NAME_BYTES], aq_name_valid() */

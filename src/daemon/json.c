@@ -126,8 +126,7 @@ static json_t *clients_json(struct aqd *d, const struct aq_ledger_fraction *l)
 	json_t *all = json_array();
 	struct aq_ledger_client *c, *tmp;
 
-	AQ_LIST_FOREACH(c, tmp, &l->clients, link)
-	{
+	AQ_LIST_FOREACH (c, tmp, &l->clients, link) {
 		json_t *o = json_object();
 		uint64_t used = 0, overhead = 0;
 
@@ -216,9 +215,9 @@ json_t *aqd_json_fractions(struct aqd *d)
 	struct aqd_fraction *f, *next_fraction;
 	struct aqd_wait *w, *next_wait;
 
-	AQ_LIST_FOREACH(f, next_fraction, &d->fractions, link)
+	AQ_LIST_FOREACH (f, next_fraction, &d->fractions, link)
 		json_array_append_new(all, aqd_json_fraction(d, f));
-	AQ_LIST_FOREACH(w, next_wait, &d->waits, link)
+	AQ_LIST_FOREACH (w, next_wait, &d->waits, link)
 		json_array_append_new(all, aqd_json_waiting(d, w));
 	return all;
 }
@@ -239,9 +238,10 @@ static json_t *warnings_json(struct aqd *d)
 		char text[128];
 
 		if (dev->procs_warned) {
-			snprintf(text, sizeof(text),
-				 "device %u does not tell memory by process: contexts are estimated",
-				 i);
+			snprintf(
+				text, sizeof(text),
+				"device %u does not tell memory by process: contexts are estimated",
+				i);
 			json_array_append_new(all, json_string(text));
 		}
 		if (d->ledger.device[i].over) {
@@ -258,12 +258,12 @@ json_t *aqd_json_status(struct aqd *d)
 	const struct aqd_config *c = &d->config;
 
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
-		json_array_append_new(
-			mechanisms,
-			json_pack("{s:s,s:s,s:s,s:b}", "uuid", d->device[i].uuid, "memory",
-				  "guard and ledger", "compute",
-				  aqd_device_mechanism(&d->device[i]), "measured_by_process",
-				  (int)!d->device[i].procs_warned));
+		json_array_append_new(mechanisms,
+				      json_pack("{s:s,s:s,s:s,s:b}", "uuid", d->device[i].uuid,
+						"memory", "guard and ledger", "compute",
+						aqd_device_mechanism(&d->device[i]),
+						"measured_by_process",
+						(int)!d->device[i].procs_warned));
 	for (int t = 0; t < AQD_EVENT_TYPES; t++)
 		set_uint(events, aqd_event_word((enum aqd_event_type)t),
 			 aqd_events_count(d, (enum aqd_event_type)t));
@@ -273,7 +273,7 @@ json_t *aqd_json_status(struct aqd *d)
 		"version", AQ_VERSION, "abi", (int)AQ_ABI_VERSION, "pid", (int)getpid(), "rundir",
 		d->rundir, "system", (int)d->system, "guard_socket", d->guard_path, "api_socket",
 		d->api_path, "libdir", d->libdir, "config_path", d->config_path, "nvml",
-		d->nvml_real          ? "open"
+		d->nvml_real			? "open"
 		: d->nvml_real_error == -ENOENT ? "no driver or no libnvidia-ml.so.1"
 						: strerror(-d->nvml_real_error),
 		"mechanisms", mechanisms, "fractions", (json_int_t)d->ledger.fraction_count,

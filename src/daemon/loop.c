@@ -149,7 +149,7 @@ int aqd_loop_init(struct aqd *d)
 void aqd_loop_finish(struct aqd *d)
 {
 	struct event *all[] = {d->signals[0], d->signals[1],  d->signals[2],
-			       d->tick,       d->state_timer, d->idle_timer};
+			       d->tick,	      d->state_timer, d->idle_timer};
 
 	if (!d->base)
 		return;

@@ -52,8 +52,15 @@ struct options {
 /* Return: -1 to go on, else the exit status. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
-	enum { OPT_CONFIG = 256, OPT_SOCKET, OPT_SIM, OPT_SYSTEM, OPT_FOREGROUND, OPT_HELP,
-	       OPT_VERSION };
+	enum {
+		OPT_CONFIG = 256,
+		OPT_SOCKET,
+		OPT_SIM,
+		OPT_SYSTEM,
+		OPT_FOREGROUND,
+		OPT_HELP,
+		OPT_VERSION
+	};
 	static const struct option longs[] = {
 		{"config", required_argument, NULL, OPT_CONFIG},
 		{"socket", required_argument, NULL, OPT_SOCKET},
@@ -108,8 +115,8 @@ static int parse_options(int argc, char **argv, struct options *o)
 static struct aqd *make_daemon(void)
 {
 	struct aqd *d = calloc(1, sizeof(*d));
-	struct aq_list *lists[] = {&d->deferred, &d->fractions, &d->conns, &d->hellos,
-				   &d->measuring, &d->adopting, &d->waits};
+	struct aq_list *lists[] = {&d->deferred,  &d->fractions, &d->conns, &d->hellos,
+				   &d->measuring, &d->adopting,	 &d->waits};
 
 	if (!d)
 		return NULL;
@@ -233,7 +240,7 @@ static void take_down(struct aqd *d)
 		remove_simulator(d);
 		aqd_state_save(d);
 		d->taking_down = true;
-		AQ_LIST_FOREACH(f, next, &d->fractions, link)
+		AQ_LIST_FOREACH (f, next, &d->fractions, link)
 			aqd_fraction_end(d, f, "the daemon ends");
 		aqd_measure_finish(d);
 	}

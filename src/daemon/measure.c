@@ -129,7 +129,7 @@ static void learn_context(struct aqd *d, struct aqd_device *dev, uint64_t bytes)
 	if (bytes <= dev->context_bytes)
 		return;
 	dev->context_bytes = bytes;
-	AQ_LIST_FOREACH(f, next, &d->fractions, link)
+	AQ_LIST_FOREACH (f, next, &d->fractions, link)
 		aqd_client_write_terms_of(d, f);
 }
 
@@ -157,7 +157,7 @@ static bool is_ours(struct aqd *d, pid_t pid, uint32_t device)
 
 	if (!p)
 		return false;
-	AQ_LIST_FOREACH(c, next, &p->clients, of_process)
+	AQ_LIST_FOREACH (c, next, &p->clients, of_process)
 		for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++)
 			if (c->fraction->ledger.share[i].device == device)
 				return true;
@@ -225,14 +225,14 @@ static void find_foreigners(struct aqd *d, struct aqd_device *dev)
 {
 	struct foreigner *f, *next;
 
-	AQ_LIST_FOREACH(f, next, &dev->foreigners, link)
+	AQ_LIST_FOREACH (f, next, &dev->foreigners, link)
 		f->seen = false;
 	for (size_t i = 0; i < dev->proc_count; i++) {
 		pid_t pid = dev->procs[i].pid;
 
 		if (is_ours(d, pid, dev->index))
 			continue;
-		AQ_LIST_FOREACH(f, next, &dev->foreigners, link)
+		AQ_LIST_FOREACH (f, next, &dev->foreigners, link)
 			if (f->pid == pid)
 				break;
 		if (&f->link != &dev->foreigners)
@@ -240,7 +240,7 @@ static void find_foreigners(struct aqd *d, struct aqd_device *dev)
 		else if (is_alive(pid))
 			meet(d, dev, &dev->procs[i]);
 	}
-	AQ_LIST_FOREACH(f, next, &dev->foreigners, link)
+	AQ_LIST_FOREACH (f, next, &dev->foreigners, link)
 		if (!f->seen) {
 			aq_list_remove(&f->link);
 			free(f);
@@ -248,14 +248,14 @@ static void find_foreigners(struct aqd *d, struct aqd_device *dev)
 }
 
 /* Before and after the readings: note what pages say, then count. */
-static void each_share(struct aqd *d, void (*what)(struct aqd *d, struct aqd_client *c,
-						   uint32_t share))
+static void each_share(struct aqd *d,
+		       void (*what)(struct aqd *d, struct aqd_client *c, uint32_t share))
 {
 	struct aqd_fraction *f, *next_fraction;
 	struct aq_ledger_client *l, *next_client;
 
-	AQ_LIST_FOREACH(f, next_fraction, &d->fractions, link)
-		AQ_LIST_FOREACH(l, next_client, &f->ledger.clients, link)
+	AQ_LIST_FOREACH (f, next_fraction, &d->fractions, link)
+		AQ_LIST_FOREACH (l, next_client, &f->ledger.clients, link)
 			for (uint32_t i = 0; i < f->ledger.share_count; i++)
 				what(d, aqd_client_of(l), i);
 }
@@ -273,8 +273,8 @@ static void after_reading(struct aqd *d, struct aqd_client *c, uint32_t share)
 	apply(d, c, share, PERIODIC);
 	if (!c->page)
 		return;
-	unmeasured = __atomic_load_n((uint64_t *)&c->page->device[share].unmeasured,
-				     __ATOMIC_ACQUIRE);
+	unmeasured =
+		__atomic_load_n((uint64_t *)&c->page->device[share].unmeasured, __ATOMIC_ACQUIRE);
 	if (unmeasured != r->unmeasured && !d->quick_ticks)
 		aqd_loop_tick_soon(d);
 	r->unmeasured = unmeasured;
@@ -286,7 +286,7 @@ void aqd_measure_all(struct aqd *d)
 {
 	struct aqd_fraction *f, *next;
 
-	AQ_LIST_FOREACH(f, next, &d->fractions, link)
+	AQ_LIST_FOREACH (f, next, &d->fractions, link)
 		if (f->holder)
 			aqd_resolve_learn(d, f, f->holder->pid);
 	each_share(d, before_reading);

@@ -134,8 +134,7 @@ static void add_value(struct evbuffer *out, enum unit unit, uint64_t value)
 		evbuffer_add_printf(out, "%" PRIu64 ".%03" PRIu64 "\n", value / 1000, value % 1000);
 		break;
 	case UNIT_NS:
-		evbuffer_add_printf(out, "%llu.%09llu\n", value / AQ_NS_PER_S,
-				    value % AQ_NS_PER_S);
+		evbuffer_add_printf(out, "%llu.%09llu\n", value / AQ_NS_PER_S, value % AQ_NS_PER_S);
 		break;
 	}
 }
@@ -143,9 +142,9 @@ static void add_value(struct evbuffer *out, enum unit unit, uint64_t value)
 static void add_devices(struct aqd *d, struct evbuffer *out)
 {
 	for (size_t m = 0; m < AQ_ARRAY_SIZE(device_metrics); m++) {
-		evbuffer_add_printf(out, "# HELP aliquot_device_%s %s\n# TYPE aliquot_device_%s gauge\n",
-				    device_metrics[m].name, device_metrics[m].help,
-				    device_metrics[m].name);
+		evbuffer_add_printf(
+			out, "# HELP aliquot_device_%s %s\n# TYPE aliquot_device_%s gauge\n",
+			device_metrics[m].name, device_metrics[m].help, device_metrics[m].name);
 		for (uint32_t i = 0; i < d->ledger.device_count; i++) {
 			evbuffer_add_printf(out, "aliquot_device_%s{uuid=\"%s\",gpu=\"%u\"} ",
 					    device_metrics[m].name, d->device[i].uuid, i);
@@ -178,11 +177,11 @@ static void add_fractions(struct aqd *d, struct evbuffer *out)
 	struct aqd_fraction *f, *next;
 
 	for (size_t m = 0; m < AQ_ARRAY_SIZE(fraction_metrics); m++) {
-		evbuffer_add_printf(out,
-				    "# HELP aliquot_fraction_%s %s\n# TYPE aliquot_fraction_%s %s\n",
-				    fraction_metrics[m].name, fraction_metrics[m].help,
-				    fraction_metrics[m].name, fraction_metrics[m].type);
-		AQ_LIST_FOREACH(f, next, &d->fractions, link)
+		evbuffer_add_printf(
+			out, "# HELP aliquot_fraction_%s %s\n# TYPE aliquot_fraction_%s %s\n",
+			fraction_metrics[m].name, fraction_metrics[m].help,
+			fraction_metrics[m].name, fraction_metrics[m].type);
+		AQ_LIST_FOREACH (f, next, &d->fractions, link)
 			add_fraction(d, out, m, f);
 	}
 }
@@ -196,9 +195,9 @@ void aqd_api_metrics(struct aqd_call *call)
 			  "text/plain; version=0.0.4");
 	add_devices(d, out);
 	add_fractions(d, out);
-	evbuffer_add_printf(out,
-			    "# HELP aliquot_events_total Events since the daemon started, by type.\n"
-			    "# TYPE aliquot_events_total counter\n");
+	evbuffer_add_printf(
+		out, "# HELP aliquot_events_total Events since the daemon started, by type.\n"
+		     "# TYPE aliquot_events_total counter\n");
 	for (int t = 0; t < AQD_EVENT_TYPES; t++)
 		evbuffer_add_printf(out, "aliquot_events_total{type=\"%s\"} %" PRIu64 "\n",
 				    aqd_event_word((enum aqd_event_type)t),

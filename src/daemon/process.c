@@ -59,9 +59,9 @@ static void bury(struct aqd *d, struct aqd_process *p)
 	p->refs++;
 	aq_list_remove(&p->bucket);
 	event_del(p->exited);
-	AQ_LIST_FOREACH(c, next_client, &p->clients, of_process)
+	AQ_LIST_FOREACH (c, next_client, &p->clients, of_process)
 		aqd_client_end(d, c, "its process ended");
-	AQ_LIST_FOREACH(f, next_fraction, &p->holdings, of_holder)
+	AQ_LIST_FOREACH (f, next_fraction, &p->holdings, of_holder)
 		aqd_fraction_holder_gone(f);
 	aqd_queue_process_gone(d, p);
 	aqd_process_put(d, p);
@@ -78,7 +78,7 @@ struct aqd_process *aqd_process_known(struct aqd *d, pid_t pid)
 {
 	struct aqd_process *p, *tmp;
 
-	AQ_LIST_FOREACH(p, tmp, bucket_of(d, pid), bucket)
+	AQ_LIST_FOREACH (p, tmp, bucket_of(d, pid), bucket)
 		if (p->pid == pid)
 			return p;
 	return NULL;

@@ -81,7 +81,7 @@ void aqd_queue_try(struct aqd *d)
 	for (int priority = AQ_PRIORITY_HIGH; priority >= AQ_PRIORITY_LOW; priority--) {
 		struct aqd_wait *w, *next;
 
-		AQ_LIST_FOREACH(w, next, &d->waits, link)
+		AQ_LIST_FOREACH (w, next, &d->waits, link)
 			if ((int)w->ask.placement.priority == priority)
 				blocked |= try_one(d, w, blocked);
 	}
@@ -92,7 +92,7 @@ uint64_t aqd_queue_claimed(const struct aqd *d, enum aq_priority priority)
 	struct aqd_wait *w, *next;
 	uint64_t claimed = 0;
 
-	AQ_LIST_FOREACH(w, next, &d->waits, link)
+	AQ_LIST_FOREACH (w, next, &d->waits, link)
 		if (w->ask.placement.priority >= priority)
 			claimed |= w->ask.placement.allowed;
 	return claimed;
@@ -102,7 +102,7 @@ bool aqd_queue_has_name(const struct aqd *d, const char *name)
 {
 	struct aqd_wait *w, *next;
 
-	AQ_LIST_FOREACH(w, next, &d->waits, link)
+	AQ_LIST_FOREACH (w, next, &d->waits, link)
 		if (!strcmp(w->ask.name, name))
 			return true;
 	return false;

@@ -9,7 +9,7 @@
 /* One that waits. The owner (the API) embeds it and learns the outcome by one call, after which
  * the queue has forgotten it. */
 struct aqd_wait {
-	struct aq_list link;       /* in aqd.waits */
+	struct aq_list link;	   /* in aqd.waits */
 	struct aq_list of_process; /* in aqd_process.waits */
 	struct aqd *daemon;
 	struct aqd_fraction_ask ask;

@@ -46,8 +46,8 @@ void aqd_request_foreign_abi(struct aqd *d, struct aqd_conn *conn, const union a
 		aqd_conn_babbled(d, conn, "a packet of another ABI in the middle");
 		return;
 	}
-	snprintf(text, sizeof(text), "the guard speaks ABI %u, the daemon (%s) ABI %u", msg->head.abi,
-		 AQ_VERSION, AQ_ABI_VERSION);
+	snprintf(text, sizeof(text), "the guard speaks ABI %u, the daemon (%s) ABI %u",
+		 msg->head.abi, AQ_VERSION, AQ_ABI_VERSION);
 	hello_failed(d, conn, msg->head.seq, -EPROTO, NULL, text);
 }
 
@@ -74,7 +74,7 @@ static void attach(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct aq
 
 	if (r < 0) {
 		snprintf(text, sizeof(text), "cannot attach to fraction '%s': %s", f->name,
-			 r == -EMFILE   ? "too many clients"
+			 r == -EMFILE	? "too many clients"
 			 : r == -EACCES ? "this process was cut off"
 					: strerror(-r));
 		hello_failed(d, conn, seq, r == -EMFILE || r == -EACCES ? r : -EINVAL, f->name,
@@ -107,8 +107,9 @@ static void adopt(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct aqd
 				  (int)facts.pid, lie);
 		snprintf(text, sizeof(text), "cannot come back to fraction '%s': %s", f->name,
 			 r == -ENOMEM || r == -EMFILE ? strerror(-r) : lie);
-		hello_failed(d, conn, seq, r == -EPROTO || r == -EACCES || r == -EMFILE ? r : -EINVAL,
-			     f->name, text);
+		hello_failed(d, conn, seq,
+			     r == -EPROTO || r == -EACCES || r == -EMFILE ? r : -EINVAL, f->name,
+			     text);
 		return;
 	}
 	aqd_conn_is_client(conn, c);
@@ -141,8 +142,7 @@ static void hello(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_hell
 		aqd_conn_babbled(d, conn, "a HELLO that makes no sense");
 		return;
 	}
-	f = m->fraction[0] ? aqd_fraction_find(d, m->fraction)
-			   : aqd_resolve(d, conn->process->pid);
+	f = m->fraction[0] ? aqd_fraction_find(d, m->fraction) : aqd_resolve(d, conn->process->pid);
 	if (!f) {
 		if (m->fraction[0])
 			snprintf(text, sizeof(text), "there is no fraction '%s'", m->fraction);
@@ -231,8 +231,8 @@ static void grow(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 	if (r == 0)
 		aqd_client_add_grant(d, c, m->device, granted);
 	else
-		event_denied(d, c, m->device, m->api,
-			     m->call_bytes ? m->call_bytes : m->need_bytes, &why);
+		event_denied(d, c, m->device, m->api, m->call_bytes ? m->call_bytes : m->need_bytes,
+			     &why);
 	if (conn->state == AQD_CONN_CLOSED)
 		return;
 	reply.grow_reply.result = r < 0 ? -ENOMEM : 0;
@@ -315,8 +315,7 @@ void aqd_request_finish_measuring(struct aqd *d)
 
 	if (aq_list_empty(&d->measuring))
 		return;
-	AQ_LIST_FOREACH(conn, next, &d->measuring, pending)
-	{
+	AQ_LIST_FOREACH (conn, next, &d->measuring, pending) {
 		uint32_t share = conn->held.cost.device;
 
 		aqd_measure_snapshot(conn->client, share);
@@ -325,8 +324,7 @@ void aqd_request_finish_measuring(struct aqd *d)
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		if (devices & 1ull << i)
 			aqd_device_read(&d->device[i]);
-	AQ_LIST_FOREACH(conn, next, &d->measuring, pending)
-	{
+	AQ_LIST_FOREACH (conn, next, &d->measuring, pending) {
 		finish_cost(d, conn);
 		aqd_conn_resume(d, conn);
 	}
@@ -339,8 +337,7 @@ void aqd_request_retry_adopting(struct aqd *d)
 	struct aqd_conn *conn, *next;
 	bool waiting = false;
 
-	AQ_LIST_FOREACH(conn, next, &d->adopting, pending)
-	{
+	AQ_LIST_FOREACH (conn, next, &d->adopting, pending) {
 		union aq_msg msg;
 
 		if (aqd_fraction_is_settling(conn->client->fraction, now)) {
@@ -409,8 +406,7 @@ static void procs(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_quer
 	aq_msg_init(&reply, AQ_MSG_PROCS_REPLY, m->head.seq);
 	reply.procs_reply.result = share < 0 ? share : 0;
 	if (share >= 0) {
-		AQ_LIST_FOREACH(l, next, &f->ledger.clients, link)
-		{
+		AQ_LIST_FOREACH (l, next, &f->ledger.clients, link) {
 			uint64_t used = aq_ledger_client_used(&d->ledger, l, (uint32_t)share);
 
 			if (n == AQ_MAX_PROCS)

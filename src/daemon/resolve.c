@@ -58,12 +58,10 @@ static struct aqd_fraction *by_namespace(struct aqd *d, pid_t pid)
 
 	if (!mount_namespace_of(pid, &its))
 		return NULL;
-	AQ_LIST_FOREACH(f, tmp, &d->fractions, link)
-	{
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link) {
 		if (f->holder)
 			aqd_resolve_learn(d, f, f->holder->pid);
-		if (f->mount_inode && f->mount_inode == its.st_ino &&
-		    f->mount_device == its.st_dev)
+		if (f->mount_inode && f->mount_inode == its.st_ino && f->mount_device == its.st_dev)
 			return f;
 	}
 	return NULL;

@@ -30,8 +30,7 @@ static int choose_by_socket(struct aqd *d, const char *socket_path)
 
 	if (!*file || !strcmp(file, AQ_API_SOCKET))
 		return -EINVAL;
-	dir = slash ? strndup(socket_path, slash == socket_path ? 1
-								 : (size_t)(slash - socket_path))
+	dir = slash ? strndup(socket_path, slash == socket_path ? 1 : (size_t)(slash - socket_path))
 		    : strdup(".");
 	if (!dir)
 		return -ENOMEM;

@@ -62,16 +62,15 @@ static json_t *save_fraction(const struct aqd *d, const struct aqd_fraction *f)
 						"request", (json_int_t)s->request_bytes, "limit",
 						(json_int_t)s->limit_bytes));
 	}
-	AQ_LIST_FOREACH(l, tmp, &f->ledger.clients, link)
+	AQ_LIST_FOREACH (l, tmp, &f->ledger.clients, link)
 		json_array_append_new(clients, save_process(aqd_client_of(l)->process));
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:i,s:i,s:b,s:o,s:o,s:o}", "name", f->name,
-			 "project", f->project, "command", f->command, "owner",
-			 (json_int_t)f->owner, "created", (json_int_t)f->created_s, "priority",
-			 (int)f->ledger.priority, "compute_request",
-			 (int)f->ledger.compute_request_permille, "compute_limit",
-			 (int)f->ledger.compute_limit_permille, "mount_namespace",
-			 (int)f->mount_namespace, "holder", save_process(f->holder), "shares",
-			 shares, "clients", clients);
+	return json_pack(
+		"{s:s,s:s,s:s,s:I,s:I,s:i,s:i,s:i,s:b,s:o,s:o,s:o}", "name", f->name, "project",
+		f->project, "command", f->command, "owner", (json_int_t)f->owner, "created",
+		(json_int_t)f->created_s, "priority", (int)f->ledger.priority, "compute_request",
+		(int)f->ledger.compute_request_permille, "compute_limit",
+		(int)f->ledger.compute_limit_permille, "mount_namespace", (int)f->mount_namespace,
+		"holder", save_process(f->holder), "shares", shares, "clients", clients);
 }
 
 static json_t *save_all(struct aqd *d)
@@ -79,7 +78,7 @@ static json_t *save_all(struct aqd *d)
 	json_t *fractions = json_array(), *profiles = json_object();
 	struct aqd_fraction *f, *tmp;
 
-	AQ_LIST_FOREACH(f, tmp, &d->fractions, link)
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
 		json_array_append_new(fractions, save_fraction(d, f));
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		if (d->device[i].profile[0])
@@ -176,8 +175,7 @@ static int load_terms(struct aqd *d, json_t *o, struct aq_ledger_spec *spec)
 			(uint32_t)json_integer_value(json_object_get(o, "compute_request")),
 		.compute_limit_permille =
 			(uint32_t)json_integer_value(json_object_get(o, "compute_limit")),
-		.priority =
-			(enum aq_priority)json_integer_value(json_object_get(o, "priority")),
+		.priority = (enum aq_priority)json_integer_value(json_object_get(o, "priority")),
 	};
 	if (!json_array_size(shares) || json_array_size(shares) > AQ_MAX_DEVICES)
 		return -EINVAL;
