@@ -167,7 +167,8 @@ static void ask_kill(struct session *s)
 	if (aq_top_selected(&s->top) < 0)
 		return;
 	snprintf(s->kill, sizeof(s->kill), "%s", s->top.selected);
-	snprintf(s->top.status, sizeof(s->top.status), "end '%s' and its programs? y or n", s->kill);
+	snprintf(s->top.status, sizeof(s->top.status), "end '%s' and its programs? y or n",
+		 s->kill);
 	s->status_until_ns = UINT64_MAX;
 	s->mode = MODE_ASK_KILL;
 }
@@ -312,8 +313,8 @@ const struct aq_verb aq_verb_top = {
 		{0},
 	},
 	.notes = "Keys: up and down select, k ends the selected fraction (asks first), + and -\n"
-		 "give it memory and take it, r looks again at once, q quits. In the bars a letter\n"
-		 "is memory that a fraction uses, '-' what it is guaranteed and does not use, '#'\n"
-		 "what is used outside of fractions.\n",
+		 "give it memory and take it, r looks again at once, q quits. In the bars a\n"
+		 "letter is memory that a fraction uses, '-' what it is guaranteed and does not\n"
+		 "use, '#' what is used outside of fractions.\n",
 	.run = run_top,
 };

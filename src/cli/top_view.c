@@ -243,8 +243,8 @@ static void draw_fractions(const struct aq_top *t, const struct aq_top_layout *l
 	size_t count = json_array_size(t->fractions);
 	int selected = aq_top_selected(t);
 
-	put(l->fractions - 1, 0, A_BOLD, "  %-16s %-6s %-7s %-4s %18s %-10s %6s %4s", "NAME", "PRIO",
-	    "STATE", "GPU", "MEMORY", "COMPUTE", "BUSY", "PROC");
+	put(l->fractions - 1, 0, A_BOLD, "  %-16s %-6s %-7s %-4s %18s %-10s %6s %4s", "NAME",
+	    "PRIO", "STATE", "GPU", "MEMORY", "COMPUTE", "BUSY", "PROC");
 	first = aq_top_scroll(count, (size_t)l->fractions_rows, selected < 0 ? 0 : (size_t)selected,
 			      first);
 	for (int i = 0; i < l->fractions_rows; i++) {

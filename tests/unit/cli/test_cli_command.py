@@ -3,6 +3,7 @@
 """The command against a stand-in for the daemon: what it prints, asks, sets and exits with.
 
 Usage: test_cli_command.py ALIQUOT STUB_DAEMON. Each test has a run directory of its own.
+What the manual page and the completion say is compared with what the command says, too.
 """
 import json
 import os
@@ -147,6 +148,46 @@ class Usage(Case):
                                   stderr=subprocess.PIPE, text=True)
         self.assertEqual(done.returncode, 1)
         self.assertIn("standard output", done.stderr)
+
+
+class Companions(Case):
+    SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent.parent
+
+    def test_manual_has_every_verb_and_option(self):
+        text = (self.SOURCE / "doc/man/aliquot.1").read_text().replace("\\-", "-")
+        for verb in self.aliquot("help", "--words").stdout.split():
+            self.assertRegex(text, rf"(?m)^\.SS .*\baliquot {verb}\b|^\.B aliquot {verb}\b")
+            for line in self.aliquot("help", "--words", verb).stdout.splitlines():
+                option, *words = line.split()
+                for word in (option.rstrip("="), *words):
+                    if word not in ("INT", "HUP", "QUIT", "KILL", "USR1", "USR2"):
+                        self.assertIn(word, text, f"of {verb}")
+
+    def complete(self, *words):
+        """What TAB offers behind `aliquot WORDS`."""
+        script = (f"source {self.SOURCE}/deploy/completion/aliquot.bash; "
+                  'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _aliquot 2>/dev/null; '
+                  'printf "%s\\n" "${COMPREPLY[@]}"')
+        path = f"{pathlib.Path(ALIQUOT).parent}:{os.environ['PATH']}"
+        done = subprocess.run(["bash", "-c", script, "bash", "aliquot", *words], text=True,
+                              env={**self.env, "PATH": path}, capture_output=True)
+        return done.stdout.split()
+
+    @unittest.skipUnless(shutil.which("bash"), "no bash")
+    def test_completion(self):
+        self.assertIn("run", self.complete(""))
+        self.assertEqual(self.complete("re"), ["resize", "resume"])
+        self.assertEqual(self.complete("help", "do"), ["doctor"])
+        self.assertEqual(self.complete("run", "--mem"), ["--memory", "--memory-limit"])
+        self.assertEqual(self.complete("run", "--wa"), ["--wait="])
+        self.assertEqual(self.complete("run", "--priority", "h"), ["high"])
+        self.assertEqual(self.complete("run", "--sim", "h100"), ["h100", "h100-nvl"])
+        self.assertEqual(self.complete("run", "--memory", ""), [])
+        self.assertIn("sort", self.complete("run", "--gpu", "1", "--", "sor"))
+        self.assertFalse(self.rundir.exists())
+        self.aliquot("run", "--name", "chat", "--", "true")
+        self.assertEqual(self.complete("kill", ""), ["chat"])
+        self.assertEqual(self.complete("resize", "chat", "--pri"), ["--priority"])
 
 
 class Run(Case):
