@@ -4,9 +4,8 @@
 # usage: deploy.sh DIR-OF-LIBRARIES LIB STAMP
 set -e
 mkdir -p "$2/sim" "$2/sim-driver"
-for name in libcuda.so.1 libnvidia-ml.so.1; do
-	ln -sfn "$1/$name" "$2/sim/$name"
-done
+ln -sfn "$1/libcuda.so.1" "$2/sim/libcuda.so.1"
+ln -sfn "$1/nvml/libnvidia-ml.so.1" "$2/sim/libnvidia-ml.so.1"
 ln -sfn ../sim/libcuda.so.1 "$2/sim-driver/libaliquot-driver.so.1"
 ln -sfn ../sim/libnvidia-ml.so.1 "$2/sim-driver/libaliquot-driver-nvml.so.1"
 touch "$3"

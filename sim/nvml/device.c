@@ -681,7 +681,7 @@ nvmlReturn_t nvmlDeviceSetCpuAffinity(nvmlDevice_t device)
 {
 	struct sim_nvml_device d;
 
-	return sim_nvml_look(device, &d, &d);
+	return sim_nvml_look(device, device, &d);
 }
 
 nvmlReturn_t nvmlDeviceClearCpuAffinity(nvmlDevice_t device)

@@ -48,7 +48,7 @@ static nvmlReturn_t unknown(void *a)
 {
 	struct sim_nvml_device d;
 
-	return sim_nvml_look(a, &d, &d) == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : NVML_SUCCESS;
+	return sim_nvml_look(a, a, &d) == NVML_SUCCESS ? NVML_ERROR_NOT_SUPPORTED : NVML_SUCCESS;
 }
 
 static nvmlReturn_t handle_by_index(unsigned int index, nvmlDevice_t *device)
