@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -326,18 +327,31 @@ static void *help(void *arg)
 	return NULL;
 }
 
+/*
+ * In a static executable that loaded us by dlopen(), the C library that we got with us has not been
+ * started, and pthread_create() of it crashes (glibc 2.36). There the program has no loader
+ * (AT_BASE) of its own; nor has it where somebody ran the loader as a program, and then it is a
+ * pity but no harm. Without the thread, the next request finds the next daemon.
+ */
+static bool threads_work(void)
+{
+	return getauxval(AT_BASE) != 0;
+}
+
 void aq__conn_start_helper(void)
 {
 	sigset_t all, old;
 	pthread_attr_t attr;
 	pthread_t thread;
 
+	if (!threads_work())
+		return;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, HELPER_STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's handlers never run in it */
-	pthread_mutex_lock(&conn.lock); /* it waits for us to be done */
+	pthread_mutex_lock(&conn.lock);		  /* it waits for us to be done */
 	conn.helper = pthread_create(&thread, &attr, help, NULL) == 0;
 	if (conn.helper)
 		pthread_setname_np(thread, "aliquot");
@@ -354,7 +368,9 @@ static bool wait_for_daemon(bool wait)
 
 	if (!conn.up && !conn.helper) {
 		file_finish(&conn.socket);
-		return connect_again() == 0;
+		while (connect_again() < 0 && wait && aq_now_ns() - now < WAIT_NS)
+			aq_sleep_until_ns(aq_now_ns() + BACKOFF_FIRST_NS);
+		return conn.up;
 	}
 	if (!wait || now - conn.lost_ns > WAIT_IF_GONE_NS)
 		return conn.up;

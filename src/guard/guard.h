@@ -30,15 +30,24 @@ enum {
 
 /* ---- state (init.c) ---- */
 
-/* The page while attached, kept over the death of a daemon; NULL before cuInit() and when open. */
-extern struct aq_page *aq__page;
+/*
+ * What a child must not inherit, however it was forked: where the system can, this lies in memory
+ * that reads as zero there, for fork handlers do not run for clone(2), nor in static executables.
+ */
+struct aq__self {
+	struct aq_page *page; /* while attached, also over the death of a daemon; else NULL */
+	uint32_t state;	      /* init.c's */
+};
+extern struct aq__self *aq__self;
 
 /* What aq__gate() looks at: the page's `gates`, or a word that is always zero. */
 extern const uint32_t *aq__gates;
 
 static inline struct aq_page *aq__page_get(void)
 {
-	return __atomic_load_n(&aq__page, __ATOMIC_ACQUIRE);
+	struct aq__self *self = __atomic_load_n(&aq__self, __ATOMIC_RELAXED);
+
+	return __atomic_load_n(&self->page, __ATOMIC_ACQUIRE);
 }
 
 /* Page index of a device as the driver numbers them; AQ__ABSENT; AQ__UNBOUND. */

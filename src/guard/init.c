@@ -28,14 +28,16 @@ enum state { NEW, BUSY, GUARDED, OPEN };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static enum state state; /* under `lock`; read without it by the short way of cuInit() */
-static bool said;	 /* under `lock`: the line on stderr was printed */
+static bool said;	       /* under `lock`: the line on stderr was printed */
+static struct aq_page *mapped; /* the page of `attached_pid`, for its children to unmap */
+static pid_t attached_pid;     /* who attached; 0 nobody. Written by the BUSY thread */
 
 static const uint32_t no_gates;
 const uint32_t *aq__gates = &no_gates;
-struct aq_page *aq__page;
+static struct aq__self self_at_first;
+struct aq__self *aq__self = &self_at_first;
 
-/* Written by cuInit() before aq__page is, constant from then on. CUdevice -> page index. */
+/* Written by cuInit() before the page is, constant from then on. CUdevice -> page index. */
 static int8_t index_of[MAX_ORDINALS];
 
 int aq__device_index(CUdevice dev)
@@ -51,6 +53,16 @@ void aq__each_device(void (*fn)(CUdevice dev, int index, void *arg), void *arg)
 		if (index_of[dev] >= 0)
 			fn(dev, index_of[dev], arg);
 	}
+}
+
+static enum state state_get(void)
+{
+	return (enum state)__atomic_load_n(&aq__self->state, __ATOMIC_ACQUIRE);
+}
+
+static void state_set(enum state state)
+{
+	__atomic_store_n(&aq__self->state, state, __ATOMIC_RELEASE);
 }
 
 static CUresult device_uuid(CUuuid *uuid, CUdevice dev)
@@ -89,12 +101,12 @@ static CUresult map_devices(const struct aq_page *page)
  */
 static void forked(void)
 {
-	struct aq_page *page = aq__page;
-
-	aq__gates = &no_gates;
-	aq__page = NULL;
-	if (page)
-		munmap(page, AQ_PAGE_BYTES);
+	if (attached_pid) {
+		aq__gates = &no_gates;
+		aq__self->page = NULL;
+		munmap(mapped, AQ_PAGE_BYTES);
+		attached_pid = 0;
+	}
 	aq__conn_forked();
 	aq__track_forked();
 	aq__context_forked();
@@ -103,11 +115,27 @@ static void forked(void)
 	aq__graphmem_forked();
 	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
-	state = NEW;
+	aq__self->state = NEW;
 }
 
-static void register_fork_handler(void)
+/* A place for aq__self that children find empty. Without one, the fork handler has to do. */
+static void make_self(void)
 {
+	const size_t size = AQ_PAGE_BYTES;
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return;
+	if (madvise(p, size, MADV_WIPEONFORK) < 0) {
+		munmap(p, size);
+		return;
+	}
+	__atomic_store_n(&aq__self, p, __ATOMIC_RELEASE);
+}
+
+static void before_first(void)
+{
+	make_self();
 	pthread_atfork(NULL, NULL, forked);
 }
 
@@ -160,6 +188,10 @@ static enum state init_guarded(unsigned int flags, CUresult *ret)
 	struct aq_page *page = NULL;
 	char why[AQ_TEXT_BYTES + 256];
 
+	if (attached_pid && attached_pid != getpid()) {
+		forked(); /* by clone(2), or in a static executable */
+		state_set(BUSY);
+	}
 	if (aq__conn_open(why, sizeof(why), &page) < 0) {
 		if (fail_open()) {
 			*ret = AQ__CALL(cuInit, flags);
@@ -177,9 +209,11 @@ static enum state init_guarded(unsigned int flags, CUresult *ret)
 		munmap(page, AQ_PAGE_BYTES);
 		return NEW;
 	}
+	mapped = page;
+	attached_pid = getpid();
 	__atomic_store_n(&page->client_state, AQ_CLIENT_ATTACHED, __ATOMIC_RELEASE);
 	__atomic_store_n(&aq__gates, (const uint32_t *)&page->gates, __ATOMIC_RELAXED);
-	__atomic_store_n(&aq__page, page, __ATOMIC_RELEASE);
+	__atomic_store_n(&aq__self->page, page, __ATOMIC_RELEASE);
 	aq__conn_start_helper();
 	return GUARDED;
 }
@@ -190,26 +224,26 @@ static enum state init_guarded(unsigned int flags, CUresult *ret)
  */
 CUresult cuInit(unsigned int flags)
 {
-	static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	CUresult r = CUDA_SUCCESS;
 	int saved = errno, cancel;
 
-	if (flags || __atomic_load_n(&state, __ATOMIC_ACQUIRE) >= GUARDED)
+	if (flags || state_get() >= GUARDED)
 		return AQ__CALL(cuInit, flags);
 
-	pthread_once(&fork_once, register_fork_handler);
+	pthread_once(&once, before_first);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	pthread_mutex_lock(&lock);
-	while (state == BUSY)
+	while (state_get() == BUSY)
 		pthread_cond_wait(&changed, &lock);
-	if (state == NEW) {
+	if (state_get() == NEW) {
 		enum state now;
 
-		__atomic_store_n(&state, BUSY, __ATOMIC_RELAXED);
+		state_set(BUSY);
 		pthread_mutex_unlock(&lock);
 		now = init_guarded(flags, &r);
 		pthread_mutex_lock(&lock);
-		__atomic_store_n(&state, now, __ATOMIC_RELEASE);
+		state_set(now);
 		pthread_cond_broadcast(&changed);
 	}
 	pthread_mutex_unlock(&lock);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -245,6 +246,33 @@ static void test_fork__a_child_is_a_client_of_its_own(void **state)
 	assert_int_equal(fake_daemon_used(0), used);
 }
 
+/* A fork that no handler hears of: what clone(2) and static executables do. */
+static void test_fork__without_handlers_it_is_the_same(void **state)
+{
+	struct aq_page *ours = fake_daemon.page;
+	uint64_t used = fake_daemon_used(0);
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	int status;
+
+	if (!pid) {
+		CUdeviceptr p;
+
+		if (g.cuMemAlloc_v2(&p, MIB))
+			_exit(1);
+		if (g.cuInit(0))
+			_exit(2);
+		if (g.cuMemAlloc_v2(&p, 2 * MIB))
+			_exit(3);
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	assert_int_equal(status, 0);
+	assert_ptr_not_equal(fake_daemon.page, ours);
+	assert_int_equal(fake_daemon_used(0), 2 * MIB); /* in the child's page */
+	fake_daemon.page = ours;
+	assert_int_equal(fake_daemon_used(0), used);
+}
+
 static void test_resolve__addresses_are_exchanged_by_what_is_there(void **state)
 {
 	static const struct {
@@ -361,6 +389,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_resolve__addresses_are_exchanged_by_what_is_there),
 		cmocka_unit_test(test_gate__submitting_waits_for_it_and_nothing_else_does),
 		cmocka_unit_test(test_fork__a_child_is_a_client_of_its_own),
+		cmocka_unit_test(test_fork__without_handlers_it_is_the_same),
 		cmocka_unit_test(test_daemon__a_program_that_closes_our_files_loses_only_growth),
 		cmocka_unit_test(test_daemon__its_death_stops_growth_and_nothing_else),
 		cmocka_unit_test(test_daemon__the_next_one_adopts_within_a_second),
