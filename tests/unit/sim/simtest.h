@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * For tests of the simulated driver, which they are linked to as programs are: a private machine
+ * for the program, made before the first call and deleted at the end, and child processes.
+ */
+#ifndef AQ_TESTS_SIMTEST_H
+#define AQ_TESTS_SIMTEST_H
+
+#include "../cm.h"
+
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cuda/cuda_abi.h"
+#include "machine.h"
+
+#define MIB (1ull << 20)
+#define FRAME SIM_FRAME_BYTES
+
+#define ok(call) assert_int_equal(call, CUDA_SUCCESS)
+
+static char simtest_dir[64];
+static pid_t simtest_owner;
+
+static inline void simtest_end(void)
+{
+	if (getpid() != simtest_owner)
+		return;
+	sim_machine_remove(simtest_dir);
+	rmdir(simtest_dir);
+}
+
+/* The machine is there before main()'s first call, for this process and its children. */
+static inline void simtest_begin(const char *spec)
+{
+	snprintf(simtest_dir, sizeof(simtest_dir), "/tmp/simtest-XXXXXX");
+	if (!mkdtemp(simtest_dir) || sim_machine_add(simtest_dir, spec) < 0) {
+		perror("no simulated machine");
+		exit(1);
+	}
+	setenv("ALIQUOT_SIM_DIR", simtest_dir, 1);
+	unsetenv("CUDA_VISIBLE_DEVICES");
+	simtest_owner = getpid();
+	atexit(simtest_end);
+}
+
+/* Bytes in use on a device of the machine, by everybody, as an outsider sees it. */
+static inline uint64_t simtest_used(uint32_t device)
+{
+	struct sim_machine m;
+	uint64_t left, total;
+
+	assert_int_equal(sim_machine_open(&m, simtest_dir), 0);
+	sim_memory_info(&m, device, &left, &total);
+	sim_machine_close(&m);
+	return total - left;
+}
+
+/* Context on device @ordinal, current. */
+static inline CUcontext simtest_context(CUdevice ordinal)
+{
+	CUcontext ctx;
+
+	ok(cuInit(0));
+	ok(cuDevicePrimaryCtxRetain(&ctx, ordinal));
+	ok(cuCtxSetCurrent(ctx));
+	return ctx;
+}
+
+/* Run @fn(arg) in a child that has not touched CUDA; its exit status is what it returns, 100 + n
+ * for a failed check. The child must be forked before this process calls cuInit(), or exec. */
+static inline pid_t simtest_fork(int (*fn)(void *), void *arg)
+{
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(fn(arg));
+	return pid;
+}
+
+static inline int simtest_wait(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+#endif /* AQ_TESTS_SIMTEST_H */
