@@ -244,13 +244,15 @@ static void look(struct session *s)
 
 static int show(struct session *s)
 {
-	SCREEN *screen;
+	SCREEN *screen = NULL;
 
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
 		aq_say("top: needs a terminal: 'aliquot ps --json' is for scripts");
 		return AQ_EXIT_FAILED;
 	}
-	screen = newterm(NULL, stdout, stdin);
+	/* newterm() alone would find out, too, but leave memory behind. */
+	if (aq_top_terminal_known())
+		screen = newterm(NULL, stdout, stdin);
 	if (!screen) {
 		aq_say("top: the terminal's type (TERM) is unknown");
 		return AQ_EXIT_FAILED;

@@ -72,6 +72,7 @@ size_t aq_top_scroll(size_t count, size_t rows, size_t selected, size_t old);
 
 /* --- The view (ncurses). --- */
 
+bool aq_top_terminal_known(void);
 void aq_top_view_init(void);
 void aq_top_draw(const struct aq_top *t);
 
