@@ -163,6 +163,11 @@ class Companions(Case):
                     if word not in ("INT", "HUP", "QUIT", "KILL", "USR1", "USR2"):
                         self.assertIn(word, text, f"of {verb}")
 
+    def test_profiles_are_those_of_the_simulator(self):
+        there = re.findall(r'SIM_PROFILE\("([^"]+)"', (self.SOURCE / "sim/profile.def").read_text())
+        known = re.search("(?m)^--sim (.*)$", self.aliquot("help", "--words", "run").stdout)
+        self.assertEqual(sorted(known[1].split()), sorted(there))
+
     def complete(self, *words):
         """What TAB offers behind `aliquot WORDS`."""
         script = (f"source {self.SOURCE}/deploy/completion/aliquot.bash; "
