@@ -150,6 +150,7 @@ static CUresult finish(CUresult r, aq__space_id id, const struct aq__space_call 
 	if (r == CUDA_SUCCESS && enter_pointer(ptr, id, p))
 		return r;
 	(void)free_async(ptr, stream, per_thread);
+	(void)aq__pools_squeeze(); /* if the stream is idle, it leaves the device at once */
 	aq__pools_mark_dirty();
 	return CUDA_ERROR_OUT_OF_MEMORY;
 }

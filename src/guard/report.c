@@ -35,37 +35,30 @@ static void fraction_view(uint64_t *free_bytes, uint64_t *total_bytes)
 	*total_bytes = min(*total_bytes, limit);
 }
 
-/* REPORT. The driver comes first, with the program's own pointers: what is wrong with them is its
- * to say, and it writes nothing then. */
-CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
-{
-	CUresult r = AQ__CALL(cuMemGetInfo_v2, free_bytes, total_bytes);
-	uint64_t room, total;
+/*
+ * REPORT. The driver comes first, with the program's own pointers: what is wrong with them is its to
+ * say, and it writes nothing then.
+ */
+#define HOOK_INFO(sym, type)                                                                       \
+	CUresult sym(type *free_bytes, type *total_bytes)                                          \
+	{                                                                                          \
+		CUresult r = AQ__CALL(sym, free_bytes, total_bytes);                               \
+		uint64_t room, total;                                                              \
+                                                                                                   \
+		if (r != CUDA_SUCCESS)                                                             \
+			return r;                                                                  \
+		room = free_bytes ? *free_bytes : 0;                                               \
+		total = total_bytes ? *total_bytes : 0;                                            \
+		fraction_view(&room, &total);                                                      \
+		if (free_bytes)                                                                    \
+			*free_bytes = (type)room;                                                  \
+		if (total_bytes)                                                                   \
+			*total_bytes = (type)total;                                                \
+		return r;                                                                          \
+	}
 
-	if (r != CUDA_SUCCESS || !free_bytes || !total_bytes)
-		return r;
-	room = *free_bytes;
-	total = *total_bytes;
-	fraction_view(&room, &total);
-	*free_bytes = room;
-	*total_bytes = total;
-	return r;
-}
-
-CUresult cuMemGetInfo(unsigned int *free_bytes, unsigned int *total_bytes)
-{
-	CUresult r = AQ__CALL(cuMemGetInfo, free_bytes, total_bytes);
-	uint64_t room, total;
-
-	if (r != CUDA_SUCCESS || !free_bytes || !total_bytes)
-		return r;
-	room = *free_bytes;
-	total = *total_bytes;
-	fraction_view(&room, &total);
-	*free_bytes = (unsigned int)room;
-	*total_bytes = (unsigned int)total;
-	return r;
-}
+HOOK_INFO(cuMemGetInfo, unsigned int)
+HOOK_INFO(cuMemGetInfo_v2, size_t)
 
 static uint64_t limit_of(CUdevice dev, uint64_t total)
 {
