@@ -37,7 +37,7 @@
 #define REFUSED_NS (10 * AQ_NS_PER_S) /* guess: asking again is an event in the daemon's log */
 #define WAIT_NS AQ_NS_PER_S	      /* a new daemon adopts within a second (design) */
 #define WAIT_IF_GONE_NS (2 * AQ_NS_PER_S)
-#define HELPER_STACK_BYTES (128 * 1024)
+#define HELPER_STACK_BYTES ((size_t)128 << 10)
 
 struct file {
 	int fd; /* -1 none */

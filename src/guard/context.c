@@ -174,7 +174,8 @@ static void running(void)
 	struct aq_page *page = aq__page_get();
 
 	if (page)
-		__atomic_store_n(&page->client_state, AQ_CLIENT_RUNNING, __ATOMIC_RELEASE);
+		__atomic_store_n((uint32_t *)&page->client_state, AQ_CLIENT_RUNNING,
+				 __ATOMIC_RELEASE);
 }
 
 static uint64_t context_bytes(int index)

@@ -211,7 +211,7 @@ static enum state init_guarded(unsigned int flags, CUresult *ret)
 	}
 	mapped = page;
 	attached_pid = getpid();
-	__atomic_store_n(&page->client_state, AQ_CLIENT_ATTACHED, __ATOMIC_RELEASE);
+	__atomic_store_n((uint32_t *)&page->client_state, AQ_CLIENT_ATTACHED, __ATOMIC_RELEASE);
 	__atomic_store_n(&aq__gates, (const uint32_t *)&page->gates, __ATOMIC_RELAXED);
 	__atomic_store_n(&aq__self->page, page, __ATOMIC_RELEASE);
 	aq__conn_start_helper();
