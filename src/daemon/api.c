@@ -100,11 +100,16 @@ static void on_hangup(evutil_socket_t fd, short what, void *arg)
 	p->left(p);
 }
 
-/* evhttp itself found the connection broken, and frees it. */
+/*
+ * evhttp itself found the connection broken, and frees it; the request with it, unless it took
+ * them apart because we had not answered in full: then the request is ours.
+ */
 static void on_broken(struct evhttp_connection *conn, void *arg)
 {
 	struct aqd_api_patient *p = arg;
 
+	if (!evhttp_request_get_connection(p->request))
+		evhttp_request_free(p->request);
 	event_free(p->hangup);
 	p->hangup = NULL;
 	p->request = NULL;
@@ -288,6 +293,13 @@ static void on_request(struct evhttp_request *request, void *arg)
 	json_decref(call.body);
 }
 
+/* Somebody connected: an answer will be wanted, so this is not the moment to end. */
+static struct bufferevent *on_connect(struct event_base *base, void *arg)
+{
+	aqd_loop_used(arg);
+	return bufferevent_socket_new(base, -1, 0);
+}
+
 bool aqd_api_in_use(const struct aqd *d)
 {
 	return aqd_api_followers(d) > 0;
@@ -311,6 +323,7 @@ int aqd_api_init(struct aqd *d)
 	evhttp_set_allowed_methods(api->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PATCH |
 						      EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
 						      EVHTTP_REQ_HEAD);
+	evhttp_set_bevcb(api->http, on_connect, d);
 	evhttp_set_gencb(api->http, on_request, d);
 	r = aqd_listen(d->api_path, SOCK_STREAM, d->system ? 0666 : 0600);
 	if (r < 0)

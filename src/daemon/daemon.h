@@ -152,7 +152,7 @@ struct aqd_api;
 
 struct aqd {
 	struct aqd_config config;
-	const char *config_path; /* NULL: none */
+	char *config_path; /* absolute; NULL: none */
 	bool foreground, system;
 	char rundir[AQ_PATH_BYTES], guard_path[AQ_PATH_BYTES], api_path[AQ_PATH_BYTES];
 	char libdir[AQ_PATH_BYTES]; /* empty: not found */
@@ -165,6 +165,7 @@ struct aqd {
 	struct event *tick;	 /* about once a second while there are clients */
 	struct aq_list deferred; /* aqd_deferred.link */
 	bool stopping, taking_down;
+	bool hidden; /* the sockets' names are moved away: nobody can come */
 	int exit_status;
 
 	struct aq_ledger ledger;

@@ -281,24 +281,6 @@ void aqd_guard_finish_measuring(struct aqd *d)
 	aqd_request_finish_measuring(d);
 }
 
-bool aqd_guard_nobody_waits(struct aqd *d)
-{
-	char aside[AQ_PATH_BYTES + 8];
-	uint32_t before = d->conn_count;
-
-	snprintf(aside, sizeof(aside), "%s.ending", d->guard_path);
-	if (rename(d->guard_path, aside) < 0)
-		return true;
-	on_connect(d->guard_fd, EV_READ, d);
-	if (d->conn_count == before) {
-		unlink(aside);
-		return true;
-	}
-	if (rename(aside, d->guard_path) < 0)
-		aq_error("'%s': %s", d->guard_path, strerror(errno));
-	return false;
-}
-
 int aqd_guard_init(struct aqd *d)
 {
 	struct rlimit limit;

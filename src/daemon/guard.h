@@ -27,10 +27,6 @@ void aqd_conn_resume(struct aqd *d, struct aqd_conn *conn);
 void aqd_conn_is_client(struct aqd_conn *conn, struct aqd_client *c);
 void aqd_conn_is_observer(struct aqd_conn *conn, struct aqd_fraction *f);
 
-/* Whether no connection waits to be accepted, with the path moved away so that none can come.
- * Otherwise the path is back. */
-bool aqd_guard_nobody_waits(struct aqd *d);
-
 /* Answer those who wait for a measurement. Part of the end of a turn. */
 void aqd_guard_finish_measuring(struct aqd *d);
 

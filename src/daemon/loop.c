@@ -10,16 +10,18 @@
 
 #include "base/cleanup.h"
 #include "daemon/client.h"
-#include "daemon/event.h"
+#include "daemon/fraction.h"
 #include "daemon/guard.h"
 #include "daemon/measure.h"
 #include "daemon/queue.h"
+#include "daemon/rundir.h"
 #include "daemon/settings.h"
 #include "daemon/state.h"
 #include "base/banned.h"
 
 #define TICK_NS AQ_NS_PER_S
 #define TICK_SOON_NS (200 * AQ_NS_PER_MS)
+#define LAST_CHANCE_NS (20 * AQ_NS_PER_MS) /* to accept who connected just before */
 #define QUICK_TICKS 5u
 #define STATE_DELAY_NS (50 * AQ_NS_PER_MS) /* attaching clients share one write of the state */
 
@@ -66,24 +68,26 @@ void aqd_loop_used(struct aqd *d)
 		aqd_timer_set(d->idle_timer, d->config.idle_exit_ns);
 }
 
-/* Asks again when it could be time; sleeps for the whole of what is left otherwise. */
+/*
+ * Asks again when it could be time; sleeps for the whole of what is left otherwise. Ends in two
+ * steps: first nobody can come any more, then, when nobody came at the last moment, it is over.
+ */
 static void on_idle(evutil_socket_t fd, short what, void *arg)
 {
 	struct aqd *d = arg;
-	uint64_t idle = aq_now_ns() - d->busy_ns;
+	uint64_t idle = aq_now_ns() - d->busy_ns, limit = d->config.idle_exit_ns;
+	bool over = limit && !aqd_in_use(d) && idle >= limit;
 
-	if (!d->config.idle_exit_ns)
+	if (over && d->hidden) {
+		aqd_loop_stop(d, 0);
 		return;
-	if (!aqd_in_use(d) && idle >= d->config.idle_exit_ns) {
-		if (aqd_guard_nobody_waits(d)) {
-			aqd_loop_stop(d, 0);
-			return;
-		}
-		idle = 0;
 	}
-	aqd_timer_set(d->idle_timer, idle < d->config.idle_exit_ns
-					     ? d->config.idle_exit_ns - idle + AQ_NS_PER_MS
-					     : d->config.idle_exit_ns);
+	if (over != d->hidden)
+		aqd_rundir_hide(d, over);
+	if (over)
+		aqd_timer_set(d->idle_timer, LAST_CHANCE_NS);
+	else if (limit)
+		aqd_timer_set(d->idle_timer, idle < limit ? limit - idle + AQ_NS_PER_MS : limit);
 }
 
 void aqd_loop_tick(struct aqd *d)

@@ -146,6 +146,20 @@ void aqd_rundir_unlock(struct aqd *d)
 	d->lock_fd = -1;
 }
 
+void aqd_rundir_hide(struct aqd *d, bool hide)
+{
+	const char *paths[] = {d->guard_path, d->api_path};
+
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(paths); i++) {
+		char aside[AQ_PATH_BYTES + 8];
+
+		snprintf(aside, sizeof(aside), "%s.ending", paths[i]);
+		if (rename(hide ? paths[i] : aside, hide ? aside : paths[i]) < 0)
+			aq_error("'%s': %s", paths[i], strerror(errno));
+	}
+	d->hidden = hide;
+}
+
 int aqd_rundir_log(struct aqd *d)
 {
 	AQ_CLEANUP(close) int fd = -1, null = -1;

@@ -25,6 +25,9 @@ int aqd_rundir_make(struct aqd *d);
 int aqd_rundir_lock(struct aqd *d, pid_t *ret_pid);
 void aqd_rundir_unlock(struct aqd *d);
 
+/* Move the sockets' names away, so that nobody can come any more, or back. */
+void aqd_rundir_hide(struct aqd *d, bool hide);
+
 /* Send stderr to aliquotd.log there. Return: 0 or negative errno. */
 int aqd_rundir_log(struct aqd *d);
 

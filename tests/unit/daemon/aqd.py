@@ -116,13 +116,17 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
+    def sanitized(self):
+        with open("/proc/%d/maps" % self.process.pid) as f:
+            return "libasan" in f.read()
+
     def stop(self):
         for g in self.guards:
             g.close()
         if self.process and self.process.poll() is None:
             self.process.terminate()
             status = self.process.wait(20)
-            assert status == 0, "daemon ended with %s" % status
+            assert status == 0, "daemon ended with %s: %s" % (status, self.log_text()[-4000:])
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self):
@@ -149,6 +153,25 @@ class Daemon:
         if r.status >= 300:
             raise Refused(r.status, value)
         return value
+
+    def raw(self, text):
+        """What the daemon answers to any bytes at all, to the end or for a second."""
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(1)
+        s.connect(self.path("api.sock"))
+        s.sendall(text)
+        s.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while True:
+                more = s.recv(65536)
+                answer += more
+                if not more:
+                    break
+        except (socket.timeout, ConnectionResetError):
+            pass
+        s.close()
+        return answer
 
     def get(self, path):
         return self.call("GET", path)

@@ -55,7 +55,14 @@ def test_input_is_checked(daemon):
         assert d.refused("POST", "/v1/fractions", {"gpus": 2}).code == 409
         r = d.refused("POST", "/v1/fractions", {"memory_limit_bytes": (1 << 63) - 1})
         assert r.code == 409 and r.body["reason"] == "too_large" and r.body["free_bytes"] == CARD
-        assert d.refused("POST", "/v1/fractions", b"x" * 70000).code == 413
+        assert b" 413 " in d.raw(b"POST /v1/fractions HTTP/1.1\r\nHost: x\r\n"
+                                 b"Content-Length: 70000\r\n\r\n")
+        for rubbish in (b"\0" * 100, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", os.urandom(500),
+                        b"GET /" + b"x" * 40000 + b" HTTP/1.1\r\n\r\n",
+                        b"POST /v1/fractions HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+                        b"BREW /v1/version HTTP/1.1\r\nHost: x\r\n\r\n"):
+            answer = d.raw(rubbish)
+            assert not answer or b" 200 " not in answer.split(b"\r\n")[0], (rubbish, answer)
         assert d.get("/v1/fractions") == []
         assert d.refused("GET", "/v1/nothing").code == 404
         assert d.refused("GET", "/v1/fractions/none").code == 404

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The order in which a daemon is set up and taken down. Parses no options, never forks. */
+#include "daemon/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "daemon/api.h"
+#include "daemon/client.h"
+#include "daemon/device.h"
+#include "daemon/event.h"
+#include "daemon/fraction.h"
+#include "daemon/guard.h"
+#include "daemon/loop.h"
+#include "daemon/measure.h"
+#include "daemon/queue.h"
+#include "daemon/rundir.h"
+#include "daemon/settings.h"
+#include "daemon/state.h"
+#include "base/banned.h"
+
+#define ERROR_BYTES 320
+
+struct aqd *aqd_server_create(void)
+{
+	struct aqd *d = calloc(1, sizeof(*d));
+	struct aq_list *lists[] = {&d->deferred,  &d->fractions, &d->conns, &d->hellos,
+				   &d->measuring, &d->adopting,	 &d->waits};
+
+	if (!d)
+		return NULL;
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(lists); i++)
+		aq_list_init(lists[i]);
+	for (uint32_t i = 0; i < AQD_PID_BUCKETS; i++)
+		aq_list_init(&d->processes[i]);
+	d->lock_fd = d->guard_fd = -1;
+	d->started_ns = aq_now_ns();
+	aq_ledger_init(&d->ledger, &aqd_client_ledger_ops, d);
+	return d;
+}
+
+static int report(const char *what, const char *which, int error)
+{
+	aq_error("%s '%s': %s", what, which, strerror(-error));
+	return error;
+}
+
+int aqd_server_configure(struct aqd *d, const struct aqd_server_options *o)
+{
+	char error[ERROR_BYTES];
+	int r;
+
+	d->foreground = o->foreground;
+	if (o->config) {
+		d->config_path = realpath(o->config, NULL); /* `/` will be the working directory */
+		if (!d->config_path)
+			return report("configuration", o->config, -errno);
+	}
+	r = aqd_rundir_choose(d, o->socket, o->system);
+	if (r < 0)
+		return report("socket", o->socket ? o->socket : AQ_GUARD_SOCKET, r);
+	r = aqd_settings_load(d, error, sizeof(error));
+	if (r < 0)
+		aq_error("%s", error);
+	return r;
+}
+
+static int take_rundir(struct aqd *d)
+{
+	pid_t other = 0;
+	int r = aqd_rundir_make(d);
+
+	if (r < 0)
+		return report(r == -EPERM ? "not a private directory of ours:" : "directory",
+			      d->rundir, r);
+	r = aqd_rundir_lock(d, &other);
+	if (r == -EBUSY) {
+		aq_error("another daemon (pid %d) serves '%s' already", (int)other, d->rundir);
+		return r;
+	}
+	return r < 0 ? report("lock in", d->rundir, r) : 0;
+}
+
+int aqd_server_start(struct aqd *d, const char *sim)
+{
+	struct aqd_event_facts facts = aqd_event_none;
+	int r = take_rundir(d);
+
+	if (r < 0)
+		return r;
+	r = aqd_loop_init(d);
+	if (r == 0)
+		r = aqd_events_create(d);
+	if (r < 0)
+		return report("event loop", "libevent", r);
+	aqd_state_load_sim(d);
+	r = aqd_devices_init(d, sim);
+	if (r < 0)
+		return report("simulated devices", sim, r);
+	aqd_state_load(d);
+	r = aqd_guard_init(d);
+	if (r < 0)
+		return report("socket", d->guard_path, r);
+	r = aqd_api_init(d);
+	if (r < 0)
+		return report("socket", d->api_path, r);
+	aqd_event(d, AQD_EVENT_started, &facts, "version %s, %u device(s), pid %d", AQ_VERSION,
+		  d->ledger.device_count, (int)getpid());
+	return 0;
+}
+
+/* Our simulated machine goes with us, unless programs still run on it and shall be adopted. */
+static void remove_simulator(struct aqd *d)
+{
+	int r;
+
+	if (!d->sim_made || !aq_list_empty(&d->fractions) || !d->nvml_sim)
+		return;
+	r = aq_nvml_sim_remove(d->nvml_sim, d->sim_dir);
+	if (r < 0 && r != -ENOENT)
+		report("simulated machine", d->sim_dir, r);
+	if (rmdir(d->sim_dir) < 0 && errno != ENOENT)
+		aq_debug("'%s': %s", d->sim_dir, strerror(errno));
+	d->sim_made = false;
+}
+
+void aqd_server_free(struct aqd *d)
+{
+	struct aqd_fraction *f, *next;
+
+	if (d->base && d->events) {
+		if (d->hidden)
+			aqd_rundir_hide(d, false);
+		aqd_queue_finish(d);
+		aqd_api_finish(d);
+		aqd_guard_finish(d);
+		if (d->ledger.fraction_count)
+			aq_info("%u fraction(s) go on without a daemon; the next one adopts them",
+				d->ledger.fraction_count);
+		remove_simulator(d);
+		aqd_state_save(d);
+		d->taking_down = true;
+		AQ_LIST_FOREACH (f, next, &d->fractions, link)
+			aqd_fraction_end(d, f, "the daemon ends");
+		aqd_measure_finish(d);
+	}
+	aqd_loop_finish(d);
+	aqd_events_free(d);
+	aqd_devices_finish(d);
+	aqd_rundir_unlock(d);
+	free(d->config_path);
+	free(d);
+}
