@@ -33,6 +33,9 @@ enum aq__view aq__nvml_share(nvmlDevice_t device, struct aq__share *ret, nvmlRet
 /* The fraction's processes on a device. */
 enum aq__view aq__nvml_procs(nvmlDevice_t device, struct aq__procs *ret, nvmlReturn_t *ret_status);
 
+/* The entry of a pid, or NULL. */
+const struct aq_msg_proc *aq__nvml_find(const struct aq__procs *procs, unsigned int pid);
+
 /* The status for what aq__observe_*() failed with, other than -ENOENT. */
 nvmlReturn_t aq__nvml_refused(void);
 

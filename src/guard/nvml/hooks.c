@@ -9,7 +9,6 @@
 #define SHARED(sym)
 #define IDENTITY(sym)
 #define LIFECYCLE(sym)
-#define RESOLVE(sym)
 #define WATCH(sym)
 #define PASS(sym)
 

@@ -32,13 +32,13 @@ struct shape {
 
 #define SHAPE(type) ((struct shape){sizeof(type), offsetof(type, pid)})
 
-static bool is_ours(const struct aq__procs *procs, unsigned int pid)
+const struct aq_msg_proc *aq__nvml_find(const struct aq__procs *procs, unsigned int pid)
 {
 	for (uint32_t i = 0; i < procs->count; i++) {
 		if ((unsigned int)procs->proc[i].pid == pid)
-			return true;
+			return &procs->proc[i];
 	}
-	return false;
+	return NULL;
 }
 
 /* Pages of our own: the program's allocator is none of our business. NULL when there are none. */
@@ -71,7 +71,7 @@ static unsigned int keep_ours(void *entries, unsigned int count, struct shape sh
 		unsigned int pid;
 
 		memcpy(&pid, base + i * shape.bytes + shape.pid, sizeof(pid));
-		if (is_ours(procs, pid))
+		if (aq__nvml_find(procs, pid))
 			memmove(base + kept++ * shape.bytes, base + i * shape.bytes, shape.bytes);
 	}
 	return kept;
@@ -365,7 +365,7 @@ static nvmlReturn_t may_ask(nvmlDevice_t device, unsigned int pid)
 
 	switch (aq__nvml_procs(device, &procs, &status)) {
 	case AQ__VIEW_SHARE:
-		return is_ours(&procs, pid) ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
+		return aq__nvml_find(&procs, pid) ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
 	case AQ__VIEW_OPEN:
 		return NVML_SUCCESS;
 	default:

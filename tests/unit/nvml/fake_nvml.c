@@ -320,4 +320,32 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
 	return NVML_SUCCESS;
 }
 
+/* The table that nvidia-smi asks for: its size, and three functions that list processes. */
+
+struct table_entry {
+	nvmlProcessDetail_v1_t detail;
+	char name[4096];
+};
+
+static nvmlReturn_t table_list(nvmlDevice_t device, unsigned int *count, struct table_entry *ret)
+{
+	for (unsigned int i = 0; i < fake.n_processes && i < *count; i++) {
+		ret[i].detail = (nvmlProcessDetail_v1_t){fake.pids[i], fake.used[i], ~0u, ~0u, 0};
+		snprintf(ret[i].name, sizeof(ret[i].name), "program %u", fake.pids[i]);
+	}
+	*count = fake.n_processes;
+	return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlInternalGetExportTable(const void **table, const void *id)
+{
+	static void *words[300];
+
+	words[0] = (void *)sizeof(words);
+	words[81] = (void *)nvmlDeviceGetHandleByIndex_v2;
+	words[213] = words[214] = words[215] = (void *)table_list;
+	*table = words;
+	return NVML_SUCCESS;
+}
+
 #endif /* !FAKE_OLD */

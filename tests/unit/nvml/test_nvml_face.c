@@ -407,6 +407,57 @@ static void what_is_recorded_is_told_of_its_own_only(void)
 	CHECK(nv.nvmlSystemGetProcessName(OTHERS, name, sizeof(name)) == NVML_ERROR_NOT_FOUND);
 }
 
+struct table_entry {
+	nvmlProcessDetail_v1_t detail;
+	char name[4096];
+};
+
+typedef nvmlReturn_t table_list(nvmlDevice_t, unsigned int *, struct table_entry *);
+
+static void *const *table_of(void)
+{
+	static const unsigned char id[16] = {0xc4, 0xfe, 0x3e, 0x6c, 0xc9, 0x8f, 0x6c, 0x4e,
+					     0xa3, 0x27, 0xee, 0x69, 0x6e, 0x12, 0xf7, 0xc4};
+	static const unsigned char other_id[16] = {1};
+	const void *table = NULL, *other = NULL;
+
+	CHECK(nv.nvmlInternalGetExportTable(&table, id) == NVML_SUCCESS);
+	CHECK(nv.nvmlInternalGetExportTable(&other, other_id) == NVML_SUCCESS);
+	CHECK((((void *const *)other)[213] == ((void *const *)table)[213]) == !d.has_device);
+	return table;
+}
+
+static void unnamed_functions_leave_others_out(void)
+{
+	static struct table_entry entries[FAKE_PIDS];
+	unsigned int n = FAKE_PIDS;
+	void *const *table;
+
+	as_tenant();
+	table = table_of();
+	CHECK((size_t)table[0] == 300 * sizeof(void *));
+	CHECK(table[81]);
+	CHECK(((table_list *)table[213])(dev, &n, entries) == NVML_SUCCESS);
+	CHECK(n == 1 && entries[0].detail.pid == MINE);
+	CHECK(entries[0].detail.usedGpuMemory == 1 << 20);
+	CHECK(!strcmp(entries[0].name, "program 100"));
+	CHECK(!entries[1].detail.pid && !entries[2].detail.pid && !entries[2].name[0]);
+	n = FAKE_PIDS;
+	CHECK(((table_list *)table[215])(dev, &n, entries) == NVML_SUCCESS && n == 1);
+	daemon_stop();
+	CHECK(((table_list *)table[213])(dev, &n, entries) == NVML_ERROR_NO_PERMISSION);
+}
+
+static void unnamed_functions_of_an_ordinary_program(void)
+{
+	static struct table_entry entries[FAKE_PIDS];
+	unsigned int n = FAKE_PIDS;
+
+	load_face();
+	CHECK(((table_list *)table_of()[213])(dev, &n, entries) == NVML_SUCCESS);
+	CHECK(n == 3 && entries[2].detail.pid == OTHERS + 2);
+}
+
 static void refused_everywhere(void)
 {
 	nvmlMemory_v2_t v2 = {.version = NVML_STRUCT_VERSION(Memory, 2), .total = 3};
@@ -589,6 +640,8 @@ static void in_a_child(void (*body)(void))
 	T(tenant_sees_no_ones_utilisation_but_its_own)                                             \
 	T(length_alone_counts_the_tenants_only)                                                    \
 	T(what_is_recorded_is_told_of_its_own_only)                                                \
+	T(unnamed_functions_leave_others_out)                                                      \
+	T(unnamed_functions_of_an_ordinary_program)                                                \
 	T(promised_daemon_is_not_there)                                                            \
 	T(fraction_has_ended)                                                                      \
 	T(device_is_not_the_fractions)                                                             \
