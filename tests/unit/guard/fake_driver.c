@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cuda/cuda_abi.h"
+#include "fake_parts.h"
 
 #define SLOTS 8192
 #define MAX_CONTEXTS 16
@@ -51,7 +52,7 @@ static struct fake fake = {
 	.pool_step = 2 << 20,
 	.pitch_align = 512,
 };
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 static __thread int current = -1;
 static int primary_refs[FAKE_DEVICES];
 
@@ -60,7 +61,7 @@ EXPORT struct fake *fake_get(void)
 	return &fake;
 }
 
-static bool hold(int dev, uint64_t bytes)
+bool fake_hold(int dev, uint64_t bytes)
 {
 	if (bytes > fake.total[dev] - fake.used[dev])
 		return false;
@@ -70,7 +71,7 @@ static bool hold(int dev, uint64_t bytes)
 	return true;
 }
 
-static void drop(int dev, uint64_t bytes)
+void fake_drop(int dev, uint64_t bytes)
 {
 	__atomic_sub_fetch(&fake.used[dev], bytes, __ATOMIC_SEQ_CST);
 }
@@ -81,7 +82,7 @@ static int take(enum kind kind, int dev, uint64_t bytes, int owner)
 	for (int i = 0; i < SLOTS; i++) {
 		if (slots[i].kind)
 			continue;
-		if (kind != POOLED && !hold(dev, bytes))
+		if (kind != POOLED && !fake_hold(dev, bytes))
 			return -1;
 		slots[i].kind = kind;
 		slots[i].bytes = bytes;
@@ -100,9 +101,9 @@ static CUresult allocate(enum kind kind, uint64_t bytes, uint64_t *ret)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (!ret || !bytes)
 		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	slot = take(kind, contexts[current].dev, bytes, current);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	if (slot < 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	*ret = ADDRESS(slot);
@@ -114,18 +115,18 @@ static CUresult give_back(enum kind kind, uint64_t address)
 	uint64_t slot = (address >> 40) - 1;
 	CUresult r = CUDA_SUCCESS;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	if (slot >= SLOTS || ADDRESS(slot) != address)
 		r = CUDA_ERROR_INVALID_VALUE;
 	else if (slots[slot].kind == POOLED && kind == LINEAR)
 		pools[slots[slot].owner].used -= slots[slot].bytes;
 	else if (slots[slot].kind == kind)
-		drop(slots[slot].dev, slots[slot].bytes);
+		fake_drop(slots[slot].dev, slots[slot].bytes);
 	else
 		r = CUDA_ERROR_INVALID_VALUE;
 	if (r == CUDA_SUCCESS)
 		slots[slot].kind = NOTHING;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
 
@@ -203,7 +204,7 @@ static void end_context(int ctx)
 {
 	for (int i = 0; i < SLOTS; i++) {
 		if ((slots[i].kind == LINEAR || slots[i].kind == ARRAY) && slots[i].owner == ctx) {
-			drop(slots[i].dev, slots[i].bytes);
+			fake_drop(slots[i].dev, slots[i].bytes);
 			slots[i].kind = NOTHING;
 		}
 	}
@@ -235,9 +236,9 @@ CUresult cuCtxDestroy_v2(CUcontext ctx)
 
 	if (i < FAKE_DEVICES)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	end_context(i);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return CUDA_SUCCESS;
 }
 
@@ -301,17 +302,17 @@ CUresult cuCtxGetDevice(CUdevice *dev)
 
 CUresult cuCtxSynchronize(void)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	for (int i = 0; i < MAX_POOLS; i++) {
 		uint64_t keep =
 			(pools[i].used + fake.pool_step - 1) / fake.pool_step * fake.pool_step;
 
 		if (pools[i].reserved > keep) {
-			drop(pools[i].dev, pools[i].reserved - keep);
+			fake_drop(pools[i].dev, pools[i].reserved - keep);
 			pools[i].reserved = keep;
 		}
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return CUDA_SUCCESS;
 }
 
@@ -385,7 +386,7 @@ static CUmemGenericAllocationHandle handle_new(int object)
 static void object_end(int object)
 {
 	if (!objects[object].handles && !objects[object].maps) {
-		drop(objects[object].dev, objects[object].bytes);
+		fake_drop(objects[object].dev, objects[object].bytes);
 		objects[object].bytes = 0;
 	}
 }
@@ -399,11 +400,11 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size,
 	if (!handle || !prop || !size)
 		return CUDA_ERROR_INVALID_VALUE;
 	dev = prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE ? prop->location.id : 0;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	for (int i = 0; i < SLOTS && r != CUDA_SUCCESS; i++) {
 		if (objects[i].bytes)
 			continue;
-		if (prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE && !hold(dev, size))
+		if (prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE && !fake_hold(dev, size))
 			break;
 		objects[i].bytes = size;
 		objects[i].dev = dev;
@@ -411,7 +412,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size,
 		*handle = handle_new(i);
 		r = CUDA_SUCCESS;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
 
@@ -420,7 +421,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 	CUresult r = CUDA_ERROR_INVALID_VALUE;
 	int object;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	if (handle && handle <= SLOTS && handle_object[handle - 1]) {
 		object = handle_object[handle - 1] - 1;
 		handle_object[handle - 1] = 0;
@@ -428,7 +429,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 		object_end(object);
 		r = CUDA_SUCCESS;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
 
@@ -437,7 +438,7 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 {
 	CUresult r = CUDA_ERROR_INVALID_VALUE;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	for (int i = 0; i < SLOTS && handle && handle_object[handle - 1]; i++) {
 		if (maps[i].object)
 			continue;
@@ -448,7 +449,7 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 		r = CUDA_SUCCESS;
 		break;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
 
@@ -456,7 +457,7 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 {
 	CUresult r = CUDA_ERROR_INVALID_VALUE;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	for (int i = 0; i < SLOTS; i++) {
 		int object = maps[i].object - 1;
 
@@ -467,7 +468,7 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 		object_end(object);
 		r = CUDA_SUCCESS;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
 
@@ -476,14 +477,14 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
 	uint64_t a = (uintptr_t)address;
 	CUresult r = CUDA_ERROR_INVALID_VALUE;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	for (int i = 0; i < SLOTS && r != CUDA_SUCCESS; i++) {
 		if (maps[i].object && a - maps[i].ptr < maps[i].bytes) {
 			*handle = handle_new(maps[i].object - 1);
 			r = CUDA_SUCCESS;
 		}
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
 
@@ -496,10 +497,10 @@ static int pool_of(CUmemoryPool handle)
 
 CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice dev)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	pools[dev].live = true;
 	pools[dev].dev = dev;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	*pool = (CUmemoryPool)(uintptr_t)(dev + 256);
 	return CUDA_SUCCESS;
 }
@@ -526,13 +527,13 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 {
 	int i = pool_of(pool);
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	pools[i].live = false;
 	if (!pools[i].used) {
-		drop(pools[i].dev, pools[i].reserved);
+		fake_drop(pools[i].dev, pools[i].reserved);
 		pools[i].reserved = 0;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return CUDA_SUCCESS;
 }
 
@@ -541,11 +542,11 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
 	int i = pool_of(pool);
 	bool live;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	live = pools[i].live;
 	*(uint64_t *)value =
 		attr == CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT ? pools[i].reserved : pools[i].used;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return live ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
@@ -572,16 +573,16 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t bytes, CUmemoryPool p
 		*dptr = ADDRESS(SLOTS);
 		return CUDA_SUCCESS;
 	}
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	need = pools[p].used + bytes > pools[p].reserved ? pools[p].used + bytes - pools[p].reserved
 							 : 0;
 	need = (need + fake.pool_step - 1) / fake.pool_step * fake.pool_step;
-	if (hold(pools[p].dev, need)) {
+	if (fake_hold(pools[p].dev, need)) {
 		pools[p].reserved += need;
 		pools[p].used += bytes;
 		slot = take(POOLED, pools[p].dev, bytes, p);
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	if (slot < 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	*dptr = ADDRESS(slot);
@@ -601,19 +602,19 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream stream)
 	uint64_t slot = (dptr >> 40) - 1;
 	CUresult r = CUDA_ERROR_INVALID_VALUE;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&fake_lock);
 	if (slot < SLOTS && slots[slot].kind == POOLED) {
 		int p = slots[slot].owner;
 
 		slots[slot].kind = NOTHING;
 		pools[p].used -= slots[slot].bytes;
 		if (!pools[p].live && !pools[p].used) {
-			drop(pools[p].dev, pools[p].reserved);
+			fake_drop(pools[p].dev, pools[p].reserved);
 			pools[p].reserved = 0;
 		}
 		r = CUDA_SUCCESS;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
 

@@ -315,7 +315,7 @@ static void test_resolve__addresses_are_exchanged_by_what_is_there(void **state)
 
 static void test_hooks__what_the_driver_lacks_is_not_supported(void **state)
 {
-	assert_int_equal(g.cuGraphLaunch(NULL, NULL), CUDA_ERROR_NOT_SUPPORTED);
+	assert_int_equal(g.cuGraphUpload(NULL, NULL), CUDA_ERROR_NOT_SUPPORTED);
 	assert_int_equal(g.cuMemAllocHost_v2 == NULL, 1);
 	assert_int_equal(g.cuLaunchKernel(NULL, 77, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL), 77);
 }

@@ -390,6 +390,71 @@ static void test_pool__a_captured_allocation_takes_nothing(void **state)
 	assert_int_equal(fake_daemon_used(0), 0);
 }
 
+/* ---- graphs ---- */
+
+static CUgraphExec exec_of(CUgraph graph)
+{
+	CUgraphExec exec;
+
+	assert_int_equal(g.cuGraphInstantiateWithFlags(&exec, graph, 0), CUDA_SUCCESS);
+	return exec;
+}
+
+static CUgraph graph_of(size_t bytes)
+{
+	CUDA_MEM_ALLOC_NODE_PARAMS params = {.bytesize = bytes};
+	CUgraphNode node;
+	CUgraph graph;
+
+	assert_int_equal(g.cuGraphCreate(&graph, 0), CUDA_SUCCESS);
+	assert_int_equal(g.cuGraphAddMemAllocNode(&node, graph, NULL, 0, &params), CUDA_SUCCESS);
+	return graph;
+}
+
+static void test_graph__memory_is_charged_from_launch_to_trim(void **state)
+{
+	CUgraph graph = graph_of(10 * MIB);
+	CUgraphExec exec = exec_of(graph);
+
+	assert_int_equal(fake_daemon_used(0), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(g.cuGraphLaunch(exec, NULL), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), 10 * MIB);
+	assert_int_equal(g.cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), 0);
+	/* Trimmed, it takes it anew. */
+	assert_int_equal(g.cuGraphLaunch(exec, NULL), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), 10 * MIB);
+	assert_int_equal(g.cuGraphExecDestroy(exec), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), 10 * MIB);
+	assert_int_equal(g.cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
+}
+
+static void test_graph__one_that_does_not_fit_is_not_launched(void **state)
+{
+	CUgraph parent, small = graph_of(ROOM / 2);
+	CUgraphNode node;
+	CUgraphExec large;
+	CUdeviceptr p;
+
+	/* Two halves of the room, in graphs in a graph, fit; a little more does not. */
+	assert_int_equal(g.cuGraphCreate(&parent, 0), CUDA_SUCCESS);
+	g.cuGraphAddChildGraphNode(&node, parent, NULL, 0, small);
+	g.cuGraphAddChildGraphNode(&node, parent, NULL, 0, small);
+	large = exec_of(parent);
+	assert_int_equal(g.cuMemAlloc_v2(&p, MIB), CUDA_SUCCESS);
+	assert_int_equal(g.cuGraphLaunch(large, NULL), CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(fake->used[0], MIB);
+	assert_int_equal(g.cuMemFree_v2(p), CUDA_SUCCESS);
+	assert_int_equal(g.cuGraphLaunch(large, NULL), CUDA_SUCCESS);
+	assert_int_equal(fake->used[0], ROOM);
+	assert_int_equal(fake->peak[0], ROOM);
+	/* What no graph uses any more is taken back when other memory is asked for. */
+	assert_int_equal(g.cuGraphExecDestroy(large), CUDA_SUCCESS);
+	assert_int_equal(g.cuMemAlloc_v2(&p, MIB), CUDA_SUCCESS);
+	assert_int_equal(g.cuMemFree_v2(p), CUDA_SUCCESS);
+}
+
 /* ---- threads ---- */
 
 static void *storm(void *arg)
@@ -460,6 +525,8 @@ int main(int argc, char **argv)
 		T(test_pool__is_emptied_before_linear_memory_is_refused),
 		T(test_pool__a_destroyed_one_counts_until_its_last_pointer),
 		T(test_pool__a_captured_allocation_takes_nothing),
+		T(test_graph__memory_is_charged_from_launch_to_trim),
+		T(test_graph__one_that_does_not_fit_is_not_launched),
 		T(test_storm__never_over_the_limit_and_nothing_left),
 		T(test_context__one_that_does_not_fit_is_not_made),
 	};
