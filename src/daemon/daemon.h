@@ -33,7 +33,7 @@
 #define AQD_PROCESS_CONNECTIONS 16u /* of one process */
 #define AQD_MAX_FRACTIONS 4096u
 #define AQD_PID_BUCKETS 1024u /* a power of two */
-#define AQD_COMMAND_BYTES 128u
+#define AQD_COMMAND_BYTES 256u
 #define AQD_PROFILE_BYTES 64u
 
 struct aqd;
