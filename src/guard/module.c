@@ -19,7 +19,8 @@
 #include "guard/guest.h"
 
 #define WORTH_BYTES (1ull << 20)     /* guess: a message and a measurement for no less than this */
-#define PTX_SCAN_BYTES (64ull << 20) /* guess: nobody's text is longer */
+#define MAX_CUBIN_BYTES (4ull << 30) /* guess: no image is longer */
+#define PTX_SCAN_BYTES (64ull << 20) /* guess: no text is longer */
 
 /* ---- what an image says of its size ---- */
 
@@ -28,8 +29,9 @@ static uint64_t elf_bytes(const void *image)
 	const Elf64_Ehdr *e = image;
 	uint64_t sum = 0;
 
-	if (e->e_ident[EI_CLASS] != ELFCLASS64 || e->e_shentsize != sizeof(Elf64_Shdr))
-		return 0;
+	if (e->e_ident[EI_CLASS] != ELFCLASS64 || e->e_machine != EM_CUDA ||
+	    e->e_shentsize != sizeof(Elf64_Shdr) || e->e_shoff > MAX_CUBIN_BYTES)
+		return 0; /* whatever it is, the driver will say */
 	for (unsigned int i = 0; i < e->e_shnum; i++) {
 		const Elf64_Shdr *s = (const Elf64_Shdr *)((const char *)image + e->e_shoff) + i;
 

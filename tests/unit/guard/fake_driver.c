@@ -618,6 +618,28 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream stream)
 	return r;
 }
 
+/* ---- modules: one at a time ---- */
+
+CUresult cuModuleLoadData(CUmodule *mod, const void *image)
+{
+	CUresult r;
+
+	pthread_mutex_lock(&fake_lock);
+	fake.module_loads++;
+	r = fake_hold(0, fake.module_bytes) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+	pthread_mutex_unlock(&fake_lock);
+	*mod = (CUmodule)0x10;
+	return r;
+}
+
+CUresult cuModuleUnload(CUmodule mod)
+{
+	pthread_mutex_lock(&fake_lock);
+	fake_drop(0, fake.module_bytes);
+	pthread_mutex_unlock(&fake_lock);
+	return CUDA_SUCCESS;
+}
+
 /* ---- looking up; three interop calls share one stub ---- */
 
 CUresult cuLaunchKernel(CUfunction func, unsigned int gx, unsigned int gy, unsigned int gz,

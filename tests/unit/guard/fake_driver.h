@@ -18,7 +18,9 @@ struct fake {
 	uint32_t contexts[FAKE_DEVICES]; /* live ones; atomic */
 	uint64_t pool_step;		 /* pools grow by multiples of this */
 	uint64_t pitch_align;
-	uint32_t frees; /* calls of cuMemFree that came through; atomic */
+	uint32_t frees;	       /* calls of cuMemFree that came through; atomic */
+	uint64_t module_bytes; /* a module takes */
+	uint32_t module_loads;
 	int init_calls;
 	int fail_init; /* CUresult of the next cuInit */
 	int fail_free; /* CUresult of every free while nonzero */

@@ -455,6 +455,53 @@ static void test_graph__one_that_does_not_fit_is_not_launched(void **state)
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_SUCCESS);
 }
 
+/* ---- modules ---- */
+
+static void test_module__a_large_one_is_refused_before_it_is_loaded(void **state)
+{
+	static const char text[] = ".version 7.0\n.target sm_70\n.address_size 64\n"
+				   ".visible .global .align 16 .b8 small[1024];\n"
+				   ".global .align 4 .v4 .f32 big[1024][4096];\n"
+				   ".visible .entry k() { ld.global.u32 %r1, [%rd1]; ret; }\n";
+	uint32_t loads = fake->module_loads;
+	CUdeviceptr p;
+	CUmodule mod;
+
+	fake->module_bytes = 64 * MIB;
+	assert_int_equal(g.cuModuleLoadData(&mod, text), CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(fake->module_loads, loads);
+	/* Half of that text's size fits. */
+	fake->module_bytes = 0;
+	assert_int_equal(g.cuMemAlloc_v2(&p, ROOM / 2), CUDA_SUCCESS);
+	assert_int_equal(g.cuModuleLoadData(&mod, ".global .b32 a[0x100000];"), CUDA_SUCCESS);
+	assert_int_equal(g.cuModuleUnload(mod), CUDA_SUCCESS);
+	assert_int_equal(g.cuModuleLoadData(&mod, ".global .b32 a[0x1000000];"),
+			 CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(g.cuMemFree_v2(p), CUDA_SUCCESS);
+}
+
+static void test_module__one_that_the_device_feels_is_measured(void **state)
+{
+	static const char cubin_of_unknown_kind[] = "\x50\xed\x55\xba and so on";
+	uint32_t costs = fake_daemon.costs;
+	uint64_t unmeasured = fake_daemon.page->device[0].unmeasured;
+	CUmodule mod;
+
+	fake->module_bytes = 4096;
+	assert_int_equal(g.cuModuleLoadData(&mod, cubin_of_unknown_kind), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon.costs, costs);
+	assert_int_equal(fake_daemon.page->device[0].unmeasured, unmeasured + 1);
+	g.cuModuleUnload(mod);
+	fake->module_bytes = 8 * MIB;
+	assert_int_equal(g.cuModuleLoadData(&mod, cubin_of_unknown_kind), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon.costs, costs + 1);
+	g.cuModuleUnload(mod);
+	fake_daemon.refuse_measured = true;
+	assert_int_equal(g.cuModuleLoadData(&mod, cubin_of_unknown_kind), CUDA_ERROR_OUT_OF_MEMORY);
+	fake_daemon.refuse_measured = false;
+	fake->module_bytes = 0;
+}
+
 /* ---- threads ---- */
 
 static void *storm(void *arg)
@@ -527,6 +574,8 @@ int main(int argc, char **argv)
 		T(test_pool__a_captured_allocation_takes_nothing),
 		T(test_graph__memory_is_charged_from_launch_to_trim),
 		T(test_graph__one_that_does_not_fit_is_not_launched),
+		T(test_module__a_large_one_is_refused_before_it_is_loaded),
+		T(test_module__one_that_the_device_feels_is_measured),
 		T(test_storm__never_over_the_limit_and_nothing_left),
 		T(test_context__one_that_does_not_fit_is_not_made),
 	};
