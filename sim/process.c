@@ -99,22 +99,24 @@ bool sim_machine_alive(struct sim_machine *m, uint32_t process)
 /* Find a slot, lock it for ever, and fill it in. Runs in the thread that stays. */
 static int take_slot(struct sim_machine *m)
 {
-	struct sim_machine_process *p;
-	uint32_t i = 0;
+	struct sim_machine_process *p = NULL;
+	uint32_t i;
 
 	sim_machine_lock(m);
-	while (i < m->shared->n_processes && m->shared->processes[i].used)
-		i++;
+	for (i = 0; i < SIM_MAX_PROCESSES; i++) {
+		p = &m->shared->processes[i];
+		if (i == m->shared->n_processes) {
+			sim_lock_init(&p->alive);
+			m->shared->n_processes = i + 1;
+		}
+		/* A free slot may be held for a moment by who has just swept it. */
+		if (!p->used && try_slot(&p->alive))
+			break;
+	}
 	if (i == SIM_MAX_PROCESSES) {
 		sim_machine_unlock(m);
 		return -EUSERS;
 	}
-	p = &m->shared->processes[i];
-	if (i == m->shared->n_processes) {
-		sim_lock_init(&p->alive);
-		m->shared->n_processes = i + 1;
-	}
-	sim_lock(&p->alive);
 	memset(p->on, 0, sizeof(p->on));
 	p->pid = getpid();
 	p->start_ticks = 0;
