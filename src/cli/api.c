@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/size.h"
 #include "base/timing.h"
+#include "cli/http.h"
 #include "cli/json.h"
 #include "cli/say.h"
 #include "cli/start.h"
@@ -22,8 +23,7 @@
 #include "base/banned.h"
 
 #define REPLY_MAX_BYTES (64u << 20)
-#define CALL_TIMEOUT_MS 30000L
-#define CONNECT_PATIENCE_NS (30 * AQ_NS_PER_S)
+#define CALL_TIMEOUT_MS 30000u
 
 struct buffer {
 	char *text;
@@ -31,11 +31,7 @@ struct buffer {
 	/* Streams only. */
 	aq_api_line_fn line;
 	void *arg;
-};
-
-struct waiter {
-	aq_api_wait_fn fn;
-	void *arg;
+	int line_result;
 };
 
 static int peer_uid(int fd, uid_t *ret_uid)
@@ -88,28 +84,11 @@ int aq_api_listens(const char *rundir, bool is_system)
 	return 0;
 }
 
-/* libcurl's own sockets are not close-on-exec, and `run` executes a program. */
-static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-
-	return fd < 0 ? CURL_SOCKET_BAD : fd;
-}
-
 static int set_place(struct aq_api *a, const char *rundir, bool is_system)
 {
 	snprintf(a->rundir, sizeof(a->rundir), "%s", rundir);
 	a->system = is_system;
 	return aq_paths_join(a->socket, rundir, AQ_API_SOCKET);
-}
-
-void aq_api_finish(struct aq_api *a)
-{
-	if (!a->curl)
-		return;
-	curl_easy_cleanup(a->curl);
-	curl_global_cleanup();
-	a->curl = NULL;
 }
 
 /* Whole lines go to the callback; the rest stays in the buffer. */
@@ -131,128 +110,58 @@ static int hand_over_lines(struct buffer *b)
 	return 0;
 }
 
-static size_t take_bytes(char *bytes, size_t one, size_t count, void *arg)
+static int take_bytes(void *arg, const char *bytes, size_t count)
 {
 	struct buffer *b = arg;
 	char *text;
 
 	if (count > REPLY_MAX_BYTES - b->size)
-		return 0;
+		return -EFBIG;
 	text = realloc(b->text, b->size + count + 1);
 	if (!text)
-		return 0;
+		return -ENOMEM;
 	memcpy(text + b->size, bytes, count);
 	b->text = text;
 	b->size += count;
-	if (b->line && hand_over_lines(b))
-		return 0;
-	return count;
+	if (b->line)
+		b->line_result = hand_over_lines(b);
+	return b->line_result ? -ECANCELED : 0;
 }
 
-static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+static int exchange(struct aq_api *a, const struct aq_http_request *request, struct buffer *b,
+		    long *ret_status)
 {
-	struct waiter *w = arg;
+	AQ_CLEANUP(close) int fd = connect_checked(a->rundir, a->socket, a->system);
+	struct aq_http_reader reader;
+	int r;
 
-	return w->fn(w->arg);
-}
-
-static int error_of(CURLcode code)
-{
-	switch (code) {
-	case CURLE_OK:
-		return 0;
-	case CURLE_OPERATION_TIMEDOUT:
-		return -ETIMEDOUT;
-	case CURLE_GOT_NOTHING:
-	case CURLE_SEND_ERROR:
-	case CURLE_RECV_ERROR:
-	case CURLE_PARTIAL_FILE:
-		return -ECONNRESET;
-	case CURLE_OUT_OF_MEMORY:
-		return -ENOMEM;
-	case CURLE_ABORTED_BY_CALLBACK:
-		return -ECANCELED;
-	case CURLE_WRITE_ERROR:
-		return -EFBIG;
-	default:
-		return -EPROTO;
-	}
-}
-
-static void prepare(struct aq_api *a, const char *url, const char *method, struct buffer *b,
-		    long timeout_ms)
-{
-	curl_easy_reset(a->curl);
-	curl_easy_setopt(a->curl, CURLOPT_URL, url);
-	curl_easy_setopt(a->curl, CURLOPT_UNIX_SOCKET_PATH, a->socket);
-	curl_easy_setopt(a->curl, CURLOPT_PROXY, "");
-	curl_easy_setopt(a->curl, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	/* `run` becomes the program: signal handlers of a library must not be touched. */
-	curl_easy_setopt(a->curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(a->curl, CURLOPT_CUSTOMREQUEST, method);
-	curl_easy_setopt(a->curl, CURLOPT_WRITEFUNCTION, take_bytes);
-	curl_easy_setopt(a->curl, CURLOPT_WRITEDATA, b);
-	curl_easy_setopt(a->curl, CURLOPT_USERAGENT, "aliquot/" AQ_VERSION);
-	curl_easy_setopt(a->curl, CURLOPT_TIMEOUT_MS, timeout_ms);
-}
-
-/*
- * When hundreds of commands start at once, the daemon's queue of connections is full for moments,
- * and libcurl's connect(2), which does not block, fails. Nothing was sent then: wait for room in
- * the queue by one that does block, and do it again. Return: 0 or negative errno.
- */
-static int perform(struct aq_api *a)
-{
-	uint64_t deadline = aq_now_ns() + CONNECT_PATIENCE_NS;
-
-	for (;;) {
-		CURLcode code = curl_easy_perform(a->curl);
-		uint64_t now = aq_now_ns();
-		int r;
-
-		if (code != CURLE_COULDNT_CONNECT)
-			return error_of(code);
-		r = aq_api_listens(a->rundir, a->system);
-		if (r < 0 || now > deadline)
-			return r < 0 ? r : -EAGAIN;
-		/* Not all at the same moment again. */
-		aq_sleep_until_ns(now + (1 + (uint64_t)getpid() % 8) * AQ_NS_PER_MS);
-	}
+	if (fd < 0)
+		return fd;
+	aq_http_reader_init(&reader, take_bytes, b);
+	r = aq_http_exchange(fd, request, &reader);
+	*ret_status = reader.status;
+	return r;
 }
 
 int aq_api_call(struct aq_api *a, const char *method, const char *path, const json_t *body,
-		long timeout_ms, aq_api_wait_fn wait, void *wait_arg, struct aq_api_reply *reply)
+		uint64_t timeout_ms, aq_http_wait wait, void *wait_arg, struct aq_api_reply *reply)
 {
-	AQ_CLEANUP(free) char *text = NULL;
-	struct curl_slist *heads = NULL;
-	struct waiter waiter = {.fn = wait, .arg = wait_arg};
+	AQ_CLEANUP(free) char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	const struct aq_http_request request = {
+		.method = method,
+		.path = path,
+		.body = text,
+		.timeout_ns = timeout_ms * AQ_NS_PER_MS,
+		.wait = wait,
+		.wait_arg = wait_arg,
+	};
 	struct buffer b = {0};
-	char url[512];
 	int r;
 
 	*reply = (struct aq_api_reply){0};
-	snprintf(url, sizeof(url), "http://localhost%s", path);
-	prepare(a, url, method, &b, timeout_ms);
-	if (body) {
-		text = json_dumps(body, JSON_COMPACT);
-		heads = curl_slist_append(NULL, "Content-Type: application/json");
-		if (!text || !heads) {
-			curl_slist_free_all(heads);
-			return -ENOMEM;
-		}
-		curl_easy_setopt(a->curl, CURLOPT_POSTFIELDS, text);
-		curl_easy_setopt(a->curl, CURLOPT_HTTPHEADER, heads);
-	} else if (!strcmp(method, "POST")) {
-		curl_easy_setopt(a->curl, CURLOPT_POSTFIELDS, "");
-	}
-	if (wait) {
-		curl_easy_setopt(a->curl, CURLOPT_NOPROGRESS, 0L);
-		curl_easy_setopt(a->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-		curl_easy_setopt(a->curl, CURLOPT_XFERINFODATA, &waiter);
-	}
-	r = perform(a);
-	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &reply->status);
-	curl_slist_free_all(heads);
+	if (body && !text)
+		return -ENOMEM;
+	r = exchange(a, &request, &b, &reply->status);
 	if (!r && b.size)
 		reply->body = json_loadb(b.text, b.size, JSON_DECODE_ANY, NULL);
 	free(b.text);
@@ -267,17 +176,13 @@ void aq_api_reply_finish(struct aq_api_reply *reply)
 
 int aq_api_stream(struct aq_api *a, const char *path, aq_api_line_fn line, void *arg)
 {
+	const struct aq_http_request request = {.method = "GET", .path = path};
 	struct buffer b = {.line = line, .arg = arg};
-	char url[512];
 	long status = 0;
-	int r;
+	int r = exchange(a, &request, &b, &status);
 
-	snprintf(url, sizeof(url), "http://localhost%s", path);
-	prepare(a, url, "GET", &b, 0);
-	r = perform(a);
-	curl_easy_getinfo(a->curl, CURLINFO_RESPONSE_CODE, &status);
 	free(b.text);
-	if (r == -EFBIG)
+	if (b.line_result)
 		return 0; /* the callback has seen enough */
 	return !r && status != 200 ? -EPROTO : r;
 }
@@ -397,32 +302,23 @@ int aq_api_open(struct aq_api *a, enum aq_api_need need, const char *what, const
 	int r;
 
 	*a = (struct aq_api){0};
-	if (curl_global_init(CURL_GLOBAL_NOTHING) || !(a->curl = curl_easy_init())) {
-		aq_say("%s: out of memory", what);
-		return -ENOMEM;
-	}
 	for (int attempt = 0;; attempt++) {
 		r = find_place(a, need, what, sim);
-		if (r < 0)
-			goto fail;
-		if (need == AQ_API_RUNNING)
-			return 0;
+		if (r < 0 || need == AQ_API_RUNNING)
+			return r;
 		/* A private daemon may be about to end of idleness: after this it will not. */
 		r = aq_api_call(a, "GET", "/v1/version", NULL, CALL_TIMEOUT_MS, NULL, NULL, &reply);
 		if (!r)
 			break;
 		if (attempt == 1 || a->system) {
 			aq_api_complain_silence(a, what, NULL, r);
-			goto fail;
+			return r;
 		}
 	}
 	warn_of_other_version(reply.body);
 	aq_api_reply_finish(&reply);
 	aq_say_debug("daemon at %s", a->socket);
 	return 0;
-fail:
-	aq_api_finish(a);
-	return r;
 }
 
 int aq_api_exit_status(long http)

@@ -5,20 +5,19 @@
 
 #include <stdbool.h>
 
-#include <curl/curl.h>
 #include <jansson.h>
 
 #include "base/paths.h"
+#include "cli/http.h"
 
 struct aq_api {
 	char rundir[AQ_PATH_BYTES]; /* of the daemon that listens */
 	char socket[AQ_PATH_BYTES]; /* its api.sock */
 	bool system;                /* it is the system's, not the user's own */
 	bool started;               /* by aq_api_open() just now */
-	CURL *curl;
 };
 
-/* Owned by the caller: aq_api_reply_finish(). */
+/* Freed by aq_api_reply_finish(). */
 struct aq_api_reply {
 	long status;  /* HTTP */
 	json_t *body; /* NULL if it was none */
@@ -37,7 +36,6 @@ enum aq_api_need {
  *         one line on stderr
  */
 int aq_api_open(struct aq_api *a, enum aq_api_need need, const char *what, const char *sim);
-void aq_api_finish(struct aq_api *a);
 
 /**
  * aq_api_listens() - try one daemon's directory.
@@ -45,9 +43,6 @@ void aq_api_finish(struct aq_api *a);
  * Return: 0; -ENOENT, -ECONNREFUSED none; -EPERM the directory or the peer is somebody else's
  */
 int aq_api_listens(const char *rundir, bool is_system);
-
-/* Called about once a second while an answer is awaited; not 0 gives up. */
-typedef int (*aq_api_wait_fn)(void *arg);
 
 /**
  * aq_api_call() - one request and its answer.
@@ -57,7 +52,7 @@ typedef int (*aq_api_wait_fn)(void *arg);
  * Return: 0 an answer came, whatever its status; negative errno none came (nothing said)
  */
 int aq_api_call(struct aq_api *a, const char *method, const char *path, const json_t *body,
-		long timeout_ms, aq_api_wait_fn wait, void *wait_arg, struct aq_api_reply *reply);
+		uint64_t timeout_ms, aq_http_wait wait, void *wait_arg, struct aq_api_reply *reply);
 void aq_api_reply_finish(struct aq_api_reply *reply);
 
 /* One JSON document of a stream. Not 0 ends the stream. */

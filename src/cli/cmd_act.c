@@ -14,7 +14,7 @@
 #include "cli/say.h"
 #include "base/banned.h"
 
-#define TIMEOUT_MS 600000L /* parking moves gigabytes */
+#define TIMEOUT_MS 600000u /* parking moves gigabytes */
 
 /* `TERM`, `SIGTERM`, `15`. Return: the number; -EINVAL. */
 static int parse_signal(const char *text)
@@ -104,7 +104,6 @@ static int run_act(const struct aq_verb *verb, int argc, char **argv)
 			aq_api_complain(verb->name, name, &reply);
 		aq_api_reply_finish(&reply);
 	}
-	aq_api_finish(&api);
 	return status;
 }
 

@@ -118,7 +118,6 @@ static int run_devices(const struct aq_verb *verb, int argc, char **argv)
 	}
 	r = devices ? print(devices) : AQ_EXIT_FAILED;
 	json_decref(devices);
-	aq_api_finish(&api);
 	return r;
 }
 

@@ -161,7 +161,6 @@ static int follow(struct events *e)
 		if (!r) {
 			said = false;
 			r = follow_one(&api, e, &known);
-			aq_api_finish(&api);
 			if (r)
 				return AQ_EXIT_FAILED;
 		} else if (r != -ECONNREFUSED) {
@@ -187,7 +186,6 @@ static int print_kept(struct events *e)
 		kept = json_array();
 	} else if (!r) {
 		kept = get_kept(&api, e);
-		aq_api_finish(&api);
 	}
 	if (!kept)
 		return AQ_EXIT_FAILED;

@@ -103,7 +103,6 @@ static int run_version(const struct aq_verb *verb, int argc, char **argv)
 			       (long long)aq_json_int(theirs, "pid"), api.rundir);
 	}
 	json_decref(theirs);
-	aq_api_finish(&api);
 	return status;
 }
 

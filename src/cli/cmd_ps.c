@@ -153,7 +153,6 @@ static int run_ps(const struct aq_verb *verb, int argc, char **argv)
 		fractions = aq_api_get(&api, "/v1/fractions", "ps");
 	r = fractions ? print(fractions) : AQ_EXIT_FAILED;
 	json_decref(fractions);
-	aq_api_finish(&api);
 	return r;
 }
 

@@ -14,7 +14,7 @@
 #include "cli/text.h"
 #include "base/banned.h"
 
-#define TIMEOUT_MS 30000L
+#define TIMEOUT_MS 30000u
 
 struct change {
 	const char *what;
@@ -171,7 +171,6 @@ static int run_resize(const struct aq_verb *verb, int argc, char **argv)
 	if (r < 0)
 		return AQ_EXIT_FAILED;
 	r = resize(&api, name, &q);
-	aq_api_finish(&api);
 	return r;
 }
 

@@ -28,7 +28,7 @@
 #include "cli/text.h"
 #include "base/banned.h"
 
-#define POST_TIMEOUT_MS 60000L
+#define POST_TIMEOUT_MS 60000u
 #define SAY_WAITING_AFTER_NS (AQ_NS_PER_S / 2)
 
 struct run {
@@ -162,7 +162,7 @@ static int post(struct aq_api *api, const struct run *run, struct aq_api_reply *
 	struct waiting waiting = {.since = aq_now_ns()};
 	char command[AQ_REQUEST_COMMAND];
 	json_t *body = aq_request_json(q);
-	long timeout = POST_TIMEOUT_MS;
+	uint64_t timeout = POST_TIMEOUT_MS;
 	int r;
 
 	json_object_set_new(body, "command",
@@ -170,7 +170,7 @@ static int post(struct aq_api *api, const struct run *run, struct aq_api_reply *
 	if (run->isolated)
 		json_object_set_new(body, "mount_namespace", json_true());
 	if (q->has_wait)
-		timeout = q->wait_ms < 0 ? 0 : q->wait_ms + POST_TIMEOUT_MS;
+		timeout = q->wait_ms < 0 ? 0 : (uint64_t)q->wait_ms + POST_TIMEOUT_MS;
 	r = aq_api_call(api, "POST", "/v1/fractions", body, timeout,
 			q->has_wait && isatty(STDERR_FILENO) ? say_waiting : NULL, &waiting, reply);
 	json_decref(body);
@@ -337,14 +337,11 @@ static int run_run(const struct aq_verb *verb, int argc, char **argv)
 	status = isolate(&run);
 	if (status < 0)
 		status = get_fraction(&api, &run, &fraction);
-	if (status >= 0) {
-		aq_api_finish(&api);
+	if (status >= 0)
 		return status;
-	}
 	say_fraction(fraction);
 	r = set_environment(&api, &run, fraction);
 	json_decref(fraction);
-	aq_api_finish(&api);
 	if (r < 0)
 		return AQ_EXIT_RUN_FAILED;
 

@@ -18,7 +18,7 @@
 #include "cli/top.h"
 #include "base/banned.h"
 
-#define TIMEOUT_MS 2000L /* a daemon that is stuck must not freeze the keys for longer */
+#define TIMEOUT_MS 2000u /* a daemon that is stuck must not freeze the keys for longer */
 #define STATUS_NS (5 * AQ_NS_PER_S)
 #define EVENTS_FETCHED 100
 #define MIN_DELAY_NS (AQ_NS_PER_S / 10)
@@ -84,7 +84,6 @@ static void fetch(struct session *s)
 	char path[64];
 
 	if (!t->connected) {
-		aq_api_finish(&t->api);
 		t->connected = !aq_api_open(&t->api, AQ_API_RUNNING, "top", NULL);
 	}
 	json_decref(t->before);
@@ -275,7 +274,6 @@ static int show(struct session *s)
 	json_decref(s->top.fractions);
 	json_decref(s->top.before);
 	json_decref(s->top.events);
-	aq_api_finish(&s->top.api);
 	return AQ_EXIT_OK;
 }
 

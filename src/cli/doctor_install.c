@@ -178,7 +178,6 @@ void aq_doctor_daemon(struct aq_doctor *d)
 
 	if (!r) {
 		check_status(d, &api);
-		aq_api_finish(&api);
 	} else if (r != -ECONNREFUSED) {
 		aq_doctor_add(d, "daemon", AQ_HEALTH_FAIL, NULL, "%s", strerror(-r));
 	} else if (aq_start_find(program) < 0) {
