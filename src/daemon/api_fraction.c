@@ -364,9 +364,12 @@ static void create(struct aqd_call *call, const struct aqd_fraction_ask *ask, in
 	struct aqd_fraction *f;
 	int r;
 
+	aqd_fraction_end_unheld(d, ask->name);
 	if (aqd_fraction_name_taken(d, ask->name))
 		r = -EEXIST;
 	else
+		r = create_now(d, ask, &f, &why);
+	if ((r == -ENOSPC || r == -EAGAIN) && aqd_fraction_end_unheld(d, NULL))
 		r = create_now(d, ask, &f, &why);
 	if (r == 0) {
 		aqd_api_reply(call->request, 201, created_json(d, f));

@@ -360,6 +360,37 @@ void aqd_fraction_end(struct aqd *d, struct aqd_fraction *f, const char *why)
 	aqd_loop_used(d);
 }
 
+/* Any of its processes that has died unnoticed. */
+static bool notice_one(struct aqd *d, struct aqd_fraction *f)
+{
+	struct aq_ledger_client *l, *tmp;
+
+	if (f->holder && aqd_process_notice(d, f->holder))
+		return true;
+	AQ_LIST_FOREACH (l, tmp, &f->ledger.clients, link)
+		if (aqd_process_notice(d, aqd_client_of(l)->process))
+			return true; /* and others of the list may be gone with it */
+	return false;
+}
+
+bool aqd_fraction_end_unheld(struct aqd *d, const char *name)
+{
+	struct aqd_fraction *f, *tmp;
+	bool ended = false;
+
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link) {
+		if (name && strcmp(f->name, name))
+			continue;
+		while (notice_one(d, f))
+			;
+		if (f->ended || is_held(f) || aq_now_ns() < f->settle_ns)
+			continue;
+		aqd_fraction_end(d, f, "nobody holds it any more");
+		ended = true;
+	}
+	return ended;
+}
+
 bool aqd_in_use(const struct aqd *d)
 {
 	return d->ledger.fraction_count || !aq_list_empty(&d->waits) || aqd_api_in_use(d);

@@ -54,6 +54,15 @@ void aqd_fraction_check(struct aqd_fraction *f);
 /* It is no more, and neither are its clients. Freed at the turn's end. */
 void aqd_fraction_end(struct aqd *d, struct aqd_fraction *f, const char *why);
 
+/**
+ * aqd_fraction_end_unheld() - end now what lingers: somebody wants its name or its room.
+ * Deaths that the loop has not been told of yet count, so that a program can be followed at once by
+ * another in its place. Those of an earlier daemon keep the time that they have to come back.
+ * @name: only that one; NULL: all
+ * Return: something ended
+ */
+bool aqd_fraction_end_unheld(struct aqd *d, const char *name);
+
 /* By name, NULL for none. */
 struct aqd_fraction *aqd_fraction_find(struct aqd *d, const char *name);
 

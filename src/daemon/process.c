@@ -74,6 +74,14 @@ static void on_exited(evutil_socket_t fd, short what, void *arg)
 	bury(p->daemon, p);
 }
 
+bool aqd_process_notice(struct aqd *d, struct aqd_process *p)
+{
+	if (p->dead || !has_exited(p->pidfd))
+		return false;
+	bury(d, p);
+	return true;
+}
+
 struct aqd_process *aqd_process_known(struct aqd *d, pid_t pid)
 {
 	struct aqd_process *p, *tmp;

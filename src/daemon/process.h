@@ -20,6 +20,10 @@ struct aqd_process *aqd_process_known(struct aqd *d, pid_t pid);
 /* Give a reference back. NULL is fine. */
 void aqd_process_put(struct aqd *d, struct aqd_process *p);
 
+/* If it has exited and the loop was not told yet, what follows from that happens now. Return: it
+ * has, and did. */
+bool aqd_process_notice(struct aqd *d, struct aqd_process *p);
+
 /* Return: 0 or negative errno; -ESRCH when it is gone. */
 int aqd_process_signal(const struct aqd_process *p, int sig);
 

@@ -43,7 +43,7 @@ def test_input_is_checked(daemon):
         {"project": "p/q"}, {"priority": "urgent"}, {"priority": 1}, {"gpus": 0}, {"gpus": 17},
         {"gpus": -1}, {"device": "first"}, {"device": -1}, {"device": 1.5}, {"device": []},
         {"device": "GPU-123"}, {"sim": "none"}, {"sim": "a:0"}, {"sim": ""[:0] + "x" * 64},
-        {"wait_ms": -2}, {"wait_ms": 1 << 40}, {"command": "x" * 200},
+        {"wait_ms": -2}, {"wait_ms": 1 << 40}, {"command": "x" * 400},
         {"command": "a\nb"}, {"mount_namespace": 1},
     ]
     with daemon() as d:
@@ -150,6 +150,24 @@ def test_ends_with_its_holder(daemon):
         assert 1.5 < time.monotonic() - end < 3
         assert d.events("ended")[0]["fraction"] == "its"
         assert d.get("/v1/devices")[0]["memory_reserved_bytes"] == CARD // 10
+        d.check()
+
+
+def test_one_follows_another_at_once(daemon):
+    """In a script, the next program must not wait until the last one's fraction has lingered."""
+    code = ("import http.client,socket,sys\n"
+            "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
+            "c.sock.connect(sys.argv[1])\n"
+            "c.request('POST','/v1/fractions',sys.argv[2])\n"
+            "sys.exit(c.getresponse().status != 201)\n")
+    with daemon() as d:
+        for name in ("all", "all", "all", "other"):
+            body = '{"name": "%s", "gpu_permille": 1000}' % name
+            assert subprocess.run(["/usr/bin/python3", "-c", code, d.path("api.sock"),
+                                   body]).returncode == 0, name
+        d.create(name="held", gpu_permille=1000)
+        r = d.refused("POST", "/v1/fractions", {"name": "held", "gpu_permille": 10})
+        assert r.code == 409 and r.body["reason"] == "name_taken", r
         d.check()
 
 
