@@ -224,8 +224,10 @@ void aq_api_complain(const char *what, const char *object, const struct aq_api_r
 		aq_say("%s '%s': %s", what, object, error);
 	else
 		aq_say("%s: %s", what, error);
-	/* The reason names one device; where there are more, all are named. */
-	if ((!strstr(error, "free") ||
+	/* The reason names one device; where there are more, all are named. What is free is no help
+	 * to whom has too much in use. */
+	if (strcmp(aq_json_text(reply->body, "reason", ""), "in_use") &&
+	    (!strstr(error, "free") ||
 	     json_array_size(json_object_get(reply->body, "devices")) > 1) &&
 	    aq_api_free_text(reply->body, line, sizeof(line)))
 		aq_say("%s", line);

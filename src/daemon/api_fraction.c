@@ -172,6 +172,8 @@ static json_t *created_json(struct aqd *d, const struct aqd_fraction *f)
 	json_object_set_new(o, "cuda_visible_devices", json_string(visible));
 	json_object_set_new(o, "simulated",
 			    json_boolean(d->device[f->ledger.share[0].device].simulated));
+	if (d->device[f->ledger.share[0].device].simulated)
+		json_object_set_new(o, "sim_dir", json_string(d->sim_dir));
 	return o;
 }
 
