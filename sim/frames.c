@@ -26,8 +26,9 @@
 /* Frames that are freed at a time: punching out 64 written ones takes some milliseconds. */
 #define FREE_BATCH 64u
 
-#define EXPORT_MAGIC 0x5450584553514c41ull /* what is in an export file, before device, frame, id  \
-					    */
+#define EXPORT_MAGIC                                                                               \
+	0x5450584553514c41ull /* what is in an export file, before device, frame, id               \
+			       */
 
 struct export_record {
 	uint64_t magic;

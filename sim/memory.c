@@ -208,8 +208,7 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width_bytes
 	return r;
 }
 
-/* Take what cuMemFree may free out of the reach of other threads. NULL: not such an address. */
-static struct sim_alloc *claim(CUdeviceptr address)
+struct sim_alloc *sim_memory_claim(CUdeviceptr address)
 {
 	struct sim_alloc *a;
 
@@ -225,29 +224,46 @@ static struct sim_alloc *claim(CUdeviceptr address)
 	return a;
 }
 
-CUresult cuMemFree_v2(CUdeviceptr dptr)
+void sim_memory_release(struct sim_alloc *a)
 {
-	struct sim_alloc *a;
-	CUresult r;
-
-	SIM_ENTER_CONTEXT(ctx);
-	(void)ctx;
-	if (!dptr)
-		return CUDA_SUCCESS;
-	r = sim_exec_unsafe_call ? sim_exec_unsafe_call() : CUDA_SUCCESS;
-	if (r != CUDA_SUCCESS)
-		return r;
-	a = claim(dptr);
-	if (!a)
-		return CUDA_ERROR_INVALID_VALUE;
-	r = sim_memory_quiesce(a->ctx ? a->ctx : ctx);
 	if (a->kind == SIM_MEMORY_MANAGED)
 		sim_managed_release(a);
 	else if (a->kind == SIM_MEMORY_POOL)
 		sim_pool_free_now(a);
 	else
 		sim_linear_release(a);
+}
+
+CUresult cuMemFree_v2(CUdeviceptr dptr)
+{
+	struct sim_span span;
+	struct sim_alloc *a;
+	CUresult r;
+
+	SIM_ENTER_CONTEXT(ctx);
+	if (!dptr)
+		return CUDA_SUCCESS;
+	r = sim_exec_unsafe_call ? sim_exec_unsafe_call() : CUDA_SUCCESS;
+	if (r != CUDA_SUCCESS)
+		return r;
+	if (sim_resolve(dptr, 0, &span) == CUDA_SUCCESS && span.kind == SIM_MEMORY_GRAPH &&
+	    sim_graph_memory_free) {
+		r = sim_memory_quiesce(ctx);
+		return r == CUDA_SUCCESS ? sim_graph_memory_free(NULL, dptr) : r;
+	}
+	a = sim_memory_claim(dptr);
+	if (!a)
+		return CUDA_ERROR_INVALID_VALUE;
+	r = sim_memory_quiesce(a->ctx ? a->ctx : ctx);
+	sim_memory_release(a);
 	return r;
+}
+
+/* Free is said in whole frames, so that all of it can be had by one allocation. */
+static void info(struct sim_context *ctx, uint64_t *ret_free, uint64_t *ret_total)
+{
+	sim_memory_info(&sim.machine, ctx->device->index, ret_free, ret_total);
+	*ret_free -= *ret_free % SIM_FRAME_BYTES;
 }
 
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
@@ -257,7 +273,7 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 	SIM_ENTER_CONTEXT(ctx);
 	if (!free_bytes || !total_bytes)
 		return CUDA_ERROR_INVALID_VALUE;
-	sim_memory_info(&sim.machine, ctx->device->index, &left, &total);
+	info(ctx, &left, &total);
 	*free_bytes = left;
 	*total_bytes = total;
 	return CUDA_SUCCESS;
@@ -271,7 +287,7 @@ CUresult cuMemGetInfo(unsigned int *free_bytes, unsigned int *total_bytes)
 	SIM_ENTER_CONTEXT(ctx);
 	if (!free_bytes || !total_bytes)
 		return CUDA_ERROR_INVALID_VALUE;
-	sim_memory_info(&sim.machine, ctx->device->index, &left, &total);
+	info(ctx, &left, &total);
 	*free_bytes = left > UINT32_MAX ? UINT32_MAX : (unsigned int)left;
 	*total_bytes = total > UINT32_MAX ? UINT32_MAX : (unsigned int)total;
 	return CUDA_SUCCESS;

@@ -9,6 +9,11 @@
  * cuMemCreate's and the pools'. Source: cuda.h, cuCtxDestroy. */
 void sim_memory_end_context(struct sim_context *ctx);
 
+/* Take what cuMemFree may free, and begins at @address, out of the reach of other threads; NULL:
+ * there is no such. Then free it, once nothing uses it. */
+struct sim_alloc *sim_memory_claim(CUdeviceptr address);
+void sim_memory_release(struct sim_alloc *alloc);
+
 /* One allocation of those that cuMemFree frees (also IPC openings, at the end of a context). */
 void sim_linear_release(struct sim_alloc *alloc);
 void sim_ipc_release(struct sim_alloc *alloc);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory.h"
 #include "vmm.h"
 #include "base/banned.h"
 
@@ -153,6 +154,27 @@ static struct sim_pool_free *begin_free(CUdeviceptr dptr, struct sim_stream *str
 	return f;
 }
 
+static void reached_linear(void *arg)
+{
+	sim_memory_release(arg);
+}
+
+/* Memory of cuMemAlloc may be freed in stream order too. Source: CUDA programming guide, "Stream
+ * Ordered Memory Allocator". */
+static CUresult free_linear(CUdeviceptr dptr, struct sim_stream *stream)
+{
+	struct sim_alloc *a = sim_memory_claim(dptr);
+	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+
+	if (!a)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (stream && sim_exec_call)
+		r = sim_exec_call(stream, reached_linear, a);
+	if (r != CUDA_SUCCESS)
+		sim_memory_release(a);
+	return CUDA_SUCCESS;
+}
+
 static CUresult free_async(CUdeviceptr dptr, CUstream stream_handle, bool per_thread)
 {
 	struct sim_stream *stream = NULL;
@@ -173,6 +195,8 @@ static CUresult free_async(CUdeviceptr dptr, CUstream stream_handle, bool per_th
 		return sim_capture_free(stream, dptr);
 	if (span.kind == SIM_MEMORY_GRAPH && sim_graph_memory_free)
 		return sim_graph_memory_free(stream, dptr);
+	if (span.kind == SIM_MEMORY_LINEAR)
+		return free_linear(dptr, stream);
 	f = begin_free(dptr, stream);
 	if (!f)
 		return CUDA_ERROR_INVALID_VALUE;

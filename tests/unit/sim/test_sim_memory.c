@@ -189,6 +189,19 @@ static void test_memory__pools_reserve_and_release(void **state)
 	ok(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep));
 }
 
+static void test_memory__linear_memory_may_be_freed_in_stream_order(void **state)
+{
+	size_t before = free_now();
+	CUdeviceptr p;
+
+	ok(cuMemAlloc_v2(&p, 10 * FRAME));
+	assert_int_equal(cuMemFreeAsync(p + FRAME, NULL), CUDA_ERROR_INVALID_VALUE);
+	ok(cuMemFreeAsync(p, NULL));
+	assert_int_equal(cuMemFreeAsync(p, NULL), CUDA_ERROR_INVALID_VALUE);
+	cuCtxSynchronize();
+	assert_int_equal(free_now(), before);
+}
+
 static void test_memory__arrays_are_charged_and_described(void **state)
 {
 	CUDA_ARRAY3D_DESCRIPTOR desc = {.Width = 1000,
@@ -320,6 +333,7 @@ int main(void)
 			test_memory__mapped_memory_lives_until_the_last_of_handle_and_mapping),
 		cmocka_unit_test(test_memory__create_map_release_in_a_loop_is_bounded),
 		cmocka_unit_test(test_memory__pools_reserve_and_release),
+		cmocka_unit_test(test_memory__linear_memory_may_be_freed_in_stream_order),
 		cmocka_unit_test(test_memory__arrays_are_charged_and_described),
 		cmocka_unit_test(test_memory__managed_is_host_memory_and_charged),
 		cmocka_unit_test(test_memory__pointers_are_known_or_not),
