@@ -62,6 +62,17 @@ void sim_nvml_rates(const struct sim_nvml_device *d, struct sim_nvml_rates *ret)
 /* Forget the past; begin one. Called when the machine is opened. */
 void sim_nvml_rates_reset(struct sim_machine *m);
 
+/**
+ * sim_nvml_processes() - the processes of a device, as many as there are.
+ * @ret: malloc'ed; caller frees
+ * Return: NVML_SUCCESS; NVML_ERROR_MEMORY
+ */
+nvmlReturn_t sim_nvml_processes(const struct sim_nvml_device *d, struct sim_process_usage **ret,
+				uint32_t *ret_n);
+
+/* Microseconds since 1970, as NVML's time stamps. */
+uint64_t sim_nvml_wall_us(void);
+
 /* Milliwatts at a load of @busy percent, and degrees Celsius. */
 uint32_t sim_nvml_power_mw(const struct sim_nvml_device *d, uint32_t busy);
 uint32_t sim_nvml_celsius(uint32_t busy);

@@ -9,6 +9,18 @@
 #include "fake_nvml.h"
 #include "nvml/nvml.h"
 
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+static int calloc_fails_at = -1; /* which call from now on fails; below 0: none */
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	if (calloc_fails_at >= 0 && calloc_fails_at-- == 0)
+		return NULL;
+	return __real_calloc(n, size);
+}
+
 static const char *paths[2]; /* today's, old; from the command line */
 static struct fake_nvml *fake;
 static struct aq_nvml *nvml;
@@ -162,6 +174,34 @@ static void test_nvml__driver_that_is_not_there(void **state)
 	assert_null(none);
 }
 
+/* Every allocation fails once: nothing is half done, and what was there still works. */
+static void test_nvml__memory_runs_out_anywhere(void **state)
+{
+	struct aq_nvml_process p[FAKE_PIDS];
+	struct aq_nvml *other = NULL;
+	int failures = 0, r;
+
+	fake->n_processes = 3;
+	for (int n = 0;; n++) {
+		calloc_fails_at = n;
+		r = aq_nvml_open(paths[0], &other);
+		if (r == 0)
+			r = aq_nvml_processes(other, 0, p, FAKE_PIDS);
+		if (calloc_fails_at >= 0) {
+			assert_int_equal(r, 3);
+			break;
+		}
+		assert_int_equal(r, -ENOMEM);
+		aq_nvml_close(other);
+		other = NULL;
+		failures++;
+	}
+	calloc_fails_at = -1;
+	aq_nvml_close(other);
+	assert_true(failures >= 3);
+	assert_int_equal(aq_nvml_processes(nvml, 0, p, FAKE_PIDS), 3);
+}
+
 int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -177,6 +217,7 @@ int main(int argc, char **argv)
 		T(test_nvml__only_the_simulator_makes_devices),
 		T(test_nvml__library_that_is_not_there),
 		T(test_nvml__driver_that_is_not_there),
+		T(test_nvml__memory_runs_out_anywhere),
 	};
 
 	if (argc != 3)

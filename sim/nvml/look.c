@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Simulated NVML: looks at the machine, keeps the last of them, and tells rates from two. */
+#include "sim/nvml/look.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/timing.h"
+
+#include "base/banned.h"
+
+#define STEP_NS 50000000ull	    /* looks closer together than this replace each other */
+#define WINDOW_NS 166000000ull	    /* Source: nvmlUtilization_t, "between 1 second and 1/6" */
+#define WINDOW_LEAST_NS 20000000ull /* rates over less say nothing: wait until then */
+
+/* All under `lock`. looks[(next - 1) % SIM_LOOKS] is the last. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+	struct sim_look looks[SIM_LOOKS];
+	uint32_t next;
+} past[SIM_MAX_DEVICES];
+
+uint64_t sim_nvml_wall_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+nvmlReturn_t sim_nvml_processes(const struct sim_nvml_device *d, struct sim_process_usage **ret,
+				uint32_t *ret_n)
+{
+	uint32_t room = 64;
+
+	for (;;) {
+		struct sim_process_usage *usage = calloc(room, sizeof(*usage));
+		uint32_t n;
+
+		if (!usage)
+			return NVML_ERROR_MEMORY;
+		n = sim_machine_usage(d->machine, d->index, usage, room);
+		if (n <= room) {
+			*ret = usage;
+			*ret_n = n;
+			return NVML_SUCCESS;
+		}
+		free(usage);
+		room = n + 16;
+	}
+}
+
+/* Without memory for the list a look knows of no processes. */
+static void look_now(const struct sim_nvml_device *d, struct sim_look *ret)
+{
+	struct sim_device_times times = {0};
+
+	sim_machine_times(d->machine, d->index, &times);
+	*ret = (struct sim_look){
+		.time_us = sim_nvml_wall_us(),
+		.now_ns = times.now_ns,
+		.compute_ns = times.compute_ns,
+	};
+	memcpy(ret->copy_ns, times.copy_ns, sizeof(ret->copy_ns));
+	sim_nvml_processes(d, &ret->processes, &ret->n_processes);
+}
+
+static struct sim_look *look_before(uint32_t device, uint32_t steps)
+{
+	if (steps > SIM_LOOKS || steps > past[device].next)
+		return NULL;
+	return &past[device].looks[(past[device].next - steps) % SIM_LOOKS];
+}
+
+static void keep_look(uint32_t device, struct sim_look *look)
+{
+	struct sim_look *last = look_before(device, 1);
+	struct sim_look *before = look_before(device, 2);
+	struct sim_look *slot;
+
+	if (last && before && look->now_ns - before->now_ns < STEP_NS)
+		slot = last;
+	else
+		slot = &past[device].looks[past[device].next++ % SIM_LOOKS];
+	free(slot->processes);
+	*slot = *look;
+}
+
+/* The look to compare with: the newest that is old enough, else the oldest. */
+static const struct sim_look *base_look(uint32_t device, uint64_t now_ns, uint64_t since_us)
+{
+	const struct sim_look *found = NULL;
+
+	for (uint32_t i = 1; i <= SIM_LOOKS; i++) {
+		const struct sim_look *l = look_before(device, i);
+
+		if (!l)
+			break;
+		if (l->now_ns >= now_ns)
+			continue;
+		found = l;
+		if (now_ns - l->now_ns >= WINDOW_NS || l->time_us <= since_us)
+			break;
+	}
+	return found;
+}
+
+static uint32_t percent(uint64_t part_ns, uint64_t whole_ns)
+{
+	uint64_t p = whole_ns ? part_ns * 100 / whole_ns : 0;
+
+	return p > 100 ? 100 : (uint32_t)p;
+}
+
+void sim_look_pair(const struct sim_nvml_device *d, uint64_t since_us,
+		   const struct sim_look **ret_base, const struct sim_look **ret_now)
+{
+	const struct sim_look *base;
+	struct sim_look now;
+
+	for (;;) {
+		look_now(d, &now);
+		base = base_look(d->index, now.now_ns, since_us);
+		if (base && now.now_ns - base->now_ns >= WINDOW_LEAST_NS)
+			break;
+		keep_look(d->index, &now);
+		/* Nobody waits long for a lock behind this: it happens once in a process's life. */
+		aq_sleep_until_ns(aq_now_ns() + WINDOW_LEAST_NS);
+	}
+	keep_look(d->index, &now);
+	*ret_now = look_before(d->index, 1);
+	*ret_base = base_look(d->index, (*ret_now)->now_ns, since_us);
+}
+
+void sim_nvml_rates_reset(struct sim_machine *m)
+{
+	pthread_mutex_lock(&lock);
+	for (uint32_t i = 0; i < SIM_MAX_DEVICES; i++) {
+		for (uint32_t j = 0; j < SIM_LOOKS; j++)
+			free(past[i].looks[j].processes);
+		memset(&past[i], 0, sizeof(past[i]));
+	}
+	for (uint32_t i = 0; i < sim_machine_n_devices(m); i++) {
+		struct sim_nvml_device d = {.machine = m, .index = i};
+		struct sim_look look;
+
+		look_now(&d, &look);
+		keep_look(i, &look);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+void sim_look_rates(const struct sim_nvml_device *d, const struct sim_look *base,
+		    const struct sim_look *now, struct sim_nvml_rates *ret)
+{
+	uint64_t span = now->now_ns - base->now_ns;
+	uint64_t in = now->copy_ns[SIM_COPY_H2D] - base->copy_ns[SIM_COPY_H2D];
+	uint64_t out = now->copy_ns[SIM_COPY_D2H] - base->copy_ns[SIM_COPY_D2H];
+	uint64_t peer = now->copy_ns[SIM_COPY_P2P] - base->copy_ns[SIM_COPY_P2P];
+	const uint64_t kib = 1024;
+
+	*ret = (struct sim_nvml_rates){
+		.time_us = now->time_us,
+		.busy = percent(now->compute_ns - base->compute_ns, span),
+		.copying = percent(in + out + peer, span),
+		.rx_kib_s = (uint32_t)(d->profile->h2d_bytes_per_s / kib * percent(in, span) / 100),
+		.tx_kib_s =
+			(uint32_t)(d->profile->d2h_bytes_per_s / kib * percent(out, span) / 100),
+	};
+}
+
+void sim_nvml_rates(const struct sim_nvml_device *d, struct sim_nvml_rates *ret)
+{
+	const struct sim_look *base, *now;
+
+	pthread_mutex_lock(&lock);
+	sim_look_pair(d, 0, &base, &now);
+	sim_look_rates(d, base, now, ret);
+	pthread_mutex_unlock(&lock);
+}
+
+void sim_look_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void sim_look_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+const struct sim_look *sim_look_before(uint32_t device, uint32_t steps)
+{
+	return look_before(device, steps);
+}
+
+uint32_t sim_look_share(const struct sim_process_usage *p, const struct sim_look *base,
+			const struct sim_look *now)
+{
+	uint64_t before = 0;
+
+	for (uint32_t i = 0; i < base->n_processes; i++) {
+		if (base->processes[i].pid == p->pid)
+			before = base->processes[i].gpu_time_ns;
+	}
+	return percent(p->gpu_time_ns > before ? p->gpu_time_ns - before : 0,
+		       now->now_ns - base->now_ns);
+}
