@@ -111,7 +111,7 @@ static int run_devices(const struct aq_verb *verb, int argc, char **argv)
 	if (!r)
 		devices = aq_api_get(&api, "/v1/devices", "devices");
 	if (devices && sim && !api.started && !has_simulated(devices)) {
-		aq_say("devices: --sim '%s': the daemon that runs has no simulated devices: "
+		aq_say("devices: --sim '%s': the running daemon has no simulated devices: "
 		       "'aliquot run --sim %s' adds them", sim, sim);
 		json_decref(devices);
 		devices = NULL;
@@ -131,10 +131,10 @@ const struct aq_verb aq_verb_devices = {
 	.opts = (const struct aq_opt[]){
 		AQ_OPT_ROW_JSON,
 		{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE[:COUNT]",
-		 "simulated ones, if no daemon runs yet", aq_request_profiles},
+		 "simulated ones, if no daemon is running yet", aq_request_profiles},
 		{0},
 	},
 	.notes = "RESERVED is the sum of what fractions are guaranteed. Starts a private daemon\n"
-		 "when none listens: only a daemon looks at devices.\n",
+		 "when none is running: only a daemon looks at devices.\n",
 	.run = run_devices,
 };

@@ -95,7 +95,7 @@ static void print_text(const struct aq_doctor *d)
 	}
 	putchar('\n');
 	if (counts[AQ_HEALTH_FAIL])
-		printf("%u thing%s must be mended first\n", counts[AQ_HEALTH_FAIL],
+		printf("%u problem%s to fix first\n", counts[AQ_HEALTH_FAIL],
 		       counts[AQ_HEALTH_FAIL] == 1 ? "" : "s");
 	else if (d->nodes)
 		puts("ready for the GPUs of this machine");

@@ -262,7 +262,7 @@ const struct aq_verb aq_verb_events = {
 		{"follow", 'f', AQ_OPT_NONE, NULL, "go on with new ones as they come", NULL},
 		{"lines", 'n', AQ_OPT_VALUE, "N", "the last N only (--follow alone: 10)", NULL},
 		{"since", AQ_OPT_SINCE, AQ_OPT_VALUE, "WHEN",
-		 "30s, 10m, 2h ago, or behind a sequence number", NULL},
+		 "30s, 10m, 2h ago, or after a sequence number", NULL},
 		{"json", AQ_OPT_JSON, AQ_OPT_NONE, NULL,
 		 "print JSON; with --follow one object a line", NULL},
 		{0},

@@ -46,8 +46,12 @@ static void cell_gpus(struct aq_table *t, const json_t *fraction)
 static void cell_pids(struct aq_table *t, const json_t *fraction)
 {
 	const json_t *clients = json_object_get(fraction, "clients"), *client;
-	char text[AQ_TEXT_CELL] = "-";
 	size_t i, n = 0, count = json_array_size(clients);
+	char text[AQ_TEXT_CELL] = "-";
+
+	if (!count && aq_json_int(fraction, "holder_pid")) /* has not used the device yet */
+		snprintf(text, sizeof(text), "(%lld)",
+			 (long long)aq_json_int(fraction, "holder_pid"));
 
 	json_array_foreach(clients, i, client) {
 		if (i == 3 && count > 4) {
@@ -73,7 +77,7 @@ static void cell_memory(struct aq_table *t, const json_t *fraction)
 static int print_table(const json_t *fractions)
 {
 	unsigned int width = aq_text_terminal(stdout);
-	char from[AQ_TEXT_SHORT], to[AQ_TEXT_SHORT];
+	char text[AQ_TEXT_CELL];
 	const json_t *f;
 	struct aq_table t;
 	bool projects = false;
@@ -97,10 +101,10 @@ static int print_table(const json_t *fractions)
 		aq_table_cell(&t, "%s", aq_json_text(f, "state", "?"));
 		cell_gpus(&t, f);
 		cell_memory(&t, f);
-		aq_table_cell(&t, "%s to %s",
-			      aq_text_share(aq_json_uint(f, "compute_request_permille"), from),
-			      aq_text_share(aq_json_uint(f, "compute_limit_permille"), to));
-		aq_table_cell(&t, "%s", aq_text_time(aq_json_uint(f, "gpu_time_ns"), from));
+		aq_table_cell(&t, "%s",
+			      aq_text_shares(aq_json_uint(f, "compute_request_permille"),
+					     aq_json_uint(f, "compute_limit_permille"), text));
+		aq_table_cell(&t, "%s", aq_text_time(aq_json_uint(f, "gpu_time_ns"), text));
 		cell_pids(&t, f);
 	}
 	t.column[PROJECT].hidden = !projects;
@@ -169,6 +173,7 @@ const struct aq_verb aq_verb_ps = {
 		{0},
 	},
 	.notes = "MEMORY is what the fraction uses of its limit. COMPUTE goes from the share it\n"
-		 "is guaranteed to the share it is capped at.\n",
+		 "is guaranteed to the share it is capped at. A process in brackets has not used\n"
+		 "a device yet.\n",
 	.run = run_ps,
 };

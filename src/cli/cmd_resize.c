@@ -47,11 +47,8 @@ static void describe_memory(const json_t *f, char *buf)
 
 static void describe_compute(const json_t *f, char *buf)
 {
-	char from[AQ_TEXT_SHORT], to[AQ_TEXT_SHORT];
-
-	snprintf(buf, AQ_TEXT_CELL, "%s to %s",
-		 aq_text_share(aq_json_uint(f, "compute_request_permille"), from),
-		 aq_text_share(aq_json_uint(f, "compute_limit_permille"), to));
+	aq_text_shares(aq_json_uint(f, "compute_request_permille"),
+		       aq_json_uint(f, "compute_limit_permille"), buf);
 }
 
 static void print_change(const json_t *before, const json_t *after)

@@ -48,7 +48,7 @@ struct waiting {
 /* `--wait 30s -- prog`: the value of an optional argument must be glued on. */
 static int complain_wait_value(const char *operand)
 {
-	aq_say("run: '%s' behind --wait: write --wait=%s", operand, operand);
+	aq_say("run: '%s' after --wait: write --wait=%s", operand, operand);
 	return AQ_EXIT_USAGE;
 }
 
@@ -88,7 +88,7 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, struct run *
 	if (id < 0)
 		return AQ_EXIT_USAGE;
 	if (id == AQ_OPT_END) {
-		aq_say("run: no program: write it behind '--', as in: aliquot run --gpu 0.5 -- "
+		aq_say("run: no program: write it after '--', as in: aliquot run --gpu 0.5 -- "
 		       "python serve.py");
 		return AQ_EXIT_USAGE;
 	}
@@ -115,7 +115,7 @@ static int check_before(struct run *run)
 	r = aq_paths_libdir(run->libdir);
 	if (r < 0) {
 		aq_say("run: the guard (guard/libcuda.so.1) is not installed beside this program: "
-		       "install aliquot again, or set ALIQUOT_LIBDIR");
+		       "reinstall aliquot, or set ALIQUOT_LIBDIR");
 		return AQ_EXIT_RUN_FAILED;
 	}
 	if (aq_paths_join(run->guard_dir, run->libdir, "guard") < 0 ||
@@ -202,13 +202,13 @@ static int get_fraction(struct aq_api *api, const struct run *run, json_t **ret_
 
 static void say_fraction(const json_t *f)
 {
-	char bytes[AQ_SIZE_TEXT], from[AQ_TEXT_SHORT], to[AQ_TEXT_SHORT];
+	char bytes[AQ_SIZE_TEXT], shares[AQ_TEXT_CELL];
 
-	aq_say_debug("fraction '%s': %s on %s, compute %s to %s", aq_json_text(f, "name", "?"),
+	aq_say_debug("fraction '%s': %s on %s, compute %s", aq_json_text(f, "name", "?"),
 		     aq_size_format(aq_json_uint(f, "memory_limit_bytes"), bytes),
 		     aq_json_text(f, "cuda_visible_devices", "?"),
-		     aq_text_share(aq_json_uint(f, "compute_request_permille"), from),
-		     aq_text_share(aq_json_uint(f, "compute_limit_permille"), to));
+		     aq_text_shares(aq_json_uint(f, "compute_request_permille"),
+				    aq_json_uint(f, "compute_limit_permille"), shares));
 }
 
 /*

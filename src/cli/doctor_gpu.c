@@ -126,7 +126,7 @@ static void check_release(struct aq_doctor *d)
 	long major = strtol(release, NULL, 10);
 
 	if (!major)
-		aq_doctor_add(d, "driver release", AQ_HEALTH_NA, NULL, "no driver runs");
+		aq_doctor_add(d, "driver release", AQ_HEALTH_NA, NULL, "no driver loaded");
 	else if (major >= OLDEST_RELEASE)
 		aq_doctor_add(d, "driver release", AQ_HEALTH_OK, NULL, "%s", release);
 	else
@@ -195,10 +195,10 @@ static void check_mps(struct aq_doctor *d)
 	if (pid > 0 && (!kill((pid_t)pid, 0) || errno == EPERM))
 		aq_doctor_add(d, "MPS", AQ_HEALTH_WARN,
 			      "for separate programs end it: echo quit | nvidia-cuda-mps-control",
-			      "runs (pid %ld): a fault in one program ends the others, and its "
+			      "running (pid %ld): a fault in one program ends the others, and its "
 			      "server holds their memory", pid);
 	else
-		aq_doctor_add(d, "MPS", AQ_HEALTH_OK, NULL, "does not run");
+		aq_doctor_add(d, "MPS", AQ_HEALTH_OK, NULL, "not running");
 }
 
 void aq_doctor_sharing(struct aq_doctor *d)

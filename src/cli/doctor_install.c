@@ -17,7 +17,7 @@
 #include "cli/start.h"
 #include "base/banned.h"
 
-#define AGAIN "install aliquot again, or set ALIQUOT_LIBDIR"
+#define AGAIN "reinstall aliquot, or set ALIQUOT_LIBDIR"
 
 /* What aq_driver_link() made in @dir. */
 static void remove_links(const char *dir, const char *links)
@@ -134,9 +134,9 @@ void aq_doctor_install(struct aq_doctor *d)
 	check_face(d, AQ_DRIVER_CUDA);
 	check_face(d, AQ_DRIVER_NVML);
 	if (!d->nodes && !d->has_simulator)
-		aq_doctor_add(d, "anything to share", AQ_HEALTH_FAIL,
+		aq_doctor_add(d, "GPU or simulator", AQ_HEALTH_FAIL,
 			      "install NVIDIA's driver, or aliquot's simulator",
-			      "neither a GPU nor the simulator");
+			      "there is neither");
 }
 
 /* What a daemon says about itself. */
@@ -182,9 +182,9 @@ void aq_doctor_daemon(struct aq_doctor *d)
 		aq_doctor_add(d, "daemon", AQ_HEALTH_FAIL, NULL, "%s", strerror(-r));
 	} else if (aq_start_find(program) < 0) {
 		aq_doctor_add(d, "daemon", AQ_HEALTH_FAIL, AGAIN,
-			      "none listens, and aliquotd is not beside this program");
+			      "none is running, and aliquotd is not beside this program");
 	} else {
 		aq_doctor_add(d, "daemon", AQ_HEALTH_OK, NULL,
-			      "none listens; 'aliquot run' will start %s", program);
+			      "none is running; 'aliquot run' will start %s", program);
 	}
 }

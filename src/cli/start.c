@@ -170,7 +170,7 @@ static void say_last_line(const char *rundir)
 	if (n <= 0)
 		return;
 	line = strrchr(text, '\n');
-	aq_say("its last words in %s: %s", path, line ? line + 1 : text);
+	aq_say("last line of %s: %s", path, line ? line + 1 : text);
 }
 
 /* One command at a time starts a daemon: the others wait here and then find it. */
@@ -200,7 +200,7 @@ int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 
 	r = aq_start_find(program);
 	if (r < 0) {
-		aq_say("%s: no daemon listens, and aliquotd is not beside this program", what);
+		aq_say("%s: no daemon is running, and aliquotd is not beside this program", what);
 		return r;
 	}
 	r = aq_paths_make_rundir(rundir);

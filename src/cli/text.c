@@ -30,6 +30,18 @@ char *aq_text_share(uint64_t permille, char *buf)
 	return buf;
 }
 
+char *aq_text_shares(uint64_t from_permille, uint64_t to_permille, char *buf)
+{
+	char from[AQ_TEXT_SHORT], to[AQ_TEXT_SHORT];
+
+	aq_text_share(from_permille, from);
+	if (from_permille == to_permille)
+		snprintf(buf, AQ_TEXT_CELL, "%s", from);
+	else
+		snprintf(buf, AQ_TEXT_CELL, "%s to %s", from, aq_text_share(to_permille, to));
+	return buf;
+}
+
 char *aq_text_time(uint64_t ns, char *buf)
 {
 	uint64_t s = ns / AQ_NS_PER_S;

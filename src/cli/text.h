@@ -14,6 +14,9 @@
 /* 500 -> `0.5`, 1000 -> `1`, 0 -> `0`. @buf of AQ_TEXT_SHORT. Returns @buf. */
 char *aq_text_share(uint64_t permille, char *buf);
 
+/* A guaranteed share and a cap: `0.25 to 1`, or `0.5` when they are one. @buf of AQ_TEXT_CELL. */
+char *aq_text_shares(uint64_t from_permille, uint64_t to_permille, char *buf);
+
 /* Nanoseconds as `0 s`, `12.3 s`, `4m05s`, `2h03m`, `3d04h`. */
 char *aq_text_time(uint64_t ns, char *buf);
 

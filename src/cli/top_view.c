@@ -217,16 +217,14 @@ static void describe_gpus(const json_t *fraction, char *buf, size_t size)
 static void draw_fraction(const struct aq_top *t, const json_t *f, unsigned int key, int y,
 			  bool selected)
 {
-	char memory[AQ_TEXT_CELL], gpus[64], from[AQ_TEXT_SHORT], to[AQ_TEXT_SHORT];
-	char compute[2 * AQ_TEXT_SHORT + 8], gpu[32] = "-";
+	char memory[AQ_TEXT_CELL], compute[AQ_TEXT_CELL], gpus[64], gpu[32] = "-";
 	int64_t rate = rate_permille(t, f);
 
 	describe_gpus(f, gpus, sizeof(gpus));
 	aq_text_part(aq_json_uint(f, "memory_used_bytes"), aq_json_uint(f, "memory_limit_bytes"),
 		     memory);
-	snprintf(compute, sizeof(compute), "%s to %s",
-		 aq_text_share(aq_json_uint(f, "compute_request_permille"), from),
-		 aq_text_share(aq_json_uint(f, "compute_limit_permille"), to));
+	aq_text_shares(aq_json_uint(f, "compute_request_permille"),
+		       aq_json_uint(f, "compute_limit_permille"), compute);
 	if (rate >= 0)
 		snprintf(gpu, sizeof(gpu), "%lld.%lld %%", (long long)rate / 10,
 			 (long long)rate % 10);

@@ -136,7 +136,7 @@ class Usage(Case):
             self.assertEqual(a.stdout, b.stdout)
         self.assertFalse(self.rundir.exists())
 
-    def test_help_behind_the_program_is_the_programs(self):
+    def test_help_after_the_program_is_the_programs(self):
         self.expect(("run", "--", "echo", "--help", "--gpu"), 0, out="^--help --gpu\n$")
         self.expect(("run", "--name", "b", "echo", "--help", "--gpu"), 0, out="^--help --gpu\n$")
 

@@ -21,6 +21,14 @@ static void test_share__has_no_zeros_to_spare(void **state)
 	assert_string_equal(aq_text_share(10000, buf), "10");
 }
 
+static void test_shares__are_one_number_when_they_are_one(void **state)
+{
+	char buf[AQ_TEXT_CELL];
+
+	assert_string_equal(aq_text_shares(250, 1000, buf), "0.25 to 1");
+	assert_string_equal(aq_text_shares(500, 500, buf), "0.5");
+}
+
 static void test_time__grows_with_its_unit(void **state)
 {
 	char buf[AQ_TEXT_SHORT];
@@ -120,6 +128,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_share__has_no_zeros_to_spare),
+		cmocka_unit_test(test_shares__are_one_number_when_they_are_one),
 		cmocka_unit_test(test_time__grows_with_its_unit),
 		cmocka_unit_test(test_part__shares_the_unit_of_the_whole),
 		cmocka_unit_test(test_bar__shows_little_as_something_and_much_as_all),
