@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The tests that need a real GPU: tests/gpu/run.sh [OUT_DIR] [--aliquot DIR] [--minutes M]
+#                                                  [--only NAME,...] [--sim BUILD_DIR]
+#
+# Prints pass, fail or skip with the reason for each; with OUT_DIR also OUT_DIR/tests.jsonl. Exit 0
+# when nothing failed, 77 when there is no GPU. --sim stands the simulator in for a dry run: what
+# needs NVIDIA's own runtime is then skipped.
+here=$(dirname "$0")
+case " $* " in
+*" --sim"*) ;;
+*)
+	if ! [ -e /dev/nvidiactl ] && ! nvidia-smi -L >/dev/null 2>&1; then
+		echo "skip: no NVIDIA GPU here"
+		exit 77
+	fi
+	;;
+esac
+exec python3 "$here/checks.py" "$@"
