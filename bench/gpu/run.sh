@@ -127,7 +127,11 @@ find_driver() { # the file that "libcuda.so.1" is
 	for f in $(echo "${LD_LIBRARY_PATH-}" | tr : ' '); do
 		[ -e "$f/libcuda.so.1" ] && { echo "$f/libcuda.so.1"; return; }
 	done
-	ldconfig -p 2>/dev/null | sed -n 's/.*libcuda\.so\.1 .*=> //p' | head -1
+	f=$(ldconfig -p 2>/dev/null | sed -n 's/.*libcuda\.so\.1 .*x86-64.*=> //p' | head -1)
+	for f in $f /usr/lib/x86_64-linux-gnu/libcuda.so.1 /usr/lib64/libcuda.so.1 \
+		/usr/local/nvidia/lib64/libcuda.so.1 /usr/lib/aarch64-linux-gnu/libcuda.so.1; do
+		[ -e "$f" ] && { echo "$f"; return; }
+	done
 }
 
 build() {
@@ -178,6 +182,10 @@ start() {
 	elif [ -z "$(find_driver)" ]; then
 		echo "run.sh: no libcuda.so.1 here: nothing to measure (see --sim)" >&2
 		exit 77
+	elif ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1 '; then
+		# The loader does not know it by itself: everything below is told, PyTorch too.
+		driver_path=$(dirname "$(find_driver)")${driver_path:+:$driver_path}
+		export LD_LIBRARY_PATH=$driver_path
 	fi
 	# A daemon of our own, which ends after the last guarded run.
 	export XDG_RUNTIME_DIR=$work/run

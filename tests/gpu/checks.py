@@ -56,11 +56,12 @@ class Setup:
 
     def __init__(self, args):
         self.sim = args.sim
+        self.trees = [t for t in (args.aliquot, args.sim, ROOT / "build") if t]
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="aqgpu-"))
         self.started = []
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("ALIQUOT_")}
         self.env["XDG_RUNTIME_DIR"] = str(self.work)
-        self.aliquot = find_aliquot(args)
+        self.aliquot = find_aliquot(self.trees)
         self.nvcc = shutil.which("nvcc")
         self.built = {}
 
@@ -152,9 +153,9 @@ class Setup:
         """One of tests/programs: from the build tree, else made here with a plain compiler."""
         if name in self.built:
             return self.built[name]
-        for tree in (self.sim, ROOT / "build"):
-            found = pathlib.Path(tree, "tests/programs", name) if tree else None
-            if found and found.exists():
+        for tree in self.trees:
+            found = pathlib.Path(tree, "tests/programs", name).resolve()
+            if found.exists():
                 self.built[name] = found
                 return found
         cc = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -176,9 +177,8 @@ class Setup:
         return out
 
 
-def find_aliquot(args):
-    trees = [args.aliquot, args.sim, ROOT / "build"]
-    for tree in [pathlib.Path(t) for t in trees if t]:
+def find_aliquot(trees):
+    for tree in [pathlib.Path(t).resolve() for t in trees]:
         for path in (tree / "bin/aliquot", tree / "src/cli/aliquot"):
             if os.access(path, os.X_OK):
                 return str(path)
