@@ -56,18 +56,33 @@ static CUresult new_block(struct sim_device *device, uint64_t bytes, struct sim_
 	return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-/* Place a small allocation into the blocks there are. NULL: no room. Under sim.lock. */
-static struct sim_alloc *place_small(struct sim_context *ctx, enum sim_memory_kind kind,
-				     uint64_t bytes)
+/* Take a block that nothing is in any more out of the books. Return: whether it was. Under
+ * sim.lock; then give_back() without it. */
+static bool take_empty(struct sim_block *block, struct sim_block *ret_copy)
 {
-	uint64_t span = align_up(bytes, SIM_ALIGN_BYTES), base;
+	if (block->n_allocs)
+		return false;
+	*ret_copy = *block;
+	sim_block_free(block);
+	return true;
+}
+
+static void give_back(const struct sim_block *taken)
+{
+	sim_va_unmap(taken->base, taken->bytes);
+	sim_va_free(taken->base, taken->bytes);
+	sim_phys_put(taken->phys);
+}
+
+/* The block that has room for a small allocation, and where; NULL: none. Under sim.lock. */
+static struct sim_block *find_room(struct sim_device *device, uint64_t span, uint64_t *ret_base)
+{
 	struct sim_block *b, *tmp;
 
-	AQ_LIST_FOREACH (b, tmp, &ctx->device->small_blocks, link) {
-		base = sim_block_gap(b, span);
-		if (!base)
-			continue;
-		return sim_alloc_add_locked(kind, base, bytes, span, ctx->device, ctx);
+	AQ_LIST_FOREACH (b, tmp, &device->small_blocks, link) {
+		*ret_base = sim_block_gap(b, span);
+		if (*ret_base)
+			return b;
 	}
 	return NULL;
 }
@@ -75,18 +90,26 @@ static struct sim_alloc *place_small(struct sim_context *ctx, enum sim_memory_ki
 static CUresult alloc_small(struct sim_context *ctx, enum sim_memory_kind kind, size_t bytes,
 			    struct sim_alloc **ret_alloc)
 {
-	struct sim_block *block;
-	CUresult r = CUDA_SUCCESS;
+	uint64_t span = align_up(bytes, SIM_ALIGN_BYTES), base;
+	struct sim_block *block, taken;
+	bool empty = false;
+	CUresult r;
 
-	do {
-		sim_lock_process();
-		*ret_alloc = place_small(ctx, kind, bytes);
+	sim_lock_process();
+	while (!(block = find_room(ctx->device, span, &base))) {
 		sim_unlock_process();
-		if (*ret_alloc)
-			return CUDA_SUCCESS;
 		r = new_block(ctx->device, SIM_FRAME_BYTES, &block);
-	} while (r == CUDA_SUCCESS);
-	return r;
+		if (r != CUDA_SUCCESS)
+			return r;
+		sim_lock_process();
+	}
+	*ret_alloc = sim_alloc_add_locked(kind, base, bytes, span, ctx->device, ctx);
+	if (!*ret_alloc)
+		empty = take_empty(block, &taken);
+	sim_unlock_process();
+	if (empty)
+		give_back(&taken);
+	return *ret_alloc ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 static CUresult alloc_large(struct sim_context *ctx, enum sim_memory_kind kind, size_t bytes,
@@ -138,29 +161,18 @@ static bool is_linear(const struct sim_alloc *a)
 
 void sim_linear_release(struct sim_alloc *a)
 {
-	uint64_t base = a->base, span = a->span;
-	struct sim_phys *phys = a->owner;
-	struct sim_block *block;
+	struct sim_block *block, taken = {.phys = a->owner, .base = a->base, .bytes = a->span};
 	struct sim_alloc *whole;
 	bool last = true;
 
 	sim_lock_process();
 	sim_va_lookup(a->base, &whole, &block);
 	sim_alloc_forget(a);
-	if (block) {
-		base = block->base;
-		span = block->bytes;
-		phys = block->phys;
-		last = block->n_allocs == 0;
-		if (last)
-			sim_block_free(block);
-	}
+	if (block)
+		last = take_empty(block, &taken);
 	sim_unlock_process();
-	if (last) {
-		sim_va_unmap(base, span);
-		sim_va_free(base, span);
-		sim_phys_put(phys);
-	}
+	if (last)
+		give_back(&taken);
 	free(a);
 }
 

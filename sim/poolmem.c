@@ -31,7 +31,8 @@ static void count_used(struct sim_pool *pool, uint64_t span)
 		pool->used_high_bytes = pool->used_bytes;
 }
 
-/* Memory that @stream itself freed: it may have it at once. Under sim.lock. */
+/* Memory that @stream itself freed: it may have it at once, if not too much of it would lie idle.
+ * Under sim.lock. */
 static struct sim_alloc *reuse_own(struct sim_pool *pool, struct sim_stream *stream, uint64_t bytes)
 {
 	uint64_t span = align_up(bytes, SIM_ALIGN_BYTES);
@@ -40,7 +41,7 @@ static struct sim_alloc *reuse_own(struct sim_pool *pool, struct sim_stream *str
 
 	AQ_LIST_FOREACH (f, tmp, &pool->pending, link) {
 		if (f->stream == stream && f->alloc->span >= span &&
-		    (!best || f->alloc->span < best->alloc->span))
+		    f->alloc->span - span <= span && (!best || f->alloc->span < best->alloc->span))
 			best = f;
 	}
 	if (!best)
@@ -55,21 +56,15 @@ static struct sim_alloc *reuse_own(struct sim_pool *pool, struct sim_stream *str
 	return a;
 }
 
-/* Under sim.lock. */
-static struct sim_alloc *place(struct sim_pool *pool, uint64_t bytes)
+/* The segment that has room, and where; NULL: none. Under sim.lock. */
+static struct sim_block *find_room(struct sim_pool *pool, uint64_t span, uint64_t *ret_base)
 {
-	uint64_t span = align_up(bytes, SIM_ALIGN_BYTES), base;
 	struct sim_block *b, *tmp;
-	struct sim_alloc *a;
 
 	AQ_LIST_FOREACH (b, tmp, &pool->segments, link) {
-		base = sim_block_gap(b, span);
-		if (!base)
-			continue;
-		a = sim_alloc_add_locked(SIM_MEMORY_POOL, base, bytes, span, pool->device, NULL);
-		if (a)
-			a->pool = pool;
-		return a;
+		*ret_base = sim_block_gap(b, span);
+		if (*ret_base)
+			return b;
 	}
 	return NULL;
 }
@@ -187,25 +182,34 @@ static CUresult grow(struct sim_pool *pool, uint64_t bytes)
 CUresult sim_pool_alloc(struct sim_pool *pool, struct sim_stream *stream, size_t bytes,
 			CUdeviceptr *ret_address)
 {
-	for (;;) {
-		struct sim_alloc *a;
-		CUresult r;
+	uint64_t span = align_up(bytes, SIM_ALIGN_BYTES), base;
+	struct sim_alloc *a;
+	CUresult r;
 
-		sim_lock_process();
-		a = stream ? reuse_own(pool, stream, bytes) : NULL;
-		if (!a)
-			a = place(pool, bytes);
-		if (a) {
-			count_used(pool, a->span);
-			*ret_address = a->base;
-		}
+	if (span < bytes)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	sim_lock_process();
+	a = stream ? reuse_own(pool, stream, bytes) : NULL;
+	while (!a && !find_room(pool, span, &base)) {
 		sim_unlock_process();
-		if (a)
-			return CUDA_SUCCESS;
 		r = grow(pool, bytes);
 		if (r != CUDA_SUCCESS)
 			return r;
+		sim_lock_process();
 	}
+	if (!a) {
+		a = sim_alloc_add_locked(SIM_MEMORY_POOL, base, bytes, span, pool->device, NULL);
+		if (a)
+			a->pool = pool;
+	}
+	if (a) {
+		count_used(pool, a->span);
+		*ret_address = a->base;
+	}
+	sim_unlock_process();
+	if (!a)
+		trim_device(pool->device, false);
+	return a ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 CUresult sim_pool_open(struct sim_pool *pool, struct sim_phys *phys, uint64_t offset,
