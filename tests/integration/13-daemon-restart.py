@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon dies; its clients go on with what they have; the next one adopts them as they are."""
+import signal
+import time
+
+import aqtest
+from aqtest import GIB, MIB, OOM, check, equal, eventually
+
+
+def kill_daemon(machine, daemon):
+    daemon.kill(signal.SIGKILL)
+    daemon.wait()
+    machine.daemons.discard(daemon.pid)
+
+
+def accounts(machine):
+    """What of the ledger must be the same before and after."""
+    return {name: (f["memory_request_bytes"], f["memory_limit_bytes"], f["memory_used_bytes"],
+                   sorted((c["pid"], c["memory_used_bytes"]) for c in f["clients"]),
+                   sorted(d["uuid"] for d in f["devices"]), f["priority"], f["project"])
+            for name, f in machine.fractions().items()}
+
+
+def adopted(machine, count):
+    """Wait until the daemon has this many clients again."""
+    eventually(lambda: sum(len(f["clients"]) for f in machine.fractions().values()) == count,
+               f"{count} clients are adopted")
+
+
+def static_then_adopted(machine):
+    daemon = machine.start_daemon()
+    first = machine.tenant(memory="8G", name="first", priority="high", project="p1")
+    second = machine.tenant(memory="4G", name="second")
+    first.do("alloc linear 3G")
+    first.do("put 0 1")
+    second.do("alloc vmm 1G")
+    second.do("alloc async 500M")
+    before = accounts(machine)
+    # What is granted and not used can be used without a daemon; nothing beyond.
+    first.do("alloc linear 1M")
+    first.do("free last")
+    kill_daemon(machine, daemon)
+    first.do("alloc linear 1M")
+    first.do("free last")
+    first.do("check 0 1", bad=0)
+    equal(first.ask("alloc linear 2G")["code"], OOM, "growth without a daemon")
+    equal(second.ask("alloc linear 1G")["code"], OOM, "growth without a daemon")
+    second.do("free 1")
+    second.do("alloc async 500M")
+    info = first.do("info")
+    equal(info["total"], 8 * GIB, "total without a daemon")
+
+    started = time.monotonic()
+    machine.start_daemon()
+    adopted(machine, 2)
+    took = time.monotonic() - started
+    after = eventually(lambda: (lambda a: a == before and a)(accounts(machine)),
+                       "the ledger is as it was", 10)
+    equal(after, before, "the ledger")
+    check(took < 10, f"adoption took {took:.1f} s")
+    equal(len(machine.events("adopted")), 2, "adoption events")
+    first.do("alloc linear 2G")
+    equal(first.ask("fill linear 256M")["code"], OOM, "the limit still holds")
+    check(machine.used("first") <= 8 * GIB, "used", machine.used("first"))
+    first.do("check 0 1", bad=0)
+    first.quit()
+    second.quit()
+    eventually(lambda: machine.devices()[0]["memory_used_bytes"] == 0, "all came back")
+
+
+def new_programs_meanwhile_fail_closed(machine):
+    daemon = machine.start_daemon()
+    tenant = machine.tenant(memory="8G", name="left")
+    env = aqtest.fraction_env(tenant.pid)
+    kill_daemon(machine, daemon)
+    late = machine.spawn([aqtest.program("tenant"), "init"], env)
+    check(aqtest.words(late.lines()[0])["code"] != 0, "attached to nobody")
+    machine.start_daemon()
+    adopted(machine, 1)
+    late = machine.spawn([aqtest.program("tenant"), "init"], env)
+    equal(aqtest.words(late.lines()[0])["code"], 0, "with the new daemon")
+
+
+def killed_ten_times(machine):
+    """Ten deaths of the daemon under a tenant that allocates all the while."""
+    daemon = machine.start_daemon()
+    tenant = machine.tenant(memory="8G", name="steady")
+    tenant.do("alloc linear 2G")
+    tenant.do("put 0 9")
+    for round_number in range(10):
+        tenant.send("churn linear 8M 20000 %d" % (round_number + 1))
+        time.sleep(0.05)
+        kill_daemon(machine, daemon)
+        daemon = machine.start_daemon()
+        answer = tenant.answer()
+        equal(answer["other"], 0, f"odd codes in round {round_number} ({answer})")
+        adopted(machine, 1)
+    tenant.do("check 0 9", bad=0)
+    fraction = machine.fraction("steady")
+    info = tenant.do("info")
+    equal(info["free"], info["total"] - fraction["memory_used_bytes"], "free")
+    tenant.do("alloc linear 5G")
+
+
+def clients_that_died_meanwhile(machine):
+    daemon = machine.start_daemon()
+    gone = machine.tenant(memory="8G", name="gone")
+    stays = machine.tenant(memory="8G", name="stays")
+    gone.do("alloc linear 4G")
+    stays.do("alloc linear 2G")
+    kill_daemon(machine, daemon)
+    gone.kill()
+    gone.wait()
+    machine.start_daemon()
+    adopted(machine, 1)
+    machine.gone("gone")
+    eventually(lambda: machine.devices()[0]["memory_used_bytes"] == machine.used("stays"),
+               "only what the living hold")
+    check(machine.used("stays") >= 2 * GIB, "used", machine.used("stays"))
+
+
+def a_clean_stop_keeps_fractions(machine):
+    """SIGTERM instead of SIGKILL: the same for the tenants, and no stale files."""
+    daemon = machine.start_daemon()
+    tenant = machine.tenant(memory="8G", name="kept")
+    tenant.do("alloc linear 1G")
+    before = accounts(machine)
+    daemon.kill(signal.SIGTERM)
+    equal(daemon.wait(), 0, "exit of the daemon")
+    machine.daemons.discard(daemon.pid)
+    tenant.do("free last")
+    tenant.do("alloc linear 1G")
+    machine.start_daemon()
+    adopted(machine, 1)
+    eventually(lambda: accounts(machine) == before, "the ledger is as it was", 10)
+
+
+def a_fraction_without_holders_is_dropped(machine):
+    daemon = machine.start_daemon()
+    tenant = machine.tenant(memory="8G", name="orphan")
+    kill_daemon(machine, daemon)
+    tenant.kill()
+    tenant.wait()
+    machine.start_daemon()
+    machine.gone("orphan")
+    whole = machine.tenant(gpu=1, name="whole")
+    check(whole.free() > 70 * GIB, "the whole device is there:", whole.free() // MIB)
+
+
+
+aqtest.run(static_then_adopted, new_programs_meanwhile_fail_closed, killed_ten_times,
+           clients_that_died_meanwhile, a_clean_stop_keeps_fractions,
+           a_fraction_without_holders_is_dropped)

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speaks the protocol of <aliquot/proto.h> by hand, honestly or not. See 17-hostile.py.
+
+As a program: `rawclient.py SOCKET FRACTION MISDEED` commits one and prints `MISDEED key=value ...`.
+"""
+import array
+import ctypes
+import errno
+import mmap
+import os
+import random
+import socket
+import struct
+import sys
+import time
+
+ABI = 1
+MAGIC = 0x4D51
+PAGE_MAGIC = 0x31514C41
+PAGE_BYTES = 4096
+HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY = \
+    range(1, 11)
+CLIENT, OBSERVER = 1, 2
+BEGIN, END, UNDO = 1, 2, 3
+MAX = (1 << 64) - 1
+F_ADD_SEALS, SEAL_SEAL, SEAL_SHRINK, SEAL_GROW = 1033, 1, 2, 4
+
+
+def head(kind, body, abi=ABI, magic=MAGIC, size=None, seq=1):
+    return struct.pack("<HHIII", magic, kind, 16 + len(body) if size is None else size, abi,
+                       seq) + body
+
+
+def hello(fraction="", kind=CLIENT, has_page=0, **kw):
+    return head(HELLO, struct.pack("<IIiI64s", kind, has_page, os.getpid(), 0, fraction.encode()),
+                **kw)
+
+
+def grow(need, device=0, call=None, api=b"cuMemAlloc_v2", **kw):
+    return head(GROW, struct.pack("<IIQQ48s", device, 0, need & MAX,
+                                  (need if call is None else call) & MAX, api), **kw)
+
+
+def cost(phase, estimate, device=0, api=b"cuCtxCreate_v4", **kw):
+    return head(COST, struct.pack("<IIQ48s", device, phase, estimate & MAX, api), **kw)
+
+
+def query(device=0, kind=QUERY, **kw):
+    return head(kind, struct.pack("<II16s", device, 0, b""), **kw)
+
+
+class Reply(dict):
+    pass
+
+
+def decode(data):
+    magic, kind, size, abi, seq = struct.unpack_from("<HHIII", data)
+    reply = Reply(kind=kind, size=size, abi=abi, seq=seq)
+    body = data[16:]
+    if kind == HELLO_REPLY:
+        result, their_abi, count, fail_open, fraction, text = struct.unpack("<iIII64s160s", body)
+        reply.update(result=result, their_abi=their_abi, devices=count,
+                     fraction=fraction.split(b"\0")[0].decode(),
+                     text=text.split(b"\0")[0].decode(errors="replace"))
+    elif kind == GROW_REPLY:
+        reply.update(zip(("result", "device", "granted", "limit", "used", "free"),
+                         struct.unpack("<iIQQQQ", body)))
+    elif kind == COST_REPLY:
+        reply.update(zip(("result", "device", "overhead", "free"), struct.unpack("<iIQQ", body)))
+    elif kind == QUERY_REPLY:
+        reply.update(zip(("result", "device", "limit", "request", "used", "free", "clients"),
+                         struct.unpack_from("<iIQQQQI", body)))
+    elif kind == PROCS_REPLY:
+        reply.update(zip(("result", "count"), struct.unpack_from("<iI", body)))
+    return reply
+
+
+class Link:
+    def __init__(self, path, timeout=10):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(timeout)
+        self.sock.connect(path)
+        self.fd = -1
+
+    def send(self, data, fds=()):
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.sock.sendmsg([data], control)
+
+    def receive(self):
+        """The next reply; None when the daemon has closed the connection."""
+        try:
+            data, control, _, _ = self.sock.recvmsg(8192, socket.CMSG_SPACE(64))
+        except (ConnectionResetError, BrokenPipeError):
+            return None
+        for level, kind, raw in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self.fd = array.array("i", raw[:4])[0]
+        return decode(data) if data else None
+
+    def ask(self, data, fds=()):
+        try:
+            self.send(data, fds)
+        except (ConnectionResetError, BrokenPipeError):
+            return None
+        return self.receive()
+
+    def attach(self, fraction):
+        reply = self.ask(hello(fraction))
+        if not reply or reply["result"] != 0:
+            raise RuntimeError(f"not attached: {reply}")
+        self.page = mmap.mmap(self.fd, PAGE_BYTES)
+        return reply
+
+    def closed(self, timeout=10):
+        """True once the daemon has hung up; replies on the way are dropped."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            try:
+                if self.receive() is None:
+                    return True
+            except socket.timeout:
+                return False
+            except OSError as error:
+                return error.errno in (errno.ECONNRESET, errno.EPIPE)
+        return False
+
+    def word(self, device=0):
+        return struct.unpack_from("<Q", self.page, 128 + 128 * device)[0]
+
+    def set_word(self, granted, used, device=0):
+        struct.pack_into("<Q", self.page, 128 + 128 * device, granted << 32 | used)
+
+    def close(self):
+        self.sock.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def forged_page(fraction, granted, used, seal=SEAL_SEAL | SEAL_SHRINK | SEAL_GROW, size=PAGE_BYTES,
+                magic=PAGE_MAGIC, abi=ABI, devices=1, uuid=b"\0" * 16):
+    """A memfd such as an honest client of an earlier daemon would bring."""
+    fd = os.memfd_create("page", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    data = bytearray(PAGE_BYTES)
+    struct.pack_into("<IIII", data, 0, magic, abi, PAGE_BYTES, devices)
+    struct.pack_into("<II", data, 16, 0, 1)
+    data[32:32 + len(fraction)] = fraction.encode()
+    for device in range(min(devices, 16)):
+        struct.pack_into("<QQQQ16s", data, 128 + 128 * device, (granted << 32 | used) & MAX, 0, 0,
+                         0, uuid)
+    os.pwrite(fd, bytes(data[:size]), 0)
+    if seal:
+        ctypes.CDLL(None).fcntl(fd, F_ADD_SEALS, seal)
+    return fd
+
+
+# Misdeeds of an attached client. Each ends with the process alive until its stdin ends.
+
+def scribble(link, seed):
+    """Random bytes over the whole page, for a while."""
+    rng = random.Random(seed)
+    for _ in range(200):
+        at = rng.randrange(0, PAGE_BYTES - 8)
+        link.page[at:at + 8] = rng.randbytes(8)
+        time.sleep(0.002)
+    reply = None
+    try:
+        reply = link.ask(grow(1 << 20))
+    except OSError:
+        pass
+    return {"answered": int(bool(reply and reply["result"] == 0))}
+
+
+def grant_itself(link, _):
+    """Claims a grant of two TiB, and uses it."""
+    link.set_word(0xFFFFFFFF, 0x7FFFFFFF)
+    time.sleep(1.5)
+    reply = link.ask(grow(1 << 20))
+    return {"answered": int(bool(reply and reply["result"] == 0))}
+
+
+def use_more_than_granted(link, _):
+    word = link.word()
+    link.set_word(word >> 32, min((word >> 32) + 1000, 0xFFFFFFFF))
+    time.sleep(1.5)
+    reply = link.ask(grow(1 << 20))
+    return {"answered": int(bool(reply and reply["result"] == 0))}
+
+
+def resize_page(link, _):
+    """The page is sealed: whoever holds it cannot make the daemon fault on it."""
+    failed = 0
+    for size in (0, 1, 8192):
+        try:
+            os.ftruncate(link.fd, size)
+        except OSError:
+            failed += 1
+    return {"refused": failed}
+
+
+def hoard(link, _):
+    """Asks for all there is, in large pieces, and uses none of it."""
+    granted = 0
+    while True:
+        reply = link.ask(grow(64 << 20))
+        if not reply or reply["result"] != 0:
+            break
+        granted += reply["granted"]
+    return {"granted": granted, "result": reply["result"] if reply else 0}
+
+
+def flood(link, _):
+    """Never reads a reply; sends until the daemon takes no more or hangs up."""
+    link.sock.settimeout(3)
+    sent = 0
+    try:
+        for sent in range(200000):
+            link.send(query(seq=sent))
+    except OSError as error:
+        return {"sent": sent, "end": type(error).__name__}
+    return {"sent": sent, "end": "none"}
+
+
+def cost_without_end(link, _):
+    """Reserves for a context that never comes."""
+    reply = link.ask(cost(BEGIN, 1 << 30))
+    return {"result": reply["result"] if reply else -1}
+
+
+MISDEEDS = {f.__name__: f for f in (scribble, grant_itself, use_more_than_granted, resize_page,
+                                    hoard, flood, cost_without_end)}
+
+
+def main():
+    path, fraction, misdeed = sys.argv[1:4]
+    seed = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+    link = Link(path)
+    link.attach(fraction)
+    answer = MISDEEDS[misdeed](link, seed)
+    print(misdeed, *[f"{k}={v}" for k, v in answer.items()], flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
