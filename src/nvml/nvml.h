@@ -43,7 +43,8 @@ struct aq_nvml_process {
 /**
  * aq_nvml_open() - load and initialise one NVML library.
  * The simulator's opens without a machine too, and has no devices until aq_nvml_sim_add().
- * @library_path: absolute path, or NULL for the system's libnvidia-ml.so.1
+ * @library_path: absolute path, or NULL for the system's libnvidia-ml.so.1; where the guard or
+ *                another interposer is found under that name, for the one behind it
  * Return: 0; -ENOENT no library, no driver loaded, or @library_path NULL and what the loader finds
  *         under that name is the simulator; others as above
  * Context: open NULL before the simulator's library: once that is loaded, the loader takes its

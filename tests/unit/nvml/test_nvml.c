@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fake_nvml.h"
@@ -174,6 +175,26 @@ static void test_nvml__driver_that_is_not_there(void **state)
 	assert_null(none);
 }
 
+/* With the guard's face in front of it in LD_LIBRARY_PATH: total would be the fraction's. */
+static int behind_the_face(void)
+{
+	void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+	struct aq_nvml *n = NULL;
+	struct aq_nvml_device d;
+	int r;
+
+	setenv("ALIQUOT_FRACTION", "promised", 1); /* no daemon: the face would refuse */
+	if (!library || !dlsym(library, "fake"))
+		return 90;
+	r = aq_nvml_open(NULL, &n);
+	if (r == 0)
+		r = aq_nvml_device_info(n, 0, &d);
+	if (r < 0)
+		return -r;
+	aq_nvml_close(n);
+	return d.memory_total_bytes == FAKE_TOTAL - FAKE_RESERVED ? 0 : 91;
+}
+
 /* Every allocation fails once: nothing is half done, and what was there still works. */
 static void test_nvml__memory_runs_out_anywhere(void **state)
 {
@@ -220,6 +241,8 @@ int main(int argc, char **argv)
 		T(test_nvml__memory_runs_out_anywhere),
 	};
 
+	if (argc == 2 && !strcmp(argv[1], "behind-the-face"))
+		return behind_the_face();
 	if (argc != 3)
 		return 99;
 	paths[0] = argv[1];
