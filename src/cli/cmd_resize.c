@@ -108,7 +108,7 @@ static int resize(struct aq_api *api, const char *name, struct aq_request *q)
 	}
 	follow_limit(q, before.body);
 	body = aq_request_json(q);
-	r = aq_api_call(api, "PATCH", path, body, TIMEOUT_MS, NULL, NULL, &after);
+	r = !body ? -ENOMEM : aq_api_call(api, "PATCH", path, body, TIMEOUT_MS, NULL, NULL, &after);
 	if (r < 0) {
 		aq_api_complain_silence(api, "resize", name, r);
 	} else if (after.status != 200) {

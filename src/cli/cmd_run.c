@@ -165,10 +165,12 @@ static int post(struct aq_api *api, const struct run *run, struct aq_api_reply *
 	uint64_t timeout = POST_TIMEOUT_MS;
 	int r;
 
-	json_object_set_new(body, "command",
-			    json_string(aq_request_command(run->program, command)));
-	if (run->isolated)
-		json_object_set_new(body, "mount_namespace", json_true());
+	aq_request_command(run->program, command);
+	if (!body || json_object_set_new(body, "command", json_string(command)) ||
+	    (run->isolated && json_object_set_new(body, "mount_namespace", json_true()))) {
+		json_decref(body);
+		return -ENOMEM;
+	}
 	if (q->has_wait)
 		timeout = q->wait_ms < 0 ? 0 : (uint64_t)q->wait_ms + POST_TIMEOUT_MS;
 	r = aq_api_call(api, "POST", "/v1/fractions", body, timeout,

@@ -252,16 +252,25 @@ bool aq_request_empty(const struct aq_request *q)
 	       !q->has_compute_limit && !q->priority;
 }
 
-static void set_int(json_t *o, const char *key, bool given, int64_t value)
+/* Both give the object up when memory is out: half a request asks for something else. */
+static void set(json_t **o, const char *key, json_t *value)
 {
-	if (given)
-		json_object_set_new(o, key, json_integer(value));
+	if (!*o || !json_object_set_new(*o, key, value))
+		return;
+	json_decref(*o);
+	*o = NULL;
 }
 
-static void set_text(json_t *o, const char *key, const char *value)
+static void set_int(json_t **o, const char *key, bool given, int64_t value)
 {
-	if (value)
-		json_object_set_new(o, key, json_string(value));
+	if (given && *o)
+		set(o, key, json_integer(value));
+}
+
+static void set_text(json_t **o, const char *key, const char *value)
+{
+	if (value && *o)
+		set(o, key, json_string(value));
 }
 
 json_t *aq_request_json(const struct aq_request *q)
@@ -269,23 +278,21 @@ json_t *aq_request_json(const struct aq_request *q)
 	json_t *o = json_object();
 	uint64_t index;
 
-	if (!o)
-		return NULL;
-	set_text(o, "name", q->name);
-	set_text(o, "project", q->project);
-	set_text(o, "priority", q->priority);
-	set_int(o, "gpus", q->has_gpus, (int64_t)q->gpus);
-	set_int(o, "gpu_permille", q->has_gpu, q->gpu_permille);
-	set_int(o, "memory_request_bytes", q->has_memory, (int64_t)q->memory_bytes);
-	set_int(o, "memory_limit_bytes", q->has_memory_limit, (int64_t)q->memory_limit_bytes);
-	set_int(o, "compute_request_permille", q->has_compute, q->compute_permille);
-	set_int(o, "compute_limit_permille", q->has_compute_limit, q->compute_limit_permille);
+	set_text(&o, "name", q->name);
+	set_text(&o, "project", q->project);
+	set_text(&o, "priority", q->priority);
+	set_int(&o, "gpus", q->has_gpus, (int64_t)q->gpus);
+	set_int(&o, "gpu_permille", q->has_gpu, q->gpu_permille);
+	set_int(&o, "memory_request_bytes", q->has_memory, (int64_t)q->memory_bytes);
+	set_int(&o, "memory_limit_bytes", q->has_memory_limit, (int64_t)q->memory_limit_bytes);
+	set_int(&o, "compute_request_permille", q->has_compute, q->compute_permille);
+	set_int(&o, "compute_limit_permille", q->has_compute_limit, q->compute_limit_permille);
 	if (q->device && !aq_uint_parse(q->device, 0, MAX_INDEX, &index))
-		set_int(o, "device", true, (int64_t)index);
+		set_int(&o, "device", true, (int64_t)index);
 	else
-		set_text(o, "device", q->device);
-	set_text(o, "sim", q->sim);
-	set_int(o, "wait_ms", q->has_wait, q->wait_ms);
+		set_text(&o, "device", q->device);
+	set_text(&o, "sim", q->sim);
+	set_int(&o, "wait_ms", q->has_wait, q->wait_ms);
 	return o;
 }
 
