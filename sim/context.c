@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts: making and ending them, the stack of each thread. What can be asked of one is in
- * ctxprops.c. */
+ * ctxprops.c, primary contexts in primary.c. */
 #include "sim.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/timing.h"
+#include "context.h"
 #include "memory.h"
 #include "base/banned.h"
 
@@ -43,6 +44,8 @@ static void drop_stack(void *arg)
 {
 	struct stack *s = arg;
 
+	if (*sim_alive != 1)
+		return; /* in a forked child the lock may be anybody's */
 	sim_lock_process();
 	while (s->n)
 		put(s->contexts[--s->n]);
@@ -162,7 +165,8 @@ static void detach_engine(struct sim_context *ctx)
 }
 
 /* Bring a zeroed or ended context to life. Without a lock. */
-static CUresult activate(struct sim_context *ctx, struct sim_device *device, unsigned int flags)
+CUresult sim_context_activate(struct sim_context *ctx, struct sim_device *device,
+			      unsigned int flags)
 {
 	CUresult r = sim_device_map(device);
 
@@ -203,7 +207,7 @@ static CUresult activate(struct sim_context *ctx, struct sim_device *device, uns
 }
 
 /* End a context; the caller took it off what made it reachable. Without a lock. */
-static void deactivate(struct sim_context *ctx)
+void sim_context_deactivate(struct sim_context *ctx)
 {
 	if (sim_exec_context_destroy)
 		sim_exec_context_destroy(ctx);
@@ -217,7 +221,7 @@ static void deactivate(struct sim_context *ctx)
 }
 
 /* Take a live context out of the list, so that only one thread ends it. */
-static bool claim(struct sim_context *ctx)
+bool sim_context_claim(struct sim_context *ctx)
 {
 	bool mine;
 
@@ -231,7 +235,7 @@ static bool claim(struct sim_context *ctx)
 	return mine;
 }
 
-static bool flags_valid(unsigned int flags)
+bool sim_context_flags_valid(unsigned int flags)
 {
 	unsigned int sched = flags & CU_CTX_SCHED_MASK;
 
@@ -244,14 +248,14 @@ static CUresult create(CUcontext *ret, unsigned int flags, CUdevice dev)
 	struct sim_context *ctx;
 	CUresult r;
 
-	if (!ret || !flags_valid(flags))
+	if (!ret || !sim_context_flags_valid(flags))
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!device)
 		return CUDA_ERROR_INVALID_DEVICE;
 	ctx = calloc(1, sizeof(*ctx));
 	if (!ctx)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	r = activate(ctx, device, flags);
+	r = sim_context_activate(ctx, device, flags);
 	if (r != CUDA_SUCCESS) {
 		free(ctx);
 		return r;
@@ -260,8 +264,8 @@ static CUresult create(CUcontext *ret, unsigned int flags, CUdevice dev)
 	r = push(ctx);
 	sim_unlock_process();
 	if (r != CUDA_SUCCESS) {
-		if (claim(ctx))
-			deactivate(ctx);
+		if (sim_context_claim(ctx))
+			sim_context_deactivate(ctx);
 		return r;
 	}
 	*ret = sim_context_handle(ctx);
@@ -314,7 +318,7 @@ static CUresult destroy(CUcontext handle)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	}
 	sim_unlock_process();
-	if (!claim(ctx))
+	if (!sim_context_claim(ctx))
 		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 	/* "If it is current to the calling thread, it is popped": only from the top. */
 	if (sim_current() == ctx) {
@@ -323,7 +327,7 @@ static CUresult destroy(CUcontext handle)
 		put(ctx);
 		sim_unlock_process();
 	}
-	deactivate(ctx);
+	sim_context_deactivate(ctx);
 	return CUDA_SUCCESS;
 }
 
@@ -458,139 +462,5 @@ CUresult cuCtxGetCurrent(CUcontext *ctx)
 	if (!ctx)
 		return CUDA_ERROR_INVALID_VALUE;
 	*ctx = sim_context_handle(sim_current());
-	return CUDA_SUCCESS;
-}
-
-/*
- * Primary contexts. One at a time changes them: retaining may take long, and two threads that
- * retain together must get the same one.
- */
-
-static pthread_mutex_t primary_lock = PTHREAD_MUTEX_INITIALIZER;
-
-CUresult cuDevicePrimaryCtxRetain(CUcontext *ctx, CUdevice dev)
-{
-	struct sim_device *device;
-	CUresult r = CUDA_SUCCESS;
-
-	SIM_ENTER();
-	device = sim_device_get(dev);
-	if (!ctx)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (!device)
-		return CUDA_ERROR_INVALID_DEVICE;
-	pthread_mutex_lock(&primary_lock);
-	if (!device->primary) {
-		struct sim_context *fresh = calloc(1, sizeof(*fresh));
-
-		if (!fresh) {
-			pthread_mutex_unlock(&primary_lock);
-			return CUDA_ERROR_OUT_OF_MEMORY;
-		}
-		fresh->primary = fresh->destroyed = true;
-		device->primary = fresh;
-	}
-	if (device->primary->destroyed)
-		r = activate(device->primary, device, device->primary_flags);
-	if (r == CUDA_SUCCESS) {
-		device->primary_refs++;
-		*ctx = sim_context_handle(device->primary);
-	}
-	pthread_mutex_unlock(&primary_lock);
-	return r;
-}
-
-/* End the primary context: at the last release, or at once. */
-static CUresult release_primary(CUdevice dev, bool reset)
-{
-	struct sim_device *device = sim_device_get(dev);
-	CUresult r = CUDA_SUCCESS;
-
-	if (!device)
-		return CUDA_ERROR_INVALID_DEVICE;
-	pthread_mutex_lock(&primary_lock);
-	if (!reset && device->primary_refs == 0)
-		r = CUDA_ERROR_INVALID_CONTEXT;
-	else if (reset || --device->primary_refs == 0)
-		device->primary_refs = 0;
-	if (r == CUDA_SUCCESS && device->primary_refs == 0 && device->primary &&
-	    claim(device->primary))
-		deactivate(device->primary);
-	if (reset)
-		device->primary_flags = 0;
-	pthread_mutex_unlock(&primary_lock);
-	return r;
-}
-
-CUresult cuDevicePrimaryCtxRelease(CUdevice dev)
-{
-	SIM_ENTER();
-	return release_primary(dev, false);
-}
-
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev)
-{
-	SIM_ENTER();
-	return release_primary(dev, false);
-}
-
-CUresult cuDevicePrimaryCtxReset(CUdevice dev)
-{
-	SIM_ENTER();
-	return release_primary(dev, true);
-}
-
-CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev)
-{
-	SIM_ENTER();
-	return release_primary(dev, true);
-}
-
-static CUresult set_primary_flags(CUdevice dev, unsigned int flags, bool while_active)
-{
-	struct sim_device *device = sim_device_get(dev);
-	CUresult r = CUDA_SUCCESS;
-
-	if (!device)
-		return CUDA_ERROR_INVALID_DEVICE;
-	if (!flags_valid(flags))
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&primary_lock);
-	if (device->primary && !device->primary->destroyed) {
-		if (while_active)
-			device->primary->flags = flags;
-		else
-			r = CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE;
-	}
-	if (r == CUDA_SUCCESS)
-		device->primary_flags = flags;
-	pthread_mutex_unlock(&primary_lock);
-	return r;
-}
-
-CUresult cuDevicePrimaryCtxSetFlags(CUdevice dev, unsigned int flags)
-{
-	SIM_ENTER();
-	return set_primary_flags(dev, flags, false);
-}
-
-CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags)
-{
-	SIM_ENTER();
-	return set_primary_flags(dev, flags, true);
-}
-
-CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int *flags, int *active)
-{
-	struct sim_device *device;
-
-	SIM_ENTER();
-	device = sim_device_get(dev);
-	if (!device)
-		return CUDA_ERROR_INVALID_DEVICE;
-	if (!flags || !active)
-		return CUDA_ERROR_INVALID_VALUE;
-	*active = device->primary && !device->primary->destroyed;
-	*flags = *active ? device->primary->flags : device->primary_flags;
 	return CUDA_SUCCESS;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Device memory: frames, the objects they make up, who holds those, and what is charged beside
- * them. Says nothing about addresses.
+ * them. Says nothing about addresses; the bytes are in memfile.c.
  *
  * Every change of an object is one of: build the chain, then write n_frames of its first frame;
  * take frames off behind the first one; clear n_frames. So whoever dies in between leaves frames
@@ -10,31 +10,12 @@
 #include "machine.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
-#include "base/paths.h"
 #include "base/banned.h"
 
 /* Frames that are freed at a time: punching out 64 written ones takes some milliseconds. */
 #define FREE_BATCH 64u
-
-#define EXPORT_MAGIC                                                                               \
-	0x5450584553514c41ull /* what is in an export file, before device, frame, id               \
-			       */
-
-struct export_record {
-	uint64_t magic;
-	uint32_t device, first;
-	uint64_t id;
-};
 
 static struct sim_machine_device *device_of(struct sim_machine *m, uint32_t device)
 {
@@ -109,44 +90,7 @@ void sim_memory_unlock(struct sim_machine *m, uint32_t device)
 	sim_unlock(&device_of(m, device)->memory_lock);
 }
 
-static int memory_fd(struct sim_machine *m, uint32_t device)
-{
-	char name[32], path[AQ_PATH_BYTES];
-	int fd, none = -1;
-
-	if (__atomic_load_n(&m->memory_fd[device], __ATOMIC_ACQUIRE) >= 0)
-		return m->memory_fd[device];
-	snprintf(name, sizeof(name), "memory-%u", device);
-	if (aq_paths_join(path, m->backing, name) < 0)
-		return -ENAMETOOLONG;
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (!__atomic_compare_exchange_n(&m->memory_fd[device], &none, fd, false, __ATOMIC_ACQ_REL,
-					 __ATOMIC_ACQUIRE))
-		close(fd); /* another thread was faster */
-	return m->memory_fd[device];
-}
-
-int sim_memory_map(struct sim_machine *m, uint32_t device, uint8_t **ret_bytes)
-{
-	size_t size = (size_t)device_of(m, device)->n_frames * SIM_FRAME_BYTES;
-	int fd = memory_fd(m, device);
-	void *p;
-
-	if (fd < 0)
-		return fd;
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	madvise(p, size, MADV_DONTDUMP);
-	madvise(p, size, MADV_DONTFORK); /* a child may not use the device anyway */
-	*ret_bytes = p;
-	return 0;
-}
-
-/* The object, or NULL when it is not (or no longer) there. Memory lock held. */
-static struct sim_frame *object_at(struct sim_machine_device *d, uint32_t first, uint64_t id)
+struct sim_frame *sim_object_at(struct sim_machine_device *d, uint32_t first, uint64_t id)
 {
 	struct sim_frame *head;
 
@@ -199,50 +143,6 @@ static void set_owner(struct sim_machine *m, uint32_t device, struct sim_frame *
 	}
 }
 
-static int export_path(struct sim_machine *m, uint32_t device, uint64_t id, char *path)
-{
-	char name[64];
-
-	snprintf(name, sizeof(name), "export-%u-%llu", device, (unsigned long long)id);
-	return aq_paths_join(path, m->backing, name);
-}
-
-/* Whether a descriptor of the object is open anywhere: each has a shared lock on its file. When
- * none is, the file goes. */
-static bool export_open(struct sim_machine *m, uint32_t device, struct sim_frame *head)
-{
-	char path[AQ_PATH_BYTES];
-	AQ_CLEANUP(close) int fd = -1;
-
-	if (!(head->flags & SIM_FRAME_EXPORTED) || export_path(m, device, head->id, path) < 0)
-		return false;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 && errno != ENOENT)
-		return true; /* cannot say: its user will */
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return true;
-	unlink(path);
-	head->flags &= ~SIM_FRAME_EXPORTED;
-	return false;
-}
-
-/* Let the bytes of frames go, so that who gets them next reads zero. Neighbours go together. */
-static void punch(struct sim_machine *m, uint32_t device, const uint32_t *frames, uint32_t n)
-{
-	int fd = memory_fd(m, device);
-	uint32_t i = 0;
-
-	while (fd >= 0 && i < n) {
-		uint32_t run = 1;
-
-		while (i + run < n && frames[i + run] == frames[i] + run)
-			run++;
-		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			  (off_t)(frames[i] * SIM_FRAME_BYTES), (off_t)(run * SIM_FRAME_BYTES));
-		i += run;
-	}
-}
-
 /* Free an ownerless object. The memory lock is held, and let go between batches. */
 static void destroy(struct sim_machine *m, uint32_t device, uint32_t first)
 {
@@ -252,12 +152,12 @@ static void destroy(struct sim_machine *m, uint32_t device, uint32_t first)
 	uint32_t batch[FREE_BATCH];
 
 	head->flags |= SIM_FRAME_DYING;
-	while (object_at(d, first, id) && head->n_frames > 1) {
+	while (sim_object_at(d, first, id) && head->n_frames > 1) {
 		uint32_t n = 0, f = head->next;
 
 		for (; n < FREE_BATCH && n + 1 < head->n_frames; f = d->frames[f].next)
 			batch[n++] = f;
-		punch(m, device, batch, n);
+		sim_memory_punch(m, device, batch, n);
 		head->next = f;
 		__atomic_store_n(&head->n_frames, head->n_frames - n, __ATOMIC_RELEASE);
 		d->frames_used -= n;
@@ -268,9 +168,9 @@ static void destroy(struct sim_machine *m, uint32_t device, uint32_t first)
 			sim_memory_lock(m, device);
 		}
 	}
-	if (!object_at(d, first, id))
+	if (!sim_object_at(d, first, id))
 		return; /* somebody swept it up meanwhile */
-	punch(m, device, &first, 1);
+	sim_memory_punch(m, device, &first, 1);
 	__atomic_store_n(&head->n_frames, 0, __ATOMIC_RELEASE);
 	d->frames_used--;
 	d->n_orphans--;
@@ -292,7 +192,7 @@ static void let_go(struct sim_machine *m, uint32_t device, uint32_t first, uint3
 	}
 	if (hold)
 		__atomic_store_n(&hold->frame_plus_1, 0, __ATOMIC_RELEASE);
-	if (head->owner == SIM_NONE && !export_open(m, device, head))
+	if (head->owner == SIM_NONE && !sim_export_open(m, device, head))
 		destroy(m, device, first);
 }
 
@@ -306,7 +206,7 @@ static void collect_orphans(struct sim_machine *m, uint32_t device)
 		struct sim_frame *head = &d->frames[i];
 
 		if (head->n_frames && head->owner == SIM_NONE &&
-		    ((head->flags & SIM_FRAME_DYING) || !export_open(m, device, head)))
+		    ((head->flags & SIM_FRAME_DYING) || !sim_export_open(m, device, head)))
 			destroy(m, device, i);
 	}
 }
@@ -387,7 +287,7 @@ int sim_frames_hold(struct sim_machine *m, uint32_t device, uint32_t first, uint
 	int r = 0;
 
 	sim_memory_lock(m, device);
-	head = object_at(d, first, id);
+	head = sim_object_at(d, first, id);
 	if (!head || (head->flags & SIM_FRAME_DYING)) {
 		r = -ENOENT;
 	} else if (head->owner == SIM_NONE) {
@@ -403,7 +303,7 @@ int sim_frames_hold(struct sim_machine *m, uint32_t device, uint32_t first, uint
 void sim_frames_release(struct sim_machine *m, uint32_t device, uint32_t first, uint64_t id)
 {
 	sim_memory_lock(m, device);
-	if (object_at(device_of(m, device), first, id))
+	if (sim_object_at(device_of(m, device), first, id))
 		let_go(m, device, first, m->self);
 	sim_memory_unlock(m, device);
 }
@@ -416,7 +316,7 @@ int sim_frames_list(struct sim_machine *m, uint32_t device, uint32_t first, uint
 	int r = -ENOENT;
 
 	sim_memory_lock(m, device);
-	head = object_at(d, first, id);
+	head = sim_object_at(d, first, id);
 	if (head && head->n_frames == n_frames) {
 		for (uint32_t f = first, i = 0; i < n_frames; f = d->frames[f].next)
 			frames[i++] = f;
@@ -432,58 +332,10 @@ uint32_t sim_frames_count(struct sim_machine *m, uint32_t device, uint32_t first
 	uint32_t n;
 
 	sim_memory_lock(m, device);
-	head = object_at(device_of(m, device), first, id);
+	head = sim_object_at(device_of(m, device), first, id);
 	n = head ? head->n_frames : 0;
 	sim_memory_unlock(m, device);
 	return n;
-}
-
-int sim_frames_export(struct sim_machine *m, uint32_t device, uint32_t first, uint64_t id)
-{
-	struct export_record record = {
-		.magic = EXPORT_MAGIC, .device = device, .first = first, .id = id};
-	char path[AQ_PATH_BYTES];
-	struct sim_frame *head;
-	int fd = -ENOENT;
-
-	if (export_path(m, device, id, path) < 0)
-		return -ENAMETOOLONG;
-	sim_memory_lock(m, device);
-	head = object_at(device_of(m, device), first, id);
-	if (head && !(head->flags & SIM_FRAME_DYING)) {
-		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-		if (fd < 0) {
-			fd = -errno;
-		} else if (flock(fd, LOCK_SH) < 0 ||
-			   pwrite(fd, &record, sizeof(record), 0) != (ssize_t)sizeof(record)) {
-			close(fd);
-			fd = -EIO;
-		} else {
-			head->flags |= SIM_FRAME_EXPORTED;
-		}
-	}
-	sim_memory_unlock(m, device);
-	return fd;
-}
-
-int sim_frames_import(struct sim_machine *m, int fd, uint32_t *ret_device, uint32_t *ret_first,
-		      uint64_t *ret_id)
-{
-	struct export_record record;
-	char path[AQ_PATH_BYTES];
-	struct stat mine, named;
-
-	if (pread(fd, &record, sizeof(record), 0) != (ssize_t)sizeof(record) ||
-	    record.magic != EXPORT_MAGIC || record.device >= sim_machine_n_devices(m))
-		return -EINVAL;
-	/* Only a file that this machine made is believed. */
-	if (export_path(m, record.device, record.id, path) < 0 || fstat(fd, &mine) < 0 ||
-	    stat(path, &named) < 0 || mine.st_ino != named.st_ino || mine.st_dev != named.st_dev)
-		return -EINVAL;
-	*ret_device = record.device;
-	*ret_first = record.first;
-	*ret_id = record.id;
-	return 0;
 }
 
 int sim_overhead_charge(struct sim_machine *m, uint32_t device, uint64_t bytes)

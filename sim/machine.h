@@ -258,6 +258,16 @@ int sim_memory_map(struct sim_machine *m, uint32_t device, uint8_t **ret_bytes);
  * For the files of this module.
  */
 
+#define SIM_STATE_FILE "machine"
+
+/* Where the link in @dir points to, without the file's name; @buf of AQ_PATH_BYTES. And map the
+ * state file in such a directory. */
+int sim_machine_read_link(const char *dir, char *buf);
+int sim_machine_open_backing(struct sim_machine *m, const char *backing);
+
+/* Open the machine of @dir, made or extended as @spec says. */
+int sim_machine_open_or_make(struct sim_machine *m, const char *dir, const char *spec);
+
 /* Lock a robust mutex; 1 instead of 0 when its owner died: then repair, before anything else. */
 int sim_lock(pthread_mutex_t *mutex);
 void sim_unlock(pthread_mutex_t *mutex);
@@ -269,6 +279,16 @@ struct sim_engine *sim_engine_lock(struct sim_machine *m, uint32_t device); /* r
 void sim_engine_unlock(struct sim_machine *m, uint32_t device);
 void sim_machine_lock(struct sim_machine *m);
 void sim_machine_unlock(struct sim_machine *m);
+
+/* The object, or NULL when it is not (or no longer) there. Memory lock held. */
+struct sim_frame *sim_object_at(struct sim_machine_device *d, uint32_t first, uint64_t id);
+
+/* Whether a descriptor of an object is open anywhere; when none is, its file goes. Memory lock
+ * held. */
+bool sim_export_open(struct sim_machine *m, uint32_t device, struct sim_frame *head);
+
+/* Let the bytes of frames go, so that who gets them next reads zero. Neighbours go together. */
+void sim_memory_punch(struct sim_machine *m, uint32_t device, const uint32_t *frames, uint32_t n);
 
 /* Prepare the frames of a new device. */
 void sim_frames_init(struct sim_machine_device *d);

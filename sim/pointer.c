@@ -26,7 +26,7 @@ static void look_up(CUdeviceptr ptr, struct answer *ret)
 		ret->known = true;
 		ret->alloc = *a;
 		if (a->kind == SIM_MEMORY_VMM)
-			ret->prop = *sim_vmm_prop(a);
+			ret->prop = sim_mapping_phys(a)->prop;
 		if (a->kind == SIM_MEMORY_POOL)
 			ret->prop.requestedHandleTypes = sim_pool_handle_types(a->pool);
 	}

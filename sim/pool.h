@@ -43,6 +43,9 @@ struct sim_pool *sim_pool_new(struct sim_device *device, const CUmemPoolProps *p
 /* The default pool of a device, made when first asked for. Under sim.lock. */
 struct sim_pool *sim_pool_default(struct sim_device *device);
 
+/* The one that cuMemAllocAsync takes from. Under sim.lock. */
+struct sim_pool *sim_pool_current(struct sim_device *device);
+
 /*
  * poolmem.c. Without sim.lock unless it is said.
  */
