@@ -131,7 +131,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 "gpu_time_ns": 65_000_000_000,
                 "clients": [{"pid": os.getpid(), "memory_used_bytes": 3 * GIB // 2}]}
             self.answer(201, {**fractions[name], "socket": str(RUNDIR / "aliquotd.sock"),
-                              "cuda_visible_devices": UUIDS[0], "simulated": True})
+                              "cuda_visible_devices": UUIDS[0],
+                              "simulated": "STUB_REAL" not in os.environ})
 
     def do_PATCH(self):
         body = self.body()

@@ -283,6 +283,74 @@ class Run(Case):
         self.expect(("run", "-v", "--", "true"), 0, err="daemon at .*\n.*fraction 'true'")
 
 
+class RealDriver(Case):
+    """Real devices: where the driver is, and what the guard is told. Any shared object will do."""
+
+    def setUp(self):
+        super().setUp()
+        self.env["STUB_REAL"] = "1"
+        self.driver = self.dir / "nvidia"
+        self.driver.mkdir()
+        library = next(iter(sorted(pathlib.Path("/lib").glob("*-linux-gnu/libm.so.6"))), None)
+        if not library:
+            self.skipTest("no shared object to play the driver")
+        for name in "libcuda.so.1", "libnvidia-ml.so.1":
+            shutil.copy(library, self.driver / name)
+            (self.dir / "lib/guard" / name).write_text("needs libaliquot-driver.so.1")
+        self.env["LD_LIBRARY_PATH"] = str(self.driver)
+
+    def run_with(self, mode, *program):
+        return self.aliquot("run", "--mount-namespace", mode, "--", *program)
+
+    def test_links_lead_to_the_driver_of_the_library_path(self):
+        done = self.run_with("no", "printenv", "LD_LIBRARY_PATH")
+        guard, links, rest = done.stdout.strip().split(":")
+        self.assertEqual((guard, rest), (str(self.dir / "lib/guard"), str(self.driver)))
+        self.assertTrue(links.startswith(f"{self.rundir}/driver-"), links)
+        self.assertEqual(os.readlink(f"{links}/libaliquot-driver.so.1"),
+                         f"{self.driver}/libcuda.so.1")
+        self.assertEqual(os.readlink(f"{links}/libaliquot-driver-nvml.so.1"),
+                         f"{self.driver}/libnvidia-ml.so.1")
+
+    def test_guards_and_foreign_architectures_are_no_driver(self):
+        guard = (self.driver / "libcuda.so.1").read_bytes() + b"libaliquot-driver.so.1"
+        for i, junk in enumerate((b"not ELF", b"\x7fELF\x01\x01\x01" + bytes(80), guard)):
+            (self.driver / "libcuda.so.1").write_bytes(junk)
+            done = self.aliquot("run", "--name", f"n{i}", "--mount-namespace", "no", "--", "true")
+            if done.returncode == 0:
+                self.skipTest("this machine has a driver")
+            self.assertEqual(done.returncode, 125)
+            self.assertIn("no libcuda.so.1 on this machine", done.stderr)
+
+    def test_absolute_paths_lead_to_the_guard_in_a_namespace(self):
+        if self.aliquot("run", "--name", "try", "--mount-namespace", "yes", "--",
+                        "true").returncode:
+            self.skipTest("no permission for mount namespaces")
+        inside = (f"cat {self.driver}/libcuda.so.1; echo; "
+                  f"cmp {self.dir}/copy {self.rundir}/driver-covered/libaliquot-driver.so.1 && "
+                  "echo same; echo $LD_LIBRARY_PATH; "
+                  "env -i /sbin/ldconfig -p | grep -c driver-covered/libaliquot-driver")
+        shutil.copy(self.driver / "libcuda.so.1", self.dir / "copy")
+        done = self.run_with("yes", "sh", "-c", inside)
+        self.assertEqual(done.stdout.splitlines(), [
+            "needs libaliquot-driver.so.1", "same",
+            f"{self.dir}/lib/guard:{self.rundir}/driver-covered:{self.driver}", "2"], done.stderr)
+        # Nothing of that is seen outside.
+        self.assertEqual((self.driver / "libcuda.so.1").read_bytes(),
+                         (self.dir / "copy").read_bytes())
+        self.assertEqual((self.rundir / "driver-covered/libaliquot-driver.so.1").stat().st_size, 0)
+
+    def test_nested_runs_keep_the_driver(self):
+        if self.aliquot("run", "--name", "try", "--mount-namespace", "yes", "--",
+                        "true").returncode:
+            self.skipTest("no permission for mount namespaces")
+        inner = (f"{ALIQUOT} run --name inner --mount-namespace yes -- sh -c "
+                 f"'head -c4 {self.rundir}/driver-covered/libaliquot-driver.so.1 | tail -c3; "
+                 f"head -c5 {self.driver}/libcuda.so.1'")
+        done = self.run_with("yes", "sh", "-c", inner)
+        self.assertEqual(done.stdout, "ELFneeds", done.stderr)
+
+
 class Daemon(Case):
     def test_many_at_once_start_one(self):
         runs = [subprocess.Popen([ALIQUOT, "run", "--name", f"n{i}", "--", "true"], env=self.env,
