@@ -245,6 +245,8 @@ int aqd_fraction_create(struct aqd *d, const struct aqd_fraction_ask *ask,
 	if (ask->holder && !ask->holder->dead)
 		aqd_fraction_set_holder(f, ask->holder);
 	aqd_fraction_check(f);
+	if (f->mount_namespace)
+		aqd_loop_tick_soon(d); /* to learn which, while its holder lives */
 
 	facts.fraction = f;
 	facts.pid = ask->holder ? ask->holder->pid : 0;

@@ -15,6 +15,7 @@
 #include "daemon/measure.h"
 #include "daemon/queue.h"
 #include "daemon/rundir.h"
+#include "daemon/resolve.h"
 #include "daemon/settings.h"
 #include "daemon/state.h"
 #include "base/banned.h"
@@ -106,7 +107,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct aqd *d = arg;
 
-	if (!d->ledger.client_count)
+	if (!d->ledger.client_count && !aqd_resolve_curious(d))
 		return; /* the next client starts it again */
 	if (d->quick_ticks)
 		d->quick_ticks--;
@@ -181,13 +182,17 @@ static void end_turn(struct aqd *d)
 	run_deferred(d);
 }
 
+void aqd_loop_turn(struct aqd *d, bool wait)
+{
+	if (event_base_loop(d->base, EVLOOP_ONCE | (wait ? 0 : EVLOOP_NONBLOCK)) < 0)
+		aqd_loop_stop(d, 1);
+	end_turn(d);
+}
+
 void aqd_loop_run(struct aqd *d)
 {
 	aqd_loop_used(d);
 	end_turn(d);
-	while (!d->stopping) {
-		if (event_base_loop(d->base, EVLOOP_ONCE) < 0)
-			aqd_loop_stop(d, 1);
-		end_turn(d);
-	}
+	while (!d->stopping)
+		aqd_loop_turn(d, true);
 }

@@ -14,6 +14,9 @@ void aqd_loop_finish(struct aqd *d);
 /* Run until aqd_loop_stop(). */
 void aqd_loop_run(struct aqd *d);
 
+/* One turn: what is ready, after waiting for something if @wait, then what turns end with. */
+void aqd_loop_turn(struct aqd *d, bool wait);
+
 /* Leave the loop at the end of the turn. */
 void aqd_loop_stop(struct aqd *d, int exit_status);
 

@@ -51,6 +51,16 @@ void aqd_resolve_learn(struct aqd *d, struct aqd_fraction *f, pid_t pid)
 	f->mount_inode = its.st_ino;
 }
 
+bool aqd_resolve_curious(const struct aqd *d)
+{
+	struct aqd_fraction *f, *tmp;
+
+	AQ_LIST_FOREACH(f, tmp, &d->fractions, link)
+		if (f->mount_namespace && !f->mount_inode && f->holder)
+			return true;
+	return false;
+}
+
 static struct aqd_fraction *by_namespace(struct aqd *d, pid_t pid)
 {
 	struct aqd_fraction *f, *tmp;

@@ -49,50 +49,86 @@ static json_t *save_process(const struct aqd_process *p)
 		 : json_null();
 }
 
-static json_t *save_fraction(const struct aqd *d, const struct aqd_fraction *f)
+/* Each of these is whole or NULL: half a state would lose what somebody relies on. */
+static json_t *save_shares(const struct aqd *d, const struct aqd_fraction *f)
 {
-	json_t *shares = json_array(), *clients = json_array();
-	struct aq_ledger_client *l, *tmp;
+	json_t *shares = json_array();
 
 	for (uint32_t i = 0; i < f->ledger.share_count; i++) {
 		const struct aq_ledger_share *s = &f->ledger.share[i];
 
-		json_array_append_new(shares,
-				      json_pack("{s:s,s:I,s:I}", "uuid", d->device[s->device].uuid,
-						"request", (json_int_t)s->request_bytes, "limit",
-						(json_int_t)s->limit_bytes));
+		if (json_array_append_new(
+			    shares, json_pack("{s:s,s:I,s:I}", "uuid", d->device[s->device].uuid,
+					      "request", (json_int_t)s->request_bytes, "limit",
+					      (json_int_t)s->limit_bytes)) < 0) {
+			json_decref(shares);
+			return NULL;
+		}
 	}
-	AQ_LIST_FOREACH (l, tmp, &f->ledger.clients, link)
-		json_array_append_new(clients, save_process(aqd_client_of(l)->process));
-	return json_pack(
-		"{s:s,s:s,s:s,s:I,s:I,s:i,s:i,s:i,s:b,s:o,s:o,s:o}", "name", f->name, "project",
-		f->project, "command", f->command, "owner", (json_int_t)f->owner, "created",
-		(json_int_t)f->created_s, "priority", (int)f->ledger.priority, "compute_request",
-		(int)f->ledger.compute_request_permille, "compute_limit",
-		(int)f->ledger.compute_limit_permille, "mount_namespace", (int)f->mount_namespace,
-		"holder", save_process(f->holder), "shares", shares, "clients", clients);
+	return shares;
 }
 
-static json_t *save_all(struct aqd *d)
+static json_t *save_clients(const struct aqd_fraction *f)
 {
-	json_t *fractions = json_array(), *profiles = json_object();
+	json_t *clients = json_array();
+	struct aq_ledger_client *l, *tmp;
+
+	AQ_LIST_FOREACH(l, tmp, &f->ledger.clients, link)
+		if (json_array_append_new(clients, save_process(aqd_client_of(l)->process)) < 0) {
+			json_decref(clients);
+			return NULL;
+		}
+	return clients;
+}
+
+static json_t *save_fraction(const struct aqd *d, const struct aqd_fraction *f)
+{
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:i,s:i,s:b,s:o,s:o,s:o}", "name", f->name,
+			 "project", f->project, "command", f->command, "owner",
+			 (json_int_t)f->owner, "created", (json_int_t)f->created_s, "priority",
+			 (int)f->ledger.priority, "compute_request",
+			 (int)f->ledger.compute_request_permille, "compute_limit",
+			 (int)f->ledger.compute_limit_permille, "mount_namespace",
+			 (int)f->mount_namespace, "holder", save_process(f->holder), "shares",
+			 save_shares(d, f), "clients", save_clients(f));
+}
+
+static json_t *save_fractions(struct aqd *d)
+{
+	json_t *fractions = json_array();
 	struct aqd_fraction *f, *tmp;
 
-	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
-		json_array_append_new(fractions, save_fraction(d, f));
+	AQ_LIST_FOREACH(f, tmp, &d->fractions, link)
+		if (json_array_append_new(fractions, save_fraction(d, f)) < 0) {
+			json_decref(fractions);
+			return NULL;
+		}
+	return fractions;
+}
+
+/* Which --sim word the simulated devices came by; the lack of one costs little. */
+static json_t *save_profiles(struct aqd *d)
+{
+	json_t *profiles = json_object();
+
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		if (d->device[i].profile[0])
 			json_object_set_new(profiles, d->device[i].uuid,
 					    json_string(d->device[i].profile));
+	return profiles;
+}
+
+static json_t *save_all(struct aqd *d)
+{
 	return json_pack("{s:i,s:o,s:b,s:o,s:o}", "version", STATE_VERSION, "boot", boot_id(),
-			 "sim_made", (int)d->sim_made, "profiles", profiles, "fractions",
-			 fractions);
+			 "sim_made", (int)d->sim_made, "profiles", save_profiles(d), "fractions",
+			 save_fractions(d));
 }
 
 void aqd_state_save(struct aqd *d)
 {
 	AQ_CLEANUP(free) char *text = NULL;
-	char path[AQ_PATH_BYTES];
+	char path[AQ_PATH_BYTES], half[AQ_PATH_BYTES + 8];
 	json_t *state = NULL;
 	int r = state_path(d, path);
 
@@ -100,13 +136,15 @@ void aqd_state_save(struct aqd *d)
 	if (r == 0 && aq_list_empty(&d->fractions) && !d->sim_made) {
 		if (unlink(path) < 0 && errno != ENOENT)
 			r = -errno;
+		snprintf(half, sizeof(half), "%s.new", path);
+		unlink(half); /* of one that was killed in the middle of writing */
 	} else if (r == 0) {
 		state = save_all(d);
 		text = state ? json_dumps(state, JSON_COMPACT) : NULL;
 		r = text ? aq_file_replace(path, text, strlen(text)) : -ENOMEM;
 		json_decref(state);
 	}
-	if (r < 0)
+	if (r < 0) /* the old one stays, and the next change tries again */
 		aq_error("state '%s': %s", path, strerror(-r));
 }
 

@@ -148,6 +148,44 @@ def test_hello_refusals(daemon):
         d.check()
 
 
+def test_found_by_mount_namespace(daemon):
+    """`env -i` and a new parent: only the namespace that `run` made is left to tell."""
+    if os.getuid() != 0:
+        return
+    with daemon() as d:
+        def script(name, text):
+            with open(os.path.join(d.dir, name), "w") as f:
+                f.write(text)
+            return f.name
+        attach = script("attach.py", """
+import sys
+sys.path.insert(0, %r)
+from aqd import Guard
+g = Guard(%r, "")
+print(g.result, g.fraction, flush=True)
+""" % (os.path.dirname(os.path.abspath(__file__)), d.path("aliquotd.sock")))
+        child = script("child.sh", "sleep 0.4; exec /usr/bin/python3 -B " + attach)
+        program = script("program.sh", "sleep 1; setsid env -i /bin/sh %s & exit 0" % child)
+        holder = script("holder.py", """
+import http.client, os, socket
+c = http.client.HTTPConnection("x")
+c.sock = socket.socket(socket.AF_UNIX)
+c.sock.connect(%r)
+c.request("POST", "/v1/fractions", b'{"name": "m", "mount_namespace": true}')
+assert c.getresponse().status == 201
+os.execv("/usr/bin/unshare", ["unshare", "-m", "/bin/sh", %r])
+""" % (d.path("api.sock"), program))
+        out = subprocess.check_output(["/usr/bin/python3", "-B", holder], timeout=20)
+        assert out == b"0 m\n", out
+        # outside of it nobody is found
+        pid = os.fork()
+        if not pid:
+            os.setsid()
+            os.execv("/usr/bin/env", ["env", "-i", "/usr/bin/python3", "-B", attach])
+        os.waitpid(pid, 0)
+        assert d.events("rejected")[-1]["pid"] == pid
+
+
 def test_uid_rule(daemon):
     if os.getuid() != 0:
         return
