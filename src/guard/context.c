@@ -205,17 +205,32 @@ static CUresult created(struct aq__cost *c, CUresult r, CUcontext *ctx)
 	return r;
 }
 
+/*
+ * The first contexts of a device are made before anybody knows what one costs. When many are made
+ * at once, together they can be too much, and all be unmade. By then it is known: once more, with
+ * a reservation.
+ */
+static bool known_now(CUresult r, int index, uint64_t expected_bytes)
+{
+	return r == CUDA_ERROR_OUT_OF_MEMORY && !expected_bytes && context_bytes(index);
+}
+
 /* LIFECYCLE, all variants. A NULL @ctx is the driver's to refuse. */
 #define HOOK_CREATE(sym, params, ctx, dev, ...)                                                    \
 	CUresult sym params                                                                        \
 	{                                                                                          \
 		int index = ctx ? aq__device_index(dev) : AQ__UNBOUND;                             \
 		struct aq__cost c;                                                                 \
-		CUresult r = aq__cost_begin(&c, index, context_bytes(index), #sym);                \
+		uint64_t expected;                                                                 \
+		CUresult r;                                                                        \
                                                                                                    \
-		if (r != CUDA_SUCCESS)                                                             \
-			return r;                                                                  \
-		return created(&c, AQ__CALL(sym, __VA_ARGS__), ctx);                               \
+		do {                                                                               \
+			expected = context_bytes(index);                                           \
+			r = aq__cost_begin(&c, index, expected, #sym);                             \
+			if (r == CUDA_SUCCESS)                                                     \
+				r = created(&c, AQ__CALL(sym, __VA_ARGS__), ctx);                  \
+		} while (known_now(r, index, expected));                                           \
+		return r;                                                                          \
 	}
 
 HOOK_CREATE(cuCtxCreate, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx, flags,
@@ -339,20 +354,11 @@ static void primary_made(CUcontext ctx, CUdevice dev, int index)
 	running();
 }
 
-/*
- * LIFECYCLE. Only the first retain makes a context. Two threads that both come first both count
- * one for the moment of the call; what is measured then is one.
- */
-CUresult cuDevicePrimaryCtxRetain(CUcontext *ctx, CUdevice dev)
+static CUresult retain_first(CUcontext *ctx, CUdevice dev, int index, uint64_t expected_bytes)
 {
-	int index = ctx ? aq__device_index(dev) : AQ__UNBOUND;
 	struct aq__cost c;
-	CUresult r;
+	CUresult r = aq__cost_begin(&c, index, expected_bytes, "cuDevicePrimaryCtxRetain");
 
-	if (index == AQ__UNBOUND || (index >= 0 && primary_active(dev)))
-		return AQ__CALL(cuDevicePrimaryCtxRetain, ctx, dev);
-
-	r = aq__cost_begin(&c, index, context_bytes(index), "cuDevicePrimaryCtxRetain");
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuDevicePrimaryCtxRetain, ctx, dev);
@@ -364,6 +370,25 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *ctx, CUdevice dev)
 		primary_made(*ctx, dev, index);
 	else
 		aq__cost_undone(&c);
+	return r;
+}
+
+/*
+ * LIFECYCLE. Only the first retain makes a context. Two threads that both come first both count
+ * one for the moment of the call; what is measured then is one.
+ */
+CUresult cuDevicePrimaryCtxRetain(CUcontext *ctx, CUdevice dev)
+{
+	int index = ctx ? aq__device_index(dev) : AQ__UNBOUND;
+	uint64_t expected;
+	CUresult r;
+
+	if (index == AQ__UNBOUND || (index >= 0 && primary_active(dev)))
+		return AQ__CALL(cuDevicePrimaryCtxRetain, ctx, dev);
+	do {
+		expected = context_bytes(index);
+		r = retain_first(ctx, dev, index, expected);
+	} while (known_now(r, index, expected));
 	return r;
 }
 
