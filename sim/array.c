@@ -42,6 +42,7 @@ static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc,
 
 	if (r != CUDA_SUCCESS)
 		return r;
+	SIM_REFUSE_IN_CAPTURE();
 	a = calloc(1, sizeof(*a));
 	if (!a)
 		return CUDA_ERROR_OUT_OF_MEMORY;

@@ -188,7 +188,7 @@ CUresult sim_context_activate(struct sim_context *ctx, struct sim_device *device
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	ctx->overhead_bytes = device->profile->context_bytes;
 	r = attach_engine(ctx);
-	if (r == CUDA_SUCCESS && sim_exec_context_create) {
+	if (r == CUDA_SUCCESS) {
 		r = sim_exec_context_create(ctx);
 		if (r != CUDA_SUCCESS)
 			detach_engine(ctx);
@@ -209,8 +209,7 @@ CUresult sim_context_activate(struct sim_context *ctx, struct sim_device *device
 /* End a context; the caller took it off what made it reachable. Without a lock. */
 void sim_context_deactivate(struct sim_context *ctx)
 {
-	if (sim_exec_context_destroy)
-		sim_exec_context_destroy(ctx);
+	sim_exec_context_destroy(ctx);
 	sim_memory_end_context(ctx);
 	detach_engine(ctx);
 	sim_overhead_release(&sim.machine, ctx->device->index, ctx->overhead_bytes);

@@ -247,3 +247,26 @@ CUresult cuDeviceGetTexture1DLinearMaxWidth(size_t *width, CUarray_format format
 	*width = (1ull << 28); /* elements; programming guide, all capabilities here */
 	return CUDA_SUCCESS;
 }
+
+/* Nothing happens on a simulated device that a program would be told of: it is registered only. */
+CUresult cuDeviceRegisterAsyncNotification(CUdevice dev, CUasyncCallback callback, void *data,
+					   CUasyncCallbackHandle *handle)
+{
+	static uint64_t registered;
+
+	ENTER_DEVICE(device, dev, handle);
+	(void)device;
+	(void)data;
+	if (!callback)
+		return CUDA_ERROR_INVALID_VALUE;
+	*handle = (CUasyncCallbackHandle)(uintptr_t)__atomic_add_fetch(&registered, 1,
+								       __ATOMIC_RELAXED);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceUnregisterAsyncNotification(CUdevice dev, CUasyncCallbackHandle callback)
+{
+	ENTER_DEVICE(device, dev, callback);
+	(void)device;
+	return CUDA_SUCCESS;
+}

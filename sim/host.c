@@ -32,6 +32,7 @@ static CUresult alloc_pinned(struct sim_context *ctx, void **ret, size_t bytes, 
 
 	if (!ret || bytes == 0)
 		return CUDA_ERROR_INVALID_VALUE;
+	SIM_REFUSE_IN_CAPTURE();
 	if (span < bytes)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	p = mmap(NULL, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -99,10 +100,9 @@ static struct sim_alloc *claim(const void *p, enum sim_memory_kind kind)
 static CUresult end_host(void *p, enum sim_memory_kind kind, CUresult unknown)
 {
 	struct sim_alloc *a;
-	CUresult r = sim_exec_unsafe_call ? sim_exec_unsafe_call() : CUDA_SUCCESS;
+	CUresult r;
 
-	if (r != CUDA_SUCCESS)
-		return r;
+	SIM_REFUSE_IN_CAPTURE();
 	a = claim(p, kind);
 	if (!a)
 		return unknown;
@@ -129,6 +129,7 @@ static CUresult register_host(struct sim_context *ctx, void *p, size_t bytes, un
 		return CUDA_ERROR_INVALID_VALUE;
 	if (sim_va_contains(base))
 		return CUDA_ERROR_INVALID_VALUE;
+	SIM_REFUSE_IN_CAPTURE();
 	sim_lock_process();
 	first = sim_alloc_find(base);
 	last = sim_alloc_find(base + bytes - 1);

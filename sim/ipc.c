@@ -254,8 +254,6 @@ CUresult cuIpcGetEventHandle(CUipcEventHandle *handle, CUevent event)
 	(void)ctx;
 	if (!handle)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!sim_event_shared)
-		return CUDA_ERROR_NOT_SUPPORTED;
 	r = sim_event_shared(event, &shared);
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -285,5 +283,5 @@ CUresult cuIpcOpenEventHandle(CUevent *event, CUipcEventHandle handle)
 	shared = &sim.machine.shared->events[h.index];
 	if (__atomic_load_n(&shared->id, __ATOMIC_ACQUIRE) != h.id)
 		return CUDA_ERROR_INVALID_HANDLE;
-	return sim_event_open ? sim_event_open(shared, event) : CUDA_ERROR_NOT_SUPPORTED;
+	return sim_event_open(shared, event);
 }

@@ -2,6 +2,7 @@
 /* Managed memory: host memory that is charged to a device, whole, from the start (real devices
  * charge the pages that they touch). Advice and prefetches are accepted and move nothing; what was
  * last said is remembered for those who ask. */
+#include "managed.h"
 #include "memory.h"
 
 #include <stdlib.h>
@@ -11,20 +12,12 @@
 #include "va.h"
 #include "base/banned.h"
 
-struct managed {
-	struct sim_phys *phys; /* what is charged */
-	bool read_mostly;
-	CUmemLocation preferred;
-	CUmemLocation prefetched;
-	uint32_t accessed_by; /* bit per device ordinal; bit 31: the host */
-};
-
 #define HOST_BIT 31
 
 CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytes, unsigned int flags)
 {
 	struct sim_alloc *a = NULL;
-	struct managed *m;
+	struct sim_managed *m;
 	uint64_t span;
 	CUresult r;
 	void *p;
@@ -34,6 +27,7 @@ CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytes, unsigned int flags)
 	    (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST &&
 	     flags != CU_MEM_ATTACH_SINGLE))
 		return CUDA_ERROR_INVALID_VALUE;
+	SIM_REFUSE_IN_CAPTURE();
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -65,7 +59,7 @@ CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytes, unsigned int flags)
 
 void sim_managed_release(struct sim_alloc *a)
 {
-	struct managed *m = a->owner;
+	struct sim_managed *m = a->owner;
 	void *p = (void *)(uintptr_t)a->base;
 	uint64_t span = a->span;
 
@@ -75,8 +69,7 @@ void sim_managed_release(struct sim_alloc *a)
 	free(m);
 }
 
-/* The managed allocation that has all of a range. Under sim.lock. */
-static struct managed *find(CUdeviceptr dptr, size_t count)
+struct sim_managed *sim_managed_find(CUdeviceptr dptr, size_t count)
 {
 	struct sim_alloc *a = sim_alloc_find(dptr);
 
@@ -86,7 +79,7 @@ static struct managed *find(CUdeviceptr dptr, size_t count)
 	return a->owner;
 }
 
-static bool location_valid(const CUmemLocation *l)
+bool sim_location_valid(const CUmemLocation *l)
 {
 	switch (l->type) {
 	case CU_MEM_LOCATION_TYPE_DEVICE:
@@ -101,7 +94,7 @@ static bool location_valid(const CUmemLocation *l)
 	}
 }
 
-static CUmemLocation location_of(CUdevice device)
+CUmemLocation sim_location_of(CUdevice device)
 {
 	CUmemLocation l = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device};
 
@@ -121,13 +114,13 @@ static CUresult advise(CUdeviceptr dptr, size_t count, CUmem_advise advice, CUme
 			   advice == CU_MEM_ADVISE_SET_ACCESSED_BY ||
 			   advice == CU_MEM_ADVISE_UNSET_ACCESSED_BY;
 	CUresult r = CUDA_SUCCESS;
-	struct managed *m;
+	struct sim_managed *m;
 
-	if (names_place && !location_valid(&location))
+	if (names_place && !sim_location_valid(&location))
 		return location.type == CU_MEM_LOCATION_TYPE_DEVICE ? CUDA_ERROR_INVALID_DEVICE
 								    : CUDA_ERROR_INVALID_VALUE;
 	sim_lock_process();
-	m = find(dptr, count);
+	m = sim_managed_find(dptr, count);
 	if (!m) {
 		sim_unlock_process();
 		return CUDA_ERROR_INVALID_VALUE;
@@ -161,7 +154,7 @@ static CUresult advise(CUdeviceptr dptr, size_t count, CUmem_advise advice, CUme
 CUresult cuMemAdvise(CUdeviceptr dptr, size_t count, CUmem_advise advice, CUdevice device)
 {
 	SIM_ENTER();
-	return advise(dptr, count, advice, location_of(device));
+	return advise(dptr, count, advice, sim_location_of(device));
 }
 
 CUresult cuMemAdvise_v2(CUdeviceptr dptr, size_t count, CUmem_advise advice, CUmemLocation location)
@@ -170,70 +163,8 @@ CUresult cuMemAdvise_v2(CUdeviceptr dptr, size_t count, CUmem_advise advice, CUm
 	return advise(dptr, count, advice, location);
 }
 
-/* A prefetch takes no time and moves nothing, but it has its place in the stream. */
-static void nothing(void *arg)
-{
-	(void)arg;
-}
-
-static CUresult prefetch(CUdeviceptr dptr, size_t count, CUmemLocation location, CUstream handle,
-			 bool per_thread)
-{
-	struct sim_stream *stream;
-	struct managed *m;
-	CUresult r = CUDA_SUCCESS;
-
-	if (!location_valid(&location))
-		return location.type == CU_MEM_LOCATION_TYPE_DEVICE ? CUDA_ERROR_INVALID_DEVICE
-								    : CUDA_ERROR_INVALID_VALUE;
-	sim_lock_process();
-	m = find(dptr, count);
-	if (m)
-		m->prefetched = location;
-	sim_unlock_process();
-	if (!m)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (sim_stream_resolve && sim_exec_call) {
-		r = sim_stream_resolve(handle, per_thread, &stream);
-		if (r == CUDA_SUCCESS)
-			r = sim_exec_call(stream, nothing, NULL);
-	}
-	return r;
-}
-
-CUresult cuMemPrefetchAsync(CUdeviceptr dptr, size_t count, CUdevice dst_device, CUstream stream)
-{
-	SIM_ENTER_CONTEXT(ctx);
-	(void)ctx;
-	return prefetch(dptr, count, location_of(dst_device), stream, false);
-}
-
-CUresult cuMemPrefetchAsync_ptsz(CUdeviceptr dptr, size_t count, CUdevice dst_device,
-				 CUstream stream)
-{
-	SIM_ENTER_CONTEXT(ctx);
-	(void)ctx;
-	return prefetch(dptr, count, location_of(dst_device), stream, true);
-}
-
-CUresult cuMemPrefetchAsync_v2(CUdeviceptr dptr, size_t count, CUmemLocation location,
-			       unsigned int flags, CUstream stream)
-{
-	SIM_ENTER_CONTEXT(ctx);
-	(void)ctx;
-	return flags ? CUDA_ERROR_INVALID_VALUE : prefetch(dptr, count, location, stream, false);
-}
-
-CUresult cuMemPrefetchAsync_v2_ptsz(CUdeviceptr dptr, size_t count, CUmemLocation location,
-				    unsigned int flags, CUstream stream)
-{
-	SIM_ENTER_CONTEXT(ctx);
-	(void)ctx;
-	return flags ? CUDA_ERROR_INVALID_VALUE : prefetch(dptr, count, location, stream, true);
-}
-
 /* One attribute of a range, into @size bytes. Under sim.lock. */
-static CUresult get_attribute(const struct managed *m, CUmem_range_attribute attr, void *data,
+static CUresult get_attribute(const struct sim_managed *m, CUmem_range_attribute attr, void *data,
 			      size_t size)
 {
 	const CUmemLocation *l =
@@ -286,10 +217,10 @@ static CUresult get_attributes(void **data, size_t *sizes, CUmem_range_attribute
 			       CUdeviceptr dptr, size_t count)
 {
 	CUresult r = CUDA_SUCCESS;
-	struct managed *m;
+	struct sim_managed *m;
 
 	sim_lock_process();
-	m = find(dptr, count);
+	m = sim_managed_find(dptr, count);
 	if (!m)
 		r = CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0; i < n && r == CUDA_SUCCESS; i++)

@@ -22,7 +22,7 @@ static uint64_t align_up(uint64_t n, uint64_t to)
 
 CUresult sim_memory_quiesce(struct sim_context *ctx)
 {
-	if (ctx && !ctx->destroyed && sim_exec_context_synchronize)
+	if (ctx && !ctx->destroyed)
 		return sim_exec_context_synchronize(ctx);
 	return CUDA_SUCCESS;
 }
@@ -196,6 +196,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytes)
 	SIM_ENTER_CONTEXT(ctx);
 	if (!dptr)
 		return CUDA_ERROR_INVALID_VALUE;
+	SIM_REFUSE_IN_CAPTURE();
 	return sim_linear_alloc(ctx, SIM_MEMORY_LINEAR, bytes, dptr);
 }
 
@@ -211,6 +212,7 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width_bytes
 		return CUDA_ERROR_INVALID_VALUE;
 	if (width_bytes > INT32_MAX) /* CU_DEVICE_ATTRIBUTE_MAX_PITCH */
 		return CUDA_ERROR_INVALID_VALUE;
+	SIM_REFUSE_IN_CAPTURE();
 	row = align_up(width_bytes, PITCH_ALIGN);
 	if (__builtin_mul_overflow(row, height, &bytes))
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -255,11 +257,8 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
 	SIM_ENTER_CONTEXT(ctx);
 	if (!dptr)
 		return CUDA_SUCCESS;
-	r = sim_exec_unsafe_call ? sim_exec_unsafe_call() : CUDA_SUCCESS;
-	if (r != CUDA_SUCCESS)
-		return r;
-	if (sim_resolve(dptr, 0, &span) == CUDA_SUCCESS && span.kind == SIM_MEMORY_GRAPH &&
-	    sim_graph_memory_free) {
+	SIM_REFUSE_IN_CAPTURE();
+	if (sim_resolve(dptr, 0, &span) == CUDA_SUCCESS && span.kind == SIM_MEMORY_GRAPH) {
 		r = sim_memory_quiesce(ctx);
 		return r == CUDA_SUCCESS ? sim_graph_memory_free(NULL, dptr) : r;
 	}

@@ -89,6 +89,7 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *handle,
 	       (!(desc->Flags & (CUDA_ARRAY3D_LAYERED | CUDA_ARRAY3D_CUBEMAP)) &&
 		(desc->Depth >> possible)))
 		possible++;
+	SIM_REFUSE_IN_CAPTURE();
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return CUDA_ERROR_OUT_OF_MEMORY;

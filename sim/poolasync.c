@@ -9,28 +9,26 @@
 
 /* @pool NULL: the current one of the stream's device. */
 static CUresult alloc_async(CUdeviceptr *ret, size_t bytes, CUmemoryPool handle, bool any_pool,
-			    CUstream stream_handle, bool per_thread, struct sim_context *ctx)
+			    CUstream stream_handle, bool per_thread)
 {
-	struct sim_stream *stream = NULL;
+	struct sim_stream *stream;
 	struct sim_pool *pool;
 	CUresult r;
 
 	if (!ret || bytes == 0)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (sim_stream_resolve) {
-		r = sim_stream_resolve(stream_handle, per_thread, &stream);
-		if (r != CUDA_SUCCESS)
-			return r;
-		ctx = sim_stream_context(stream);
-	}
+	r = sim_stream_resolve(stream_handle, per_thread, &stream);
+	if (r != CUDA_SUCCESS)
+		return r;
 	sim_lock_process();
-	pool = any_pool ? sim_pool_current(ctx->device) : sim_pool_find(handle);
+	pool = any_pool ? sim_pool_current(sim_stream_context(stream)->device)
+			: sim_pool_find(handle);
 	sim_unlock_process();
 	if (!pool)
 		return any_pool ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
 	if (pool->imported)
 		return CUDA_ERROR_INVALID_VALUE; /* its exporter allocates. Source: cuda.h */
-	if (stream && sim_stream_capturing && sim_stream_capturing(stream))
+	if (sim_stream_capturing(stream))
 		return sim_capture_alloc(stream, (CUmemoryPool)pool, bytes, ret);
 	return sim_pool_alloc(pool, stream, bytes, ret);
 }
@@ -38,27 +36,31 @@ static CUresult alloc_async(CUdeviceptr *ret, size_t bytes, CUmemoryPool handle,
 CUresult cuMemAllocAsync(CUdeviceptr *dptr, size_t bytes, CUstream stream)
 {
 	SIM_ENTER_CONTEXT(ctx);
-	return alloc_async(dptr, bytes, NULL, true, stream, false, ctx);
+	(void)ctx;
+	return alloc_async(dptr, bytes, NULL, true, stream, false);
 }
 
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr *dptr, size_t bytes, CUstream stream)
 {
 	SIM_ENTER_CONTEXT(ctx);
-	return alloc_async(dptr, bytes, NULL, true, stream, true, ctx);
+	(void)ctx;
+	return alloc_async(dptr, bytes, NULL, true, stream, true);
 }
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t bytes, CUmemoryPool pool,
 				 CUstream stream)
 {
 	SIM_ENTER_CONTEXT(ctx);
-	return alloc_async(dptr, bytes, pool, false, stream, false, ctx);
+	(void)ctx;
+	return alloc_async(dptr, bytes, pool, false, stream, false);
 }
 
 CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *dptr, size_t bytes, CUmemoryPool pool,
 				      CUstream stream)
 {
 	SIM_ENTER_CONTEXT(ctx);
-	return alloc_async(dptr, bytes, pool, false, stream, true, ctx);
+	(void)ctx;
+	return alloc_async(dptr, bytes, pool, false, stream, true);
 }
 
 static void reached(void *arg)
@@ -102,46 +104,40 @@ static void reached_linear(void *arg)
 static CUresult free_linear(CUdeviceptr dptr, struct sim_stream *stream)
 {
 	struct sim_alloc *a = sim_memory_claim(dptr);
-	CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+	CUresult r;
 
 	if (!a)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (stream && sim_exec_call)
-		r = sim_exec_call(stream, reached_linear, a);
+	r = sim_exec_call(stream, reached_linear, a);
 	if (r != CUDA_SUCCESS)
-		sim_memory_release(a);
-	return CUDA_SUCCESS;
+		sim_memory_release(a); /* nothing runs any more in that stream */
+	return r;
 }
 
 static CUresult free_async(CUdeviceptr dptr, CUstream stream_handle, bool per_thread)
 {
-	struct sim_stream *stream = NULL;
+	struct sim_stream *stream;
 	struct sim_pool_free *f;
 	struct sim_span span;
 	CUresult r = CUDA_SUCCESS;
 
-	if (sim_stream_resolve) {
-		r = sim_stream_resolve(stream_handle, per_thread, &stream);
-		if (r != CUDA_SUCCESS)
-			return r;
-	}
+	r = sim_stream_resolve(stream_handle, per_thread, &stream);
+	if (r != CUDA_SUCCESS)
+		return r;
 	if (!dptr)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (sim_resolve(dptr, 0, &span) != CUDA_SUCCESS)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (stream && sim_stream_capturing && sim_stream_capturing(stream))
+	if (sim_stream_capturing(stream))
 		return sim_capture_free(stream, dptr);
-	if (span.kind == SIM_MEMORY_GRAPH && sim_graph_memory_free)
+	if (span.kind == SIM_MEMORY_GRAPH)
 		return sim_graph_memory_free(stream, dptr);
 	if (span.kind == SIM_MEMORY_LINEAR)
 		return free_linear(dptr, stream);
 	f = begin_free(dptr, stream);
 	if (!f)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (stream && sim_exec_call)
-		r = sim_exec_call(stream, reached, f);
-	else
-		sim_pool_reached(f);
+	r = sim_exec_call(stream, reached, f);
 	if (r != CUDA_SUCCESS)
 		sim_pool_reached(f); /* nothing runs any more in that stream */
 	return r;

@@ -376,40 +376,46 @@ uint64_t sim_cost_copy(const struct sim_device *device, enum sim_copy_engine eng
 void sim_pool_synchronised(struct sim_device *device);
 
 /*
- * Provided by the execution side. Weak while it is being built: absent ones do nothing.
+ * Provided by the execution side.
  */
 
 /* Give ctx->exec a value; called before the context is visible. */
-__attribute__((weak)) CUresult sim_exec_context_create(struct sim_context *ctx);
+CUresult sim_exec_context_create(struct sim_context *ctx);
 /* Wait for all work of @ctx, end its streams, events and modules. The device is still usable. */
-__attribute__((weak)) void sim_exec_context_destroy(struct sim_context *ctx);
+void sim_exec_context_destroy(struct sim_context *ctx);
 /* Wait until all work handed over so far is done; cuMemFree and its like do this. */
-__attribute__((weak)) CUresult sim_exec_context_synchronize(struct sim_context *ctx);
+CUresult sim_exec_context_synchronize(struct sim_context *ctx);
 /* CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED when a call that synchronises is forbidden now, because a
  * capture that forbids it is under way (thread's capture mode). */
-__attribute__((weak)) CUresult sim_exec_unsafe_call(void);
+CUresult sim_exec_unsafe_call(void);
+
+/* For calls that may synchronise: allocating and freeing among them. Source: CUDA programming
+ * guide, "Prohibited and Unhandled Operations", and the errors that cudaMalloc gives in a capture.
+ */
+#define SIM_REFUSE_IN_CAPTURE()                                                                    \
+	do {                                                                                       \
+		CUresult sim_refused_ = sim_exec_unsafe_call();                                    \
+		if (sim_refused_ != CUDA_SUCCESS)                                                  \
+			return sim_refused_;                                                       \
+	} while (0)
 
 /* Handle to stream, checked. @per_thread: NULL means the calling thread's own default stream. */
-__attribute__((weak)) CUresult sim_stream_resolve(CUstream handle, bool per_thread,
-						  struct sim_stream **ret_stream);
-__attribute__((weak)) struct sim_context *sim_stream_context(struct sim_stream *stream);
+CUresult sim_stream_resolve(CUstream handle, bool per_thread, struct sim_stream **ret_stream);
+struct sim_context *sim_stream_context(struct sim_stream *stream);
 /* Call fn(arg) from the executor when all earlier work of the stream is done, at no cost. */
-__attribute__((weak)) CUresult sim_exec_call(struct sim_stream *stream, void (*fn)(void *),
-					     void *arg);
+CUresult sim_exec_call(struct sim_stream *stream, void (*fn)(void *), void *arg);
 /* 1: @stream captures, and the calls below apply; 0: it does not. */
-__attribute__((weak)) int sim_stream_capturing(struct sim_stream *stream);
-__attribute__((weak)) CUresult sim_capture_alloc(struct sim_stream *stream, CUmemoryPool pool,
-						 size_t bytes, CUdeviceptr *ret_address);
-__attribute__((weak)) CUresult sim_capture_free(struct sim_stream *stream, CUdeviceptr address);
+int sim_stream_capturing(struct sim_stream *stream);
+CUresult sim_capture_alloc(struct sim_stream *stream, CUmemoryPool pool, size_t bytes,
+			   CUdeviceptr *ret_address);
+CUresult sim_capture_free(struct sim_stream *stream, CUdeviceptr address);
 /* cuMemFreeAsync of SIM_MEMORY_GRAPH outside a capture. */
-__attribute__((weak)) CUresult sim_graph_memory_free(struct sim_stream *stream,
-						     CUdeviceptr address);
+CUresult sim_graph_memory_free(struct sim_stream *stream, CUdeviceptr address);
 
 /* Events of more than one process: the shared record of a CUevent made with
  * CU_EVENT_INTERPROCESS (CUDA_ERROR_INVALID_HANDLE otherwise), and a CUevent on such a record. */
-__attribute__((weak)) CUresult sim_event_shared(CUevent event,
-						struct sim_shared_event **ret_shared);
-__attribute__((weak)) CUresult sim_event_open(struct sim_shared_event *shared, CUevent *ret_event);
+CUresult sim_event_shared(CUevent event, struct sim_shared_event **ret_shared);
+CUresult sim_event_open(struct sim_shared_event *shared, CUevent *ret_event);
 /* For cuEventCreate with CU_EVENT_INTERPROCESS and its destruction; NULL: no room. */
 struct sim_shared_event *sim_shared_event_create(struct sim_device *device);
 void sim_shared_event_put(struct sim_shared_event *shared);
