@@ -315,6 +315,107 @@ static void test_memory__destroying_a_context_frees_what_is_its(void **state)
 	assert_int_equal(cuArrayDestroy(a), CUDA_ERROR_INVALID_HANDLE);
 }
 
+static void test_memory__no_allocation_in_a_capture(void **state)
+{
+	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+	CUstream stream;
+	CUgraph graph;
+	CUdeviceptr p;
+	void *host;
+
+	ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	ok(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	/* As frameworks do it. */
+	ok(cuThreadExchangeStreamCaptureMode(&mode));
+	ok(cuMemAlloc_v2(&p, 512));
+	ok(cuThreadExchangeStreamCaptureMode(&mode));
+	assert_int_equal(cuMemAlloc_v2(&p, 512), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	assert_int_equal(cuMemHostAlloc(&host, 512, 0), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	assert_int_equal(cuStreamEndCapture(stream, &graph), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+	ok(cuMemFree_v2(p));
+	ok(cuStreamDestroy_v2(stream));
+}
+
+static void test_memory__prefetches_are_remembered(void **state)
+{
+	CUmemLocation device = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0};
+	CUmemLocation places[] = {device, {.type = CU_MEM_LOCATION_TYPE_HOST}};
+	size_t sizes[2] = {4096, 4096}, first[2] = {0, 1};
+	CUdeviceptr p[2], linear;
+	int where;
+
+	for (int i = 0; i < 2; i++)
+		ok(cuMemAllocManaged(&p[i], 4096, CU_MEM_ATTACH_GLOBAL));
+	ok(cuMemRangeGetAttribute(&where, 4, CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p[0],
+				  4096));
+	assert_int_equal(where, CU_DEVICE_INVALID);
+	ok(cuMemPrefetchAsync_v2(p[0], 4096, device, 0, NULL));
+	ok(cuMemRangeGetAttribute(&where, 4, CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p[0],
+				  4096));
+	assert_int_equal(where, 0);
+	ok(cuMemPrefetchBatchAsync(p, sizes, 2, places, first, 2, 0, NULL));
+	ok(cuMemRangeGetAttribute(&where, 4, CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, p[1],
+				  4096));
+	assert_int_equal(where, CU_DEVICE_CPU);
+	ok(cuMemAdvise(p[0], 4096, CU_MEM_ADVISE_SET_READ_MOSTLY, 0));
+	ok(cuMemRangeGetAttribute(&where, 4, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, p[0], 4096));
+	assert_int_equal(where, 1);
+	ok(cuMemDiscardBatchAsync(p, sizes, 2, 0, NULL));
+	ok(cuMemAlloc_v2(&linear, 4096));
+	assert_int_equal(cuMemPrefetchAsync_v2(linear, 4096, device, 0, NULL),
+			 CUDA_ERROR_INVALID_VALUE);
+	ok(cuMemFree_v2(linear));
+	for (int i = 0; i < 2; i++)
+		ok(cuMemFree_v2(p[i]));
+}
+
+static void test_memory__textures_surfaces_and_tensor_maps(void **state)
+{
+	CUDA_ARRAY3D_DESCRIPTOR desc = {.Width = 64,
+					.Height = 64,
+					.Format = CU_AD_FORMAT_FLOAT,
+					.NumChannels = 1,
+					.Flags = CUDA_ARRAY3D_SURFACE_LDST};
+	CUDA_RESOURCE_DESC resource = {.resType = CU_RESOURCE_TYPE_ARRAY}, back;
+	CUDA_TEXTURE_DESC texture = {.maxAnisotropy = 3}, tback;
+	cuuint64_t dim[2] = {64, 64}, stride = 256;
+	cuuint32_t box[2] = {16, 16}, elem[2] = {1, 1};
+	CUtensorMap map;
+	CUsurfObject surf;
+	CUtexObject tex;
+	CUdeviceptr p;
+	CUarray a;
+
+	ok(cuArray3DCreate_v2(&a, &desc));
+	resource.res.array.hArray = a;
+	ok(cuTexObjectCreate(&tex, &resource, &texture, NULL));
+	ok(cuSurfObjectCreate(&surf, &resource));
+	ok(cuTexObjectGetResourceDesc(&back, tex));
+	assert_ptr_equal(back.res.array.hArray, a);
+	ok(cuTexObjectGetTextureDesc(&tback, tex));
+	assert_int_equal(tback.maxAnisotropy, 3);
+	assert_int_equal(cuSurfObjectDestroy(tex), CUDA_ERROR_INVALID_VALUE);
+	ok(cuSurfObjectDestroy(surf));
+	ok(cuTexObjectDestroy(tex));
+	assert_int_equal(cuTexObjectDestroy(tex), CUDA_ERROR_INVALID_VALUE);
+	ok(cuArrayDestroy(a));
+
+	ok(cuMemAlloc_v2(&p, 64 * 256));
+	ok(cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, (void *)(uintptr_t)p,
+				  dim, &stride, box, elem, CU_TENSOR_MAP_INTERLEAVE_NONE,
+				  CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
+				  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE));
+	ok(cuTensorMapReplaceAddress(&map, (void *)(uintptr_t)(p + 256)));
+	stride = 250;
+	assert_int_equal(cuTensorMapEncodeTiled(
+				 &map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, (void *)(uintptr_t)p,
+				 dim, &stride, box, elem, CU_TENSOR_MAP_INTERLEAVE_NONE,
+				 CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
+				 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+			 CUDA_ERROR_INVALID_VALUE);
+	ok(cuMemFree_v2(p));
+}
+
 static int set_up(void **state)
 {
 	simtest_context(0);
@@ -337,6 +438,9 @@ int main(void)
 		cmocka_unit_test(test_memory__arrays_are_charged_and_described),
 		cmocka_unit_test(test_memory__managed_is_host_memory_and_charged),
 		cmocka_unit_test(test_memory__pointers_are_known_or_not),
+		cmocka_unit_test(test_memory__no_allocation_in_a_capture),
+		cmocka_unit_test(test_memory__prefetches_are_remembered),
+		cmocka_unit_test(test_memory__textures_surfaces_and_tensor_maps),
 		cmocka_unit_test(test_memory__destroying_a_context_frees_what_is_its),
 	};
 

@@ -459,6 +459,84 @@ static void test_process__ipc_memory_is_charged_once(void **state)
 	assert_int_equal(simtest_used(0), before);
 }
 
+struct shared_pool {
+	CUmemPoolPtrExportData pointer;
+	CUipcEventHandle event;
+};
+
+/* A pool, a pointer of it with bytes in it, and an event that says when they are there. */
+static int pool_maker(void *arg)
+{
+	const CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+				      .handleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+				      .location = shared_prop.location};
+	struct shared_pool out;
+	struct link *l = arg;
+	CUmemoryPool pool;
+	CUevent event;
+	CUdeviceptr p;
+	int fd;
+
+	start();
+	OK(cuMemPoolCreate(&pool, &props));
+	OK(cuMemAllocFromPoolAsync(&p, 10000, pool, NULL));
+	OK(cuMemsetD8_v2(p, 0x5a, 10000));
+	OK(cuEventCreate(&event, CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING));
+	OK(cuEventRecord(event, NULL));
+	OK(cuIpcGetEventHandle(&out.event, event));
+	OK(cuMemPoolExportPointer(&out.pointer, p));
+	OK(cuMemPoolExportToShareableHandle(&fd, pool, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+					    0));
+	send_fd(l->parent[1], fd);
+	CHECK(write(l->parent[1], &out, sizeof(out)) == sizeof(out));
+	hear(l->parent[1]);
+	return 0;
+}
+
+static int pool_user(void *arg)
+{
+	uint8_t bytes[10000];
+	struct shared_pool in;
+	struct link *l = arg;
+	CUmemoryPool pool;
+	CUevent event;
+	CUdeviceptr p;
+	int fd;
+
+	start();
+	fd = recv_fd(l->parent[0]);
+	CHECK(read(l->parent[0], &in, sizeof(in)) == sizeof(in));
+	OK(cuIpcOpenEventHandle(&event, in.event));
+	OK(cuEventSynchronize(event));
+	OK(cuMemPoolImportFromShareableHandle(&pool, (void *)(intptr_t)fd,
+					      CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+	OK(cuMemPoolImportPointer(&p, pool, &in.pointer));
+	OK(cuMemcpyDtoH_v2(bytes, p, sizeof(bytes)));
+	CHECK(bytes[0] == 0x5a && bytes[9999] == 0x5a);
+	CHECK(cuMemAllocFromPoolAsync(&p, 512, pool, NULL) == CUDA_ERROR_INVALID_VALUE);
+	CHECK(cuMemPoolExportPointer(&in.pointer, p) == CUDA_ERROR_INVALID_VALUE);
+	OK(cuMemFreeAsync(p, NULL));
+	OK(cuCtxSynchronize());
+	OK(cuMemPoolDestroy(pool));
+	return 0;
+}
+
+static void test_process__pools_and_events_are_shared(void **state)
+{
+	uint64_t before = simtest_used(0);
+	pid_t maker, user;
+	struct link l;
+
+	link_make(&l);
+	maker = simtest_fork(pool_maker, &l);
+	user = simtest_fork(pool_user, &l);
+	assert_int_equal(simtest_wait(user), 0);
+	assert_int_equal(simtest_used(0) - before, 500 * MIB + 32 * MIB);
+	say(l.parent[0]);
+	assert_int_equal(simtest_wait(maker), 0);
+	assert_int_equal(simtest_used(0), before);
+}
+
 static int one_of_many(void *arg)
 {
 	struct link *l = arg;
@@ -500,6 +578,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_process__exec_gives_everything_back),
 		cmocka_unit_test(test_process__exported_memory_outlives_its_maker),
 		cmocka_unit_test(test_process__ipc_memory_is_charged_once),
+		cmocka_unit_test(test_process__pools_and_events_are_shared),
 		cmocka_unit_test(test_process__many_start_at_once),
 	};
 
