@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "abi/grant.h"
+#include "guard/blocks.h"
 #include "guard/guard.h"
 #include "guard/lock.h"
 #include "guard/guest.h"
@@ -433,7 +434,9 @@ void aq__pointer_lost(const struct aq__item *item)
 	if (item->kind == AQ__STREAM_ORDERED)
 		aq__space_pointer((aq__space_id)item->link, -1);
 	else
-		aq__release(item->index, item->grains);
+		aq__release(item->index,
+			    item->grains +
+				    (item->bytes ? aq__blocks_leave(item->key, item->bytes) : 0));
 }
 
 void aq__space_leave(aq__space_id id)

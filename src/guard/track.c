@@ -124,6 +124,34 @@ bool aq__track_put(const struct aq__item *item, struct aq__item *ret_old)
 	return true;
 }
 
+bool aq__track_count(const struct aq__item *item, int change, uint32_t *ret_refs)
+{
+	uint64_t h = hash(item->class, item->key);
+	struct shard *s = shard_of(h);
+	uint32_t i;
+
+	aq__lock(&s->lock);
+	if ((!s->slots || s->count >= s->mask / 4 * 3) && !grow(s)) {
+		aq__unlock(&s->lock);
+		return false;
+	}
+	i = find(s, item->class, item->key, h);
+	if (!s->slots[i].class) {
+		if (change <= 0) {
+			aq__unlock(&s->lock);
+			return false;
+		}
+		s->slots[i] = *item;
+		s->slots[i].refs = 0;
+		s->count++;
+	}
+	*ret_refs = s->slots[i].refs += (uint32_t)change;
+	if (!*ret_refs)
+		remove_at(s, i);
+	aq__unlock(&s->lock);
+	return true;
+}
+
 static bool look(enum aq__class class, uint64_t key, struct aq__item *ret_item, bool take)
 {
 	uint64_t h = hash(class, key);

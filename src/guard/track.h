@@ -21,6 +21,7 @@ enum aq__class {
 	AQ__PIN,	 /* object mapped into a sparse array: link = array, 0 for several */
 	AQ__POOL,	 /* CUmemoryPool: link = slot in pool.c */
 	AQ__EXEC,	 /* CUgraphExec with memory nodes: see graphmem.c */
+	AQ__BLOCK,	 /* 2 MiB of addresses, by number: refs = allocations in part of it */
 };
 
 struct aq__item {
@@ -47,6 +48,15 @@ bool aq__track_get(enum aq__class class, uint64_t key, struct aq__item *ret_item
 
 /* Take an entry out. Return: whether there was one. */
 bool aq__track_take(enum aq__class class, uint64_t key, struct aq__item *ret_item);
+
+/**
+ * aq__track_count() - add @change to the refs of the entry with @item's class and key, as one step.
+ * An entry that is not there is made from @item, with refs 0 to begin with, if @change is positive;
+ * one whose refs become 0 is taken out.
+ * @ret_refs: what they are now
+ * Return: true; false: there is none, or no memory for a new one; nothing changed
+ */
+bool aq__track_count(const struct aq__item *item, int change, uint32_t *ret_refs);
 
 /* Take out, one after the other, all entries that @match says yes to. Calls @match under a lock. */
 typedef bool aq__match_fn(const struct aq__item *item, void *arg);

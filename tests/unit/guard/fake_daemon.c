@@ -18,7 +18,7 @@
 
 #define MAX_PEERS 16
 
-struct fake_daemon fake_daemon = {.chunk = 1 << 20, .devices = 1};
+struct fake_daemon fake_daemon = {.chunk = 8 << 20, .devices = 1};
 
 static char dir[64], path[96];
 static pthread_t thread;

@@ -101,6 +101,11 @@ static CUresult allocate(enum kind kind, uint64_t bytes, uint64_t *ret)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (!ret || !bytes)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (kind == LINEAR) { /* whole blocks, shared with nobody */
+		if (bytes > UINT64_MAX - (FAKE_BLOCK_BYTES - 1))
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		bytes = (bytes + FAKE_BLOCK_BYTES - 1) / FAKE_BLOCK_BYTES * FAKE_BLOCK_BYTES;
+	}
 	pthread_mutex_lock(&fake_lock);
 	slot = take(kind, contexts[current].dev, bytes, current);
 	pthread_mutex_unlock(&fake_lock);

@@ -9,6 +9,7 @@
 
 #define ROOM (FAKE_LIMIT - FAKE_CONTEXT_BYTES) /* what is left beside the primary context */
 #define MANY 4096
+#define BLOCK FAKE_BLOCK_BYTES
 
 static CUcontext primary;
 static CUdeviceptr ptrs[MANY];
@@ -59,7 +60,7 @@ static void test_linear__the_limit_is_exact(void **state)
 	unsigned int n = fill(MIB);
 	CUdeviceptr p;
 
-	assert_int_equal(n, ROOM / MIB);
+	assert_int_equal(n, ROOM / BLOCK);
 	assert_int_equal(g.cuMemAlloc_v2(&p, 1), CUDA_ERROR_OUT_OF_MEMORY);
 	assert_int_equal(fake->peak[0], ROOM);
 	assert_int_equal(g.cuMemFree_v2(ptrs[--n]), CUDA_SUCCESS);
@@ -68,14 +69,14 @@ static void test_linear__the_limit_is_exact(void **state)
 		assert_int_equal(g.cuMemFree_v2(ptrs[n - 1]), CUDA_SUCCESS);
 }
 
-static void test_linear__charges_are_rounded_up_to_a_grain(void **state)
+static void test_linear__charges_are_whole_blocks(void **state)
 {
 	CUdeviceptr p, q;
 
 	assert_int_equal(g.cuMemAlloc_v2(&p, 1), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 512);
-	assert_int_equal(g.cuMemAllocManaged(&q, 513, 1), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 512 + 1024);
+	assert_int_equal(fake_daemon_used(0), BLOCK);
+	assert_int_equal(g.cuMemAllocManaged(&q, BLOCK + 1, 1), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), 3 * BLOCK);
 	g.cuMemFree_v2(p);
 	g.cuMemFree_v2(q);
 }
@@ -127,7 +128,7 @@ static void test_linear__a_failed_free_keeps_the_charge(void **state)
 	fake->fail_free = CUDA_ERROR_ILLEGAL_ADDRESS;
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_ERROR_ILLEGAL_ADDRESS);
 	fake->fail_free = 0;
-	assert_int_equal(fake_daemon_used(0), MIB);
+	assert_int_equal(fake_daemon_used(0), BLOCK);
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_SUCCESS);
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_ERROR_INVALID_VALUE);
 }
@@ -138,9 +139,9 @@ static void test_linear__pitch_is_charged_as_returned(void **state)
 	size_t pitch;
 
 	fake->pitch_align = 2048;
-	assert_int_equal(g.cuMemAllocPitch_v2(&p, &pitch, 100, 1000, 4), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 2048 * 1000);
-	assert_int_equal(fake->used[0], 2048 * 1000);
+	assert_int_equal(g.cuMemAllocPitch_v2(&p, &pitch, 100, 3 * 1024, 4), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), 3 * BLOCK); /* three times 2048 * 1024 */
+	assert_int_equal(fake->used[0], 3 * BLOCK);
 	g.cuMemFree_v2(p);
 	/* Rows of 512 fit, rows of 2048 as the driver makes them do not: undone. */
 	assert_int_equal(g.cuMemAllocPitch_v2(&p, &pitch, 100, ROOM / 1024, 4),
@@ -188,14 +189,14 @@ static void test_context__its_memory_goes_with_it_and_no_other(void **state)
 		assert_int_equal(g.cuCtxCreate_v2(&first, 0, 0), CUDA_SUCCESS);
 		assert_int_equal(g.cuMemAlloc_v2(&p, 8 * MIB), CUDA_SUCCESS);
 		assert_int_equal(g.cuCtxDestroy_v2(first), CUDA_SUCCESS);
-		assert_int_equal(fake_daemon_used(0), MIB);
+		assert_int_equal(fake_daemon_used(0), BLOCK);
 		/* The handle comes back, the memory does not. */
 		assert_int_equal(g.cuCtxCreate_v2(&second, 0, 0), CUDA_SUCCESS);
 		assert_ptr_equal(first, second);
 		assert_int_equal(g.cuMemAlloc_v2(&p, 2 * MIB), CUDA_SUCCESS);
-		assert_int_equal(fake_daemon_used(0), 3 * MIB);
+		assert_int_equal(fake_daemon_used(0), 2 * BLOCK);
 		assert_int_equal(g.cuCtxDestroy_v2(second), CUDA_SUCCESS);
-		assert_int_equal(fake_daemon_used(0), MIB);
+		assert_int_equal(fake_daemon_used(0), BLOCK);
 		g.cuCtxSetCurrent(primary);
 		assert_int_equal(g.cuMemFree_v2(q), CUDA_SUCCESS);
 	}
@@ -444,7 +445,7 @@ static void test_graph__one_that_does_not_fit_is_not_launched(void **state)
 	large = exec_of(parent);
 	assert_int_equal(g.cuMemAlloc_v2(&p, MIB), CUDA_SUCCESS);
 	assert_int_equal(g.cuGraphLaunch(large, NULL), CUDA_ERROR_OUT_OF_MEMORY);
-	assert_int_equal(fake->used[0], MIB);
+	assert_int_equal(fake->used[0], BLOCK);
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_SUCCESS);
 	assert_int_equal(g.cuGraphLaunch(large, NULL), CUDA_SUCCESS);
 	assert_int_equal(fake->used[0], ROOM);
@@ -553,7 +554,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_linear__the_limit_is_exact),
-		T(test_linear__charges_are_rounded_up_to_a_grain),
+		T(test_linear__charges_are_whole_blocks),
 		T(test_linear__wrong_arguments_get_the_drivers_answer),
 		T(test_linear__sizes_that_no_number_holds_are_out_of_memory),
 		T(test_linear__an_unknown_address_is_freed_by_the_driver),
