@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Processes that never stop share a device in time: by the device's own account, in real time. */
+#include "simcu.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#define MS 1000000ull
+
+/* Launch kernels of *arg ns until killed. Never out of work: a stream takes a thousand. */
+static int saturate(void *arg)
+{
+	CUstream stream;
+	CUfunction spin;
+
+	simtest_context(0);
+	spin = simcu_function(simcu_kernels(), "aq_spin_ns");
+	ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	while (simcu_spin(spin, stream, *(uint64_t *)arg) == CUDA_SUCCESS)
+		;
+	return 1;
+}
+
+static uint64_t gpu_time(struct sim_machine *m, pid_t pid)
+{
+	struct sim_process_usage usage[8];
+	uint32_t n = sim_machine_usage(m, 0, usage, 8);
+
+	for (uint32_t i = 0; i < n && i < 8; i++) {
+		if (usage[i].pid == pid)
+			return usage[i].gpu_time_ns;
+	}
+	return 0;
+}
+
+static void nap(uint64_t ns)
+{
+	struct timespec ts = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+
+	nanosleep(&ts, NULL);
+}
+
+static void test_share__half_each_whatever_the_kernels(void **state)
+{
+	uint64_t length[2] = {100000, 7 * MS}, before[2], after[2], sum;
+	struct sim_device_times t0, t1;
+	struct sim_machine m;
+	pid_t pid[2];
+
+	for (int i = 0; i < 2; i++)
+		pid[i] = simtest_fork(saturate, &length[i]);
+	assert_int_equal(sim_machine_open(&m, simtest_dir), 0);
+	for (int tries = 0; tries < 1000; tries++) {
+		if (gpu_time(&m, pid[0]) > 20 * MS && gpu_time(&m, pid[1]) > 20 * MS)
+			break;
+		nap(10 * MS);
+	}
+	sim_machine_times(&m, 0, &t0);
+	for (int i = 0; i < 2; i++)
+		before[i] = gpu_time(&m, pid[i]);
+	nap(500 * MS);
+	for (int i = 0; i < 2; i++)
+		after[i] = gpu_time(&m, pid[i]);
+	sim_machine_times(&m, 0, &t1);
+	for (int i = 0; i < 2; i++) {
+		kill(pid[i], SIGKILL);
+		assert_int_equal(simtest_wait(pid[i]), -SIGKILL);
+	}
+	sum = after[0] - before[0] + after[1] - before[1];
+	/* Two slices of slack: one at each end. */
+	assert_true(after[0] - before[0] > sum / 2 - 3 * MS);
+	assert_true(after[0] - before[0] < sum / 2 + 3 * MS);
+	/* No gap: what was not worked was switched, 52.1 us for each 1.05 ms. */
+	assert_true(t1.compute_ns - t0.compute_ns + t1.switched_ns - t0.switched_ns >
+		    (t1.now_ns - t0.now_ns) * 99 / 100);
+	assert_true(t1.switched_ns - t0.switched_ns < (t1.now_ns - t0.now_ns) * 6 / 100);
+	assert_true(t1.switched_ns - t0.switched_ns > (t1.now_ns - t0.now_ns) * 4 / 100);
+
+	/* The dead do not work: the device is idle soon. */
+	nap(20 * MS);
+	simtest_used(0); /* sweeps */
+	sim_machine_times(&m, 0, &t0);
+	nap(50 * MS);
+	sim_machine_times(&m, 0, &t1);
+	assert_int_equal(t1.compute_ns, t0.compute_ns);
+	sim_machine_close(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_share__half_each_whatever_the_kernels),
+	};
+
+	simtest_begin("h100");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
