@@ -32,6 +32,7 @@ def plugins_linked_with_the_driver(machine):
     held(machine, "loaders", "plugin-deepbind", program("plugin.so"))
 
 
+@aqtest.waits("threads made by a library that a static program has opened")
 def static_executable(machine):
     if not os.path.exists(program("loaders-static")):
         raise Skip("static executables cannot be built here")

@@ -23,9 +23,10 @@ def accounts(machine):
 
 
 def adopted(machine, count):
-    """Wait until the daemon has this many clients again."""
-    eventually(lambda: sum(len(f["clients"]) for f in machine.fractions().values()) == count,
+    """Wait until this daemon has so many clients of an earlier one back."""
+    eventually(lambda: len({e["pid"] for e in machine.events("adopted")}) == count,
                f"{count} clients are adopted")
+    equal(sum(len(f["clients"]) for f in machine.fractions().values()), count, "clients")
 
 
 def static_then_adopted(machine):

@@ -171,11 +171,11 @@ def storm(machine):
     eventually(lambda: not aqtest.alive(old), "the daemon is dead")
     scene.ensure_daemon()
     new = scene.daemon_pid()
-    eventually(lambda: sum(len(f["clients"]) for f in machine.fractions().values()) == 2,
+    eventually(lambda: len({e["pid"] for e in machine.events("adopted")}) == 2,
                "the keepers are adopted")
     fresh = fd_count(new), memfds(new)
     print(f"descriptors and shared pages: {veteran} after the storm, {fresh} fresh")
-    check(veteran[0] <= fresh[0] + 2 and veteran[1] <= fresh[1], "leaked:", veteran, fresh)
+    check(veteran[0] <= fresh[0] + 2 and veteran[1] == fresh[1] == 2, "leaked:", veteran, fresh)
 
 
 def nothing_is_exceeded_at_any_moment(machine):
