@@ -302,6 +302,22 @@ def test_term_leaves_nothing(daemon):
         assert len(d.get("/v1/fractions")) == 5
 
 
+def test_term_takes_along_what_nobody_holds(daemon):
+    """Ended right after its program, the daemon has nothing to keep for another one."""
+    code = ("import http.client,socket,sys\n"
+            "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
+            "c.sock.connect(sys.argv[1])\n"
+            "c.request('POST','/v1/fractions','{\"gpu_permille\": 100}')\n"
+            "sys.exit(c.getresponse().status != 201)\n")
+    with daemon() as d:
+        assert subprocess.run(["/usr/bin/python3", "-c", code, d.path("api.sock")]).returncode == 0
+        d.process.send_signal(signal.SIGTERM)
+        assert d.process.wait(5) == 0
+        assert "go on without" not in d.log_text()
+        d.start()
+        assert d.get("/v1/fractions") == []
+
+
 def test_configuration(daemon):
     bad = {
         "linger: 2 parsecs\n": ":1: linger",
