@@ -89,14 +89,9 @@ const struct aq_ledger_ops aqd_client_ledger_ops = {
 	.revoke = ledger_revoke,
 };
 
-uint64_t aqd_client_page_used(const struct aqd_client *c, uint32_t share)
+uint64_t aqd_client_page_used(struct aqd *d, struct aqd_client *c, uint32_t share)
 {
-	uint64_t granted = c->ledger.hold[share].granted_bytes;
-	struct aq_grant g;
-
-	if (!c->page || c->lied || !read_word(c, share, &g))
-		return granted;
-	return aq_grain_bytes(g.used);
+	return ledger_used(d, &c->ledger, share);
 }
 
 void aqd_client_add_grant(struct aqd *d, struct aqd_client *c, uint32_t share, uint64_t bytes)

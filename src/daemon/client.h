@@ -46,8 +46,9 @@ void aqd_client_lied(struct aqd *d, struct aqd_client *c, const char *what);
 /* Deal with the lies that the ledger's look at the pages found in this turn. */
 void aqd_client_settle_lies(struct aqd *d);
 
-/* What the page says is used, in bytes; what is granted when there is no page to believe. */
-uint64_t aqd_client_page_used(const struct aqd_client *c, uint32_t share);
+/* What the page says is used, in bytes; what is granted when there is no page to believe. A page
+ * that cannot be true is dealt with at the end of the turn. */
+uint64_t aqd_client_page_used(struct aqd *d, struct aqd_client *c, uint32_t share);
 
 /* Is the client expected back after a restart? */
 static inline bool aqd_client_is_lost(const struct aqd_client *c)

@@ -43,9 +43,9 @@ static struct aqd_device *device_of(struct aqd *d, const struct aqd_client *c, u
 	return &d->device[c->fraction->ledger.share[share].device];
 }
 
-void aqd_measure_snapshot(struct aqd_client *c, uint32_t share)
+void aqd_measure_snapshot(struct aqd *d, struct aqd_client *c, uint32_t share)
 {
-	c->reading[share].used_bytes = aqd_client_page_used(c, share);
+	c->reading[share].used_bytes = aqd_client_page_used(d, c, share);
 }
 
 /* Tell the ledger, and people when that makes the fraction exceed its limit. */
@@ -88,7 +88,7 @@ static bool read_client(struct aqd *d, const struct aqd_client *c, uint32_t shar
 static bool apply(struct aqd *d, struct aqd_client *c, uint32_t share, enum how how)
 {
 	struct aqd_reading *r = &c->reading[share];
-	uint64_t now = aqd_client_page_used(c, share), had, total, last = r->overhead_bytes;
+	uint64_t now = aqd_client_page_used(d, c, share), had, total, last = r->overhead_bytes;
 
 	if (!read_client(d, c, share, &total))
 		return false;
@@ -111,7 +111,7 @@ static bool apply(struct aqd *d, struct aqd_client *c, uint32_t share, enum how 
 void aqd_measure_client(struct aqd *d, struct aqd_client *c)
 {
 	for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++) {
-		aqd_measure_snapshot(c, i);
+		aqd_measure_snapshot(d, c, i);
 		aqd_device_read(device_of(d, c, i));
 		apply(d, c, i, AT_ONCE);
 	}
@@ -262,7 +262,7 @@ static void each_share(struct aqd *d,
 
 static void before_reading(struct aqd *d, struct aqd_client *c, uint32_t share)
 {
-	aqd_measure_snapshot(c, share);
+	aqd_measure_snapshot(d, c, share);
 }
 
 static void after_reading(struct aqd *d, struct aqd_client *c, uint32_t share)

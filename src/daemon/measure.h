@@ -12,7 +12,7 @@ void aqd_measure_all(struct aqd *d);
 void aqd_measure_client(struct aqd *d, struct aqd_client *c);
 
 /* Note what the page says is used, right before a reading. */
-void aqd_measure_snapshot(struct aqd_client *c, uint32_t share);
+void aqd_measure_snapshot(struct aqd *d, struct aqd_client *c, uint32_t share);
 
 /* Count the device's last reading for the END or UNDO of a COST; learns what a context costs. */
 void aqd_measure_apply_cost(struct aqd *d, struct aqd_client *c, uint32_t share,

@@ -318,7 +318,7 @@ void aqd_request_finish_measuring(struct aqd *d)
 	AQ_LIST_FOREACH (conn, next, &d->measuring, pending) {
 		uint32_t share = conn->held.cost.device;
 
-		aqd_measure_snapshot(conn->client, share);
+		aqd_measure_snapshot(d, conn->client, share);
 		devices |= 1ull << conn->client->fraction->ledger.share[share].device;
 	}
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)

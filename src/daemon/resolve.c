@@ -55,7 +55,7 @@ bool aqd_resolve_curious(const struct aqd *d)
 {
 	struct aqd_fraction *f, *tmp;
 
-	AQ_LIST_FOREACH(f, tmp, &d->fractions, link)
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
 		if (f->mount_namespace && !f->mount_inode && f->holder)
 			return true;
 	return false;

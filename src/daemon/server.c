@@ -140,6 +140,7 @@ void aqd_server_free(struct aqd *d)
 		aqd_queue_finish(d);
 		aqd_api_finish(d);
 		aqd_guard_finish(d);
+		aqd_fraction_end_unheld(d, NULL);
 		if (d->ledger.fraction_count)
 			aq_info("%u fraction(s) go on without a daemon; the next one adopts them",
 				d->ledger.fraction_count);

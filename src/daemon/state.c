@@ -57,10 +57,10 @@ static json_t *save_shares(const struct aqd *d, const struct aqd_fraction *f)
 	for (uint32_t i = 0; i < f->ledger.share_count; i++) {
 		const struct aq_ledger_share *s = &f->ledger.share[i];
 
-		if (json_array_append_new(
-			    shares, json_pack("{s:s,s:I,s:I}", "uuid", d->device[s->device].uuid,
-					      "request", (json_int_t)s->request_bytes, "limit",
-					      (json_int_t)s->limit_bytes)) < 0) {
+		if (json_array_append_new(shares, json_pack("{s:s,s:I,s:I}", "uuid",
+							    d->device[s->device].uuid, "request",
+							    (json_int_t)s->request_bytes, "limit",
+							    (json_int_t)s->limit_bytes)) < 0) {
 			json_decref(shares);
 			return NULL;
 		}
@@ -73,7 +73,7 @@ static json_t *save_clients(const struct aqd_fraction *f)
 	json_t *clients = json_array();
 	struct aq_ledger_client *l, *tmp;
 
-	AQ_LIST_FOREACH(l, tmp, &f->ledger.clients, link)
+	AQ_LIST_FOREACH (l, tmp, &f->ledger.clients, link)
 		if (json_array_append_new(clients, save_process(aqd_client_of(l)->process)) < 0) {
 			json_decref(clients);
 			return NULL;
@@ -98,7 +98,7 @@ static json_t *save_fractions(struct aqd *d)
 	json_t *fractions = json_array();
 	struct aqd_fraction *f, *tmp;
 
-	AQ_LIST_FOREACH(f, tmp, &d->fractions, link)
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
 		if (json_array_append_new(fractions, save_fraction(d, f)) < 0) {
 			json_decref(fractions);
 			return NULL;

@@ -35,7 +35,7 @@ static struct shared {
 		int result;
 		uint64_t ns;
 	} client[MAX_CLIENTS];
-} *shared;
+} * shared;
 
 static int attach(const char *path, const char *fraction)
 {
@@ -150,7 +150,8 @@ int main(int argc, char **argv)
 	sleep((unsigned int)idle_s);
 	ticks = cpu_ticks(argv[2]) - ticks;
 	printf("attached=%d p50_us=%llu p99_us=%llu max_us=%llu idle_permille=%lu\n", attached,
-	       (unsigned long long)took[n / 2] / 1000, (unsigned long long)took[n * 99 / 100] / 1000,
+	       (unsigned long long)took[n / 2] / 1000,
+	       (unsigned long long)took[n * 99 / 100] / 1000,
 	       (unsigned long long)took[n - 1] / 1000,
 	       idle_s ? ticks * 1000 / (unsigned long)(sysconf(_SC_CLK_TCK) * idle_s) : 0);
 	fflush(stdout);

@@ -119,9 +119,10 @@ static int http(struct aqd *d, const char *method, const char *path, const char 
 	ssize_t n;
 
 	assert_true(fd >= 0);
-	n = snprintf(text, sizeof(text),
-		     "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
-		     method, path, strlen(body), body);
+	n = snprintf(
+		text, sizeof(text),
+		"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
+		method, path, strlen(body), body);
 	assert_int_equal(send(fd, text, (size_t)n, MSG_NOSIGNAL), n);
 	turn(d);
 	n = recv(fd, text, sizeof(text) - 1, 0);
@@ -230,7 +231,7 @@ static void walk_all(bool sparse)
 		struct aqd_fraction *f, *next;
 		bool done = walk(d, n);
 
-		AQ_LIST_FOREACH(f, next, &d->fractions, link) /* a name of its own */
+		AQ_LIST_FOREACH (f, next, &d->fractions, link) /* a name of its own */
 			aqd_fraction_end(d, f, "the test");
 		turn(d);
 		assert_int_equal(aq_ledger_check(&d->ledger), 0);

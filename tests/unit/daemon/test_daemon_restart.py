@@ -300,6 +300,15 @@ def test_term_leaves_nothing(daemon):
         assert sorted(os.listdir(d.rundir)) == ["aliquotd.pid", "sim", "state.json"]
         d.start()
         assert len(d.get("/v1/fractions")) == 5
+    with daemon() as d:  # one that only lingers is not kept, and neither is the machine
+        code = ("import http.client,socket\n"
+                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
+                "c.sock.connect(%r)\nc.request('POST','/v1/fractions',b'{}')\n"
+                "assert c.getresponse().status == 201" % d.path("api.sock"))
+        subprocess.check_call(["/usr/bin/python3", "-c", code])
+        d.process.terminate()
+        assert d.process.wait(5) == 0
+        assert sorted(os.listdir(d.rundir)) == ["aliquotd.pid"], os.listdir(d.rundir)
 
 
 def test_term_takes_along_what_nobody_holds(daemon):
