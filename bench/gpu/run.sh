@@ -211,7 +211,7 @@ launch_costs() { # interleaved, so that a drift of the clocks does not fall on o
 		probe launch_bare_$round launch 6 40 launch --mode=bare
 		if [ -n "$list" ] || [ -e "$work/noop/libcuda.so.1" ]; then
 			job launch_noop_$round launch 6 40 \
-				env LD_LIBRARY_PATH="$work/noop:$work/alias:$driver_path" \
+				env LD_LIBRARY_PATH="$work/noop:$work/alias${driver_path:+:$driver_path}" \
 				"$work/probes/launch" --limit=40 ${quick:+--quick=1} --mode=noop
 		fi
 		guarded launch_guard_$round launch 6 40 "$work/probes/launch" --limit=40 \

@@ -142,7 +142,8 @@ class Setup:
             if not self.nvcc:
                 raise Skipped("no nvcc")
             out = self.work / f"{name}-{len(self.built)}"
-            done = self.command(self.nvcc, *flags, "-o", out, HERE / f"{name}.cu",
+            toolkit = pathlib.Path(self.nvcc).resolve().parent.parent
+            done = self.command(self.nvcc, *flags, "-Xlinker", f"-rpath={toolkit}/lib64", "-o", out, HERE / f"{name}.cu",
                                 *(["-lcublas"] if name == "blas" else []), timeout=300)
             if done.returncode:
                 raise Skipped(f"nvcc does not build {name}: {done.stderr.strip()[-200:]}")

@@ -6,7 +6,7 @@
 set -u
 here=$1
 work=$PROBES_WORK
-with_false=$work/false:$work/alias:${DRIVER_PATH-}
+with_false=$work/false:$work/alias${DRIVER_PATH:+:$DRIVER_PATH}
 
 say() { # NAME RESULT TEXT
 	printf '{"probe": "belief.%s", "result": "%s", "mode": "script", "%s": "%s"}\n' "$1" "$2" \
@@ -29,8 +29,9 @@ compare() { # NAME COMMAND...
 }
 
 if command -v nvcc >/dev/null; then
+	toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
 	for kind in static shared; do
-		if nvcc -cudart $kind -o "$work/believes-$kind" "$here/believes.cu" 2>>"$work/belief.log"; then
+		if nvcc -cudart $kind -Xlinker -rpath="$toolkit/lib64" -o "$work/believes-$kind" "$here/believes.cu" 2>>"$work/belief.log"; then
 			compare "cudart_$kind" "$work/believes-$kind"
 		else
 			say "cudart_$kind" skipped "nvcc does not build it"

@@ -37,29 +37,31 @@
  * Entry points. Those of the first list must be there; the others are NULL where the driver is too
  * old for them, and a probe that wants one asks first.
  */
-#define PROBE_NEEDED(X)                                                                             \
-	X(cuInit)                                                                                   \
-	X(cuDriverGetVersion) X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetName) X(              \
-		cuDeviceGetAttribute) X(cuDeviceTotalMem_v2) X(cuDevicePrimaryCtxRetain)            \
-		X(cuDevicePrimaryCtxRelease_v2) X(cuCtxCreate_v2) X(cuCtxDestroy_v2) X(             \
-			cuCtxSetCurrent) X(cuCtxSynchronize) X(cuGetErrorName) X(cuModuleLoadData)  \
-			X(cuModuleUnload) X(cuModuleGetFunction) X(cuLaunchKernel) X(               \
-				cuMemAlloc_v2) X(cuMemFree_v2) X(cuMemGetInfo_v2) X(cuMemHostAlloc) \
-				X(cuMemFreeHost) X(cuMemcpyHtoD_v2) X(cuMemcpyDtoH_v2) X(           \
-					cuMemcpyHtoDAsync_v2) X(cuMemcpyDtoHAsync_v2)               \
-					X(cuMemcpyDtoDAsync_v2) X(cuMemsetD8Async) X(               \
-						cuMemsetD8_v2) X(cuMemsetD32_v2) X(cuStreamCreate)  \
-						X(cuStreamDestroy_v2) X(cuStreamSynchronize) X(     \
-							cuStreamQuery) X(cuStreamWaitEvent)         \
-							X(cuEventCreate) X(cuEventDestroy_v2) X(    \
-								cuEventRecord) X(cuEventQuery)      \
-								X(cuEventSynchronize) X(            \
-									cuEventElapsedTime)         \
+#define PROBE_NEEDED(X)                                                                            \
+	X(cuInit)                                                                                  \
+	X(cuDriverGetVersion)                                                                      \
+	X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetName) X(cuDeviceGetAttribute) X(           \
+		cuDeviceTotalMem_v2) X(cuDevicePrimaryCtxRetain) X(cuDevicePrimaryCtxRelease_v2)   \
+		X(cuCtxCreate_v2) X(cuCtxDestroy_v2) X(cuCtxSetCurrent) X(cuCtxSynchronize) X(     \
+			cuGetErrorName) X(cuModuleLoadData) X(cuModuleUnload)                      \
+			X(cuModuleGetFunction) X(cuLaunchKernel) X(cuMemAlloc_v2) X(               \
+				cuMemFree_v2) X(cuMemGetInfo_v2) X(cuMemHostAlloc)                 \
+				X(cuMemFreeHost) X(cuMemcpyHtoD_v2) X(cuMemcpyDtoH_v2) X(          \
+					cuMemcpyHtoDAsync_v2) X(cuMemcpyDtoHAsync_v2)              \
+					X(cuMemcpyDtoDAsync_v2) X(cuMemsetD8Async) X(              \
+						cuMemsetD8_v2) X(cuMemsetD32_v2) X(cuStreamCreate) \
+						X(cuStreamDestroy_v2) X(cuStreamSynchronize) X(    \
+							cuStreamQuery) X(cuStreamWaitEvent)        \
+							X(cuEventCreate) X(cuEventDestroy_v2) X(   \
+								cuEventRecord) X(cuEventQuery)     \
+								X(cuEventSynchronize) X(           \
+									cuEventElapsedTime)        \
 									X(cuFuncSetAttribute)
 
 #define PROBE_WANTED(X)                                                                                          \
 	X(cuDeviceGetUuid_v2)                                                                                    \
-	X(cuLaunchKernelEx) X(cuLaunchHostFunc) X(cuStreamWriteValue32_v2) X(cuMemHostRegister_v2) X(            \
+	X(cuLaunchKernelEx)                                                                                      \
+	X(cuLaunchHostFunc) X(cuStreamWriteValue32_v2) X(cuMemHostRegister_v2) X(                                \
 		cuMemHostUnregister) X(cuMemAllocAsync) X(cuMemFreeAsync) X(cuDeviceGetDefaultMemPool)           \
 		X(cuMemPoolGetAttribute) X(cuMemPoolSetAttribute) X(cuMemPoolTrimTo) X(                          \
 			cuMemAddressReserve) X(cuMemAddressFree) X(cuMemCreate) X(cuMemRelease)                  \
@@ -167,10 +169,8 @@ enum kernel {
 	K_WORK,
 	K_FLAG,
 	K_SPIN_FLAG,
-	K_HOLD,
 	K_CLOCK,
 	K_TIMER,
-	K_READ,
 	K_FILL,
 	K_CHECK,
 	K_TRACE,

@@ -24,10 +24,10 @@ __asm__(".pushsection .rodata\n"
 	".popsection\n");
 
 static const char *const kernel_names[K_COUNT] = {
-	[K_NOOP] = "k_noop",   [K_SPIN] = "k_spin",	      [K_WORK] = "k_work",
-	[K_FLAG] = "k_flag",   [K_SPIN_FLAG] = "k_spin_flag", [K_HOLD] = "k_hold",
-	[K_CLOCK] = "k_clock", [K_TIMER] = "k_timer",	      [K_READ] = "k_read",
-	[K_FILL] = "k_fill",   [K_CHECK] = "k_check",	      [K_TRACE] = "k_trace",
+	[K_NOOP] = "k_noop",   [K_SPIN] = "k_spin",   [K_WORK] = "k_work",
+	[K_FLAG] = "k_flag",   [K_CLOCK] = "k_clock", [K_SPIN_FLAG] = "k_spin_flag",
+	[K_TIMER] = "k_timer", [K_FILL] = "k_fill",   [K_CHECK] = "k_check",
+	[K_TRACE] = "k_trace",
 };
 
 int probe_cuda_error(const char *call, CUresult r)

@@ -27,15 +27,18 @@ static void show(struct tenants *ts, int n, const char *name)
 	char what[96];
 
 	for (int i = 0; i < n; i++) {
+		snprintf(what, sizeof(what), "%s.process_%d_interrupted", name, i);
+		report_one(what, "times", ts->t[i].trace.n ? ts->t[i].trace.n - 1 : 0,
+			   "%llu readings of the clock", (unsigned long long)ts->t[i].trace.turns);
 		trace_lengths(&ts->t[i].trace, &runs);
 		trace_gaps(&ts->t[i].trace, &gaps);
 	}
+	if (n < 2)
+		return;
 	snprintf(what, sizeof(what), "%s.stay", name);
 	report(what, "ns", &runs, "on the device without interruption");
 	snprintf(what, sizeof(what), "%s.away", name);
 	report(what, "ns", &gaps, "between two stays");
-	if (n < 2)
-		return;
 	ts->n = n;
 	trace_switches(ts, 5 * USEC, &switches, &overlaps);
 	ts->n = all;
