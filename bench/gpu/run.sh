@@ -52,6 +52,10 @@ work=$(mktemp -d) || exit 1
 running=
 cleanup() {
 	[ -n "$running" ] && kill "$running" 2>/dev/null && wait "$running"
+	# A simulated machine keeps its memory outside its folder.
+	for machine in "$work/machine/machine" "$work/run/aliquot/sim/machine"; do
+		[ -L "$machine" ] && rm -rf "$(dirname "$(readlink "$machine")")"
+	done
 	rm -rf "$work"
 }
 finish() {

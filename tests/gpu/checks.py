@@ -74,13 +74,8 @@ class Setup:
         return [self.aliquot, "run", *sim, *options, "--", *program]
 
     def bare(self, program, **kw):
-        """Without us; on the simulator that means its own libraries found first."""
+        """Without us."""
         env = dict(self.env, **kw.pop("env", {}))
-        if self.sim:
-            env["LD_LIBRARY_PATH"] = str(pathlib.Path(self.sim) / "lib/sim")
-            env["ALIQUOT_SIM_DIR"] = str(self.work / "bare")
-            env["ALIQUOT_SIM"] = "h100"
-            (self.work / "bare").mkdir(exist_ok=True)
         return subprocess.run([str(p) for p in program], env=env, text=True, capture_output=True,
                               timeout=kw.pop("timeout", 120), **kw)
 
@@ -132,6 +127,8 @@ class Setup:
             if not list(self.work.rglob("api.sock")):
                 break
             time.sleep(0.1)
+        for link in self.work.rglob("sim/machine"):  # keeps its memory outside its folder
+            shutil.rmtree(pathlib.Path(os.readlink(link)).parent, ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
     # Programs, built here.
