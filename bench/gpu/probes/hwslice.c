@@ -8,6 +8,8 @@
  *   --stage=outside     the same through a duplicate of the process's file, held by another one
  *   --stage=privileged  controls that need CAP_SYS_NICE; only with --privileged=1
  *
+ * --short=1 ends a stage when it is known what has an effect, before ranges and shares.
+ *
  * Judged by how long tenants stay on the device and what they get done, never by what a call
  * returned. Every slice lies between 200 us and 50 ms, lasts about a second and is put back. On any
  * surprise a stage says so and tries nothing more. Left out because it would outlive a process,
@@ -171,6 +173,28 @@ static const struct commit *try_commits(const struct commit *commits, size_t n, 
 	return works;
 }
 
+/* Twice more what worked once: three of three, or it does not count. */
+static bool confirm(const struct commit *c)
+{
+	bool good = true;
+	char name[64];
+
+	for (int i = 2; i <= 3; i++) {
+		struct plan p = {.slice_us = {2000, 8000},
+				 .set_caps = CAPS_NONE,
+				 .commit = *c,
+				 .name = name};
+		struct outcome o;
+
+		snprintf(name, sizeof(name), "again_%d", i);
+		if (!run_plan(&p, &o))
+			return false;
+		good = good && o.effect[PART_COMMITTED] == EFFECT_AS_ASKED;
+	}
+	report_fact("confirmed", "%s", good ? "three times of three" : "no");
+	return good;
+}
+
 /* What a slice may be, and what short ones cost. */
 static bool try_range(const struct commit *c)
 {
@@ -319,6 +343,14 @@ static bool try_shares(const struct commit *c)
 	return good;
 }
 
+static void go_further(const struct commit *works)
+{
+	if (probe_number_option("short", 0))
+		return;
+	if (confirm(works) && try_range(works))
+		try_shares(works);
+}
+
 static void stage_own(void)
 {
 	static const struct commit commits[] = {
@@ -341,8 +373,8 @@ static void stage_own(void)
 		return;
 	works = try_commits(commits, probe_quick() ? 1 : ARRAY_LEN(commits), &go_on);
 	report_fact("own.commit", "%s", works ? works->name : "none of those tried has an effect");
-	if (works && go_on && try_range(works))
-		try_shares(works);
+	if (works && go_on)
+		go_further(works);
 }
 
 /* What remains of a killed tenant while another process holds a duplicate of its file. */
@@ -448,8 +480,8 @@ static void stage_privileged(void)
 		    works ? works->name : "none of those tried has an effect");
 	if (!go_on || !run_plan(&daemon, &o))
 		return;
-	if (works && try_range(works))
-		try_shares(works);
+	if (works)
+		go_further(works);
 }
 
 int main(int argc, char **argv)
@@ -457,7 +489,7 @@ int main(int argc, char **argv)
 	const char *stage, *refusal;
 	bool computes;
 
-	probe_begin(argc, argv, "hwslice", 240, "stage,privileged");
+	probe_begin(argc, argv, "hwslice", 240, "stage,privileged,short");
 	stage = probe_option("stage", "read");
 	if (!device_there(&computes))
 		return probe_end();

@@ -11,13 +11,8 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <time.h>
-#include <unistd.h>
 
-#define NVIDIA_MAJOR 195
 #define ENGINE_GRAPHICS_FIRST 1
 #define ENGINE_GRAPHICS_LAST 8
 
@@ -174,12 +169,10 @@ static void note_call(int fd, unsigned long request, const void *arg, int ret)
 {
 	struct rm_call c = {
 		.fd = fd, .nr = request & 0xff, .bytes = request >> 16 & 0x3fff, .ret = ret};
-	struct stat st;
 	uint32_t at;
 
-	if (fstat(fd, &st) || !S_ISCHR(st.st_mode) || major(st.st_rdev) != NVIDIA_MAJOR)
+	if (!rm_is_device(fd, &c.minor))
 		return;
-	c.minor = minor(st.st_rdev);
 	if (arg)
 		read_call(&c, arg);
 	at = atomic_fetch_add(&record->calls, 1);
@@ -196,7 +189,7 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
 	va_start(args, request);
 	arg = va_arg(args, void *);
 	va_end(args);
-	ret = (int)syscall(SYS_ioctl, fd, request, arg);
+	ret = rm_raw_ioctl(fd, request, arg);
 	if (record) {
 		error = errno;
 		note_call(fd, request, arg, ret);
@@ -224,7 +217,7 @@ struct rm_answer rm_control(int fd, uint32_t client, uint32_t object, uint32_t c
 	_Static_assert(sizeof(arg) == 32, "NVOS54");
 	clock_gettime(CLOCK_MONOTONIC, &t0);
 	errno = 0;
-	a.ret = (int)syscall(SYS_ioctl, fd, _IOWR('F', RM_CONTROL, arg), &arg);
+	a.ret = rm_raw_ioctl(fd, _IOWR('F', RM_CONTROL, arg), &arg);
 	a.error = a.ret ? errno : 0;
 	clock_gettime(CLOCK_MONOTONIC, &t1);
 	a.status = arg.status;

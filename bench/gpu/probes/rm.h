@@ -98,6 +98,10 @@ static inline bool rm_good(struct rm_answer a)
 	return a.ret == 0 && a.status == RM_OK;
 }
 
+/* Of the kernel, past the recorder: rm_sys.c. An NVIDIA device file? ioctl(2) itself. */
+bool rm_is_device(int fd, uint32_t *ret_minor);
+int rm_raw_ioctl(int fd, unsigned long request, void *arg);
+
 /*
  * The groups of channels that do compute work: live, class RM_CLASS_GROUP, graphics engine. Indices
  * into objects[]; the number, at most @max. *ret_clients is the number of clients that own them.
