@@ -53,6 +53,8 @@ struct aq_msg_head {
 enum aq_hello_kind {
 	AQ_HELLO_CLIENT = 1,   /* will use GPUs: gets a page */
 	AQ_HELLO_OBSERVER = 2, /* only asks (the NVML face): no page, cannot GROW */
+	AQ_HELLO_BACK = 3,     /* a client of this daemon whose descriptors the program closed: it
+	                        * still maps the page that it was given */
 };
 
 /* First message. A client that outlived a daemon sends its page along (has_page = 1). */

@@ -350,6 +350,23 @@ int aqd_client_adopt(struct aqd *d, struct aqd_fraction *f, struct aqd_process *
 	return 0;
 }
 
+int aqd_client_return(struct aqd *d, struct aqd_fraction *f, struct aqd_process *p,
+		      struct aqd_conn *conn, struct aqd_client **ret_client)
+{
+	struct aqd_client *c, *next;
+
+	AQ_LIST_FOREACH (c, next, &p->clients, of_process) {
+		if (c->lied || c->fraction != f || !c->page)
+			return -EACCES;
+		if (c->conn)
+			aqd_conn_close(d, c->conn);
+		c->conn = conn;
+		*ret_client = c;
+		return 0;
+	}
+	return -EACCES;
+}
+
 int aqd_client_restore(struct aqd *d, struct aqd_fraction *f, struct aqd_process *p)
 {
 	struct aqd_client *c;

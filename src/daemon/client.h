@@ -27,6 +27,10 @@ int aqd_client_adopt(struct aqd *d, struct aqd_fraction *f, struct aqd_process *
 		     struct aqd_conn *conn, int page_fd, struct aqd_client **ret_client,
 		     const char **ret_lie);
 
+/* The client that @p is already, with a page, came back without it. Return: 0; -EACCES not so. */
+int aqd_client_return(struct aqd *d, struct aqd_fraction *f, struct aqd_process *p,
+		      struct aqd_conn *conn, struct aqd_client **ret_client);
+
 /* A client of an earlier daemon, which has not come back yet. Return: 0 or negative errno. */
 int aqd_client_restore(struct aqd *d, struct aqd_fraction *f, struct aqd_process *p);
 

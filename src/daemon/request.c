@@ -130,13 +130,31 @@ static void adopt(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct aqd
 	aqd_request_retry_adopting(d);
 }
 
+static void come_back(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct aqd_fraction *f)
+{
+	struct aqd_client *c;
+	char text[AQ_TEXT_BYTES];
+	int r = aqd_client_return(d, f, conn->process, conn, &c);
+
+	if (r < 0) {
+		snprintf(text, sizeof(text),
+			 "cannot come back to fraction '%s': it has no page of ours and sends none",
+			 f->name);
+		hello_failed(d, conn, seq, r, f->name, text);
+		return;
+	}
+	aqd_conn_is_client(conn, c);
+	hello_done(d, conn, seq, f, -1);
+}
+
 static void hello(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_hello *m, int passed)
 {
 	uint32_t seq = m->head.seq;
 	char text[AQ_TEXT_BYTES];
 	struct aqd_fraction *f;
 
-	if ((m->kind != AQ_HELLO_CLIENT && m->kind != AQ_HELLO_OBSERVER) ||
+	if ((m->kind != AQ_HELLO_CLIENT && m->kind != AQ_HELLO_OBSERVER &&
+	     m->kind != AQ_HELLO_BACK) ||
 	    m->has_page != (passed >= 0) || (m->has_page && m->kind != AQ_HELLO_CLIENT) ||
 	    (m->fraction[0] && !aq_name_valid(m->fraction))) {
 		aqd_conn_babbled(d, conn, "a HELLO that makes no sense");
@@ -162,6 +180,8 @@ static void hello(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_hell
 	if (m->kind == AQ_HELLO_OBSERVER) {
 		aqd_conn_is_observer(conn, f);
 		hello_done(d, conn, seq, f, -1);
+	} else if (m->kind == AQ_HELLO_BACK) {
+		come_back(d, conn, seq, f);
 	} else if (m->has_page) {
 		adopt(d, conn, seq, f, passed);
 	} else {

@@ -54,6 +54,8 @@ static struct {
 	uint32_t seq;
 	bool up;	  /* written under it, read by aq__conn_up() without */
 	bool helper;	  /* runs, and will connect again */
+	bool robbed;	  /* the program closed the socket: the helper cannot have noticed */
+	bool orphan;	  /* there is no way back to any daemon */
 	uint64_t lost_ns; /* when `up` ended */
 	char path[AQ_PATH_BYTES];
 	char fraction[AQ_NAME_BYTES];
@@ -142,7 +144,8 @@ static int find_daemon(char *path)
 }
 
 /* HELLO and its reply in @msg. @page_fd goes along unless -1; @ret_fd: what came back, or -1. */
-static int hello(int fd, const char *fraction, int page_fd, union aq_msg *msg, int *ret_fd)
+static int hello(int fd, enum aq_hello_kind kind, const char *fraction, int page_fd,
+		 union aq_msg *msg, int *ret_fd)
 {
 	struct timeval limit = {.tv_sec = REPLY_TIMEOUT_S};
 	int r;
@@ -150,7 +153,7 @@ static int hello(int fd, const char *fraction, int page_fd, union aq_msg *msg, i
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	aq_msg_init(msg, AQ_MSG_HELLO, 0);
-	msg->hello.kind = AQ_HELLO_CLIENT;
+	msg->hello.kind = kind;
 	msg->hello.has_page = page_fd >= 0;
 	msg->hello.pid = getpid();
 	aq_copy_padded(msg->hello.fraction, sizeof(msg->hello.fraction), fraction);
@@ -214,7 +217,7 @@ int aq__conn_open(char *text, size_t size, struct aq_page **ret_page)
 		say(text, size, what, fd);
 		return fd;
 	}
-	r = hello(fd, fraction, -1, &msg, &page_fd);
+	r = hello(fd, AQ_HELLO_CLIENT, fraction, -1, &msg, &page_fd);
 	if (r == -EPROTO) {
 		snprintf(text, size, "aliquotd at %s speaks ABI %u, this program's guard %u",
 			 conn.path, msg.head.abi, AQ_ABI_VERSION);
@@ -256,47 +259,61 @@ static void lost(void)
 		shutdown(conn.socket.fd, SHUT_RDWR);
 }
 
-/* Lock held. One try; the next daemon knows the fraction by name and us by the page. Return: 0;
- * -EACCES: it does not want us; -EBADF: there is no page any more to come back with; errno. */
+/*
+ * Lock held. One try; the next daemon knows the fraction by name and us by the page. Where the
+ * program closed the page's descriptor, the daemon that gave it may still know us; another cannot.
+ * Return: 0; -EACCES: it does not want us; -EBADF: nor will any other; negative errno.
+ */
 static int connect_again(void)
 {
+	bool have_page = ours(&conn.page);
 	union aq_msg msg;
 	int fd, r, surplus = -1;
 
-	if (!ours(&conn.page))
+	if (conn.orphan)
 		return -EBADF;
 	fd = aq_paths_connect(conn.path, SOCK_SEQPACKET);
 	if (fd < 0)
 		return fd;
-	r = hello(fd, conn.fraction, conn.page.fd, &msg, &surplus);
+	r = hello(fd, have_page ? AQ_HELLO_CLIENT : AQ_HELLO_BACK, conn.fraction,
+		  have_page ? conn.page.fd : -1, &msg, &surplus);
 	if (surplus >= 0)
 		close(surplus); /* we keep the page that our charges are in */
-	if (r == 0 && msg.hello_reply.result < 0)
-		r = -EACCES;
+	if (r == 0 && msg.hello_reply.result < 0) {
+		conn.orphan = !have_page;
+		r = have_page ? -EACCES : -EBADF;
+	}
 	if (r < 0) {
 		close(fd);
 		return r;
 	}
 	file_init(&conn.socket, fd);
+	conn.robbed = false;
 	set_up(true);
 	pthread_cond_broadcast(&conn.changed);
 	return 0;
 }
 
-/* Return: false when there is no way back. */
-static bool reconnect(void)
+/* The socket with inode @ended is at its end. Return: false when there is no way back. */
+static bool reconnect(ino_t ended)
 {
 	uint64_t backoff_ns = BACKOFF_FIRST_NS;
+	bool replaced;
 	int r;
 
 	pthread_mutex_lock(&conn.lock);
-	lost();
-	file_finish(&conn.socket);
+	replaced = conn.up && conn.socket.ino != ended;
+	if (!replaced) {
+		lost();
+		file_finish(&conn.socket);
+	}
 	pthread_mutex_unlock(&conn.lock);
+	if (replaced)
+		return true;
 	for (;;) {
 		aq_sleep_until_ns(aq_now_ns() + backoff_ns);
 		pthread_mutex_lock(&conn.lock);
-		r = connect_again();
+		r = conn.up ? 0 : connect_again();
 		if (r == -EBADF)
 			conn.helper = false;
 		pthread_mutex_unlock(&conn.lock);
@@ -315,14 +332,16 @@ static void *help(void *arg)
 	(void)arg;
 	while (go_on) {
 		struct pollfd p = {.events = POLLRDHUP};
+		ino_t watched;
 
 		pthread_mutex_lock(&conn.lock);
 		p.fd = ours(&conn.socket) ? conn.socket.fd : -1;
+		watched = conn.socket.ino;
 		pthread_mutex_unlock(&conn.lock);
 		/* Replies are for whoever asked: only the end is of interest here. */
 		if (p.fd >= 0 && (poll(&p, 1, -1) < 0 || !p.revents))
 			continue;
-		go_on = reconnect();
+		go_on = reconnect(watched);
 	}
 	return NULL;
 }
@@ -366,14 +385,19 @@ static bool wait_for_daemon(bool wait)
 	uint64_t now = aq_now_ns();
 	struct timespec until;
 
-	if (!conn.up && !conn.helper) {
+	if (now - conn.lost_ns > WAIT_IF_GONE_NS)
+		wait = false;
+	if (!conn.helper || conn.robbed) {
+		int r;
+
 		file_finish(&conn.socket);
-		while (connect_again() < 0 && wait && aq_now_ns() - now < WAIT_NS)
+		while ((r = connect_again()) < 0 && wait && r != -EACCES && r != -EBADF &&
+		       aq_now_ns() - now < WAIT_NS)
 			aq_sleep_until_ns(aq_now_ns() + BACKOFF_FIRST_NS);
 		return conn.up;
 	}
-	if (!wait || now - conn.lost_ns > WAIT_IF_GONE_NS)
-		return conn.up;
+	if (!wait)
+		return false;
 	until.tv_sec = (time_t)((now + WAIT_NS) / AQ_NS_PER_S);
 	until.tv_nsec = (long)((now + WAIT_NS) % AQ_NS_PER_S);
 	while (!conn.up) {
@@ -389,8 +413,10 @@ static int exchange(const union aq_msg *request, union aq_msg *reply_msg, enum a
 	uint32_t seq = request->head.seq;
 	int r;
 
-	if (!ours(&conn.socket))
+	if (!ours(&conn.socket)) {
+		conn.robbed = true;
 		return -EBADF;
+	}
 	r = aq_msg_send(conn.socket.fd, request, -1);
 	if (r < 0)
 		return r;
@@ -432,5 +458,5 @@ void aq__conn_forked(void)
 	file_finish(&conn.socket);
 	file_finish(&conn.page);
 	set_up(false);
-	conn.helper = false;
+	conn.helper = conn.robbed = conn.orphan = false;
 }

@@ -49,7 +49,7 @@ static uint64_t avail(int index)
 
 static void hello(int fd, union aq_msg *m, int page_fd)
 {
-	uint32_t seq = m->head.seq, has_page = m->hello.has_page;
+	uint32_t seq = m->head.seq, has_page = m->hello.has_page, kind = m->hello.kind;
 	struct aq_page *page;
 	int new_fd = -1;
 
@@ -66,6 +66,8 @@ static void hello(int fd, union aq_msg *m, int page_fd)
 		if (aq_page_map(page_fd, &page))
 			abort();
 		fake_daemon.page = page;
+		fake_daemon.adoptions++;
+	} else if (kind == AQ_HELLO_BACK) {
 		fake_daemon.adoptions++;
 	} else {
 		if (aq_page_create(fake_daemon.devices, "test", &new_fd, &page))

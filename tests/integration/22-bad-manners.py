@@ -1,0 +1,47 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that close or replace descriptors that are not theirs, that hammer themselves with
+signals, and that fork while many threads with small stacks initialise and allocate."""
+import pathlib
+
+import aqtest
+from aqtest import GIB, check, equal, program, words
+
+
+def all_went_well(machine, lines):
+    answers = [words(line) for line in lines]
+    for answer in answers:
+        equal(answer.get("code", 0), 0, answer)
+    info = next(a for a in answers if a["verb"] == "info")
+    check(info["free"] < 4 * GIB - 3 * GIB // 2, "what it took is counted", info)
+    check(not machine.events("denied"), "nothing was denied")
+
+
+def descriptors_closed(machine):
+    """The page stays mapped, so the daemon that gave it takes the process back."""
+    machine.start_daemon()
+    all_went_well(machine, machine.output(program("rogue"), "closefrom", memory="4G"))
+
+
+def descriptors_replaced(machine):
+    machine.start_daemon()
+    victim = pathlib.Path(machine.directory, "victim")
+    lines = machine.output(program("rogue"), "dup2", victim, memory="4G")
+    all_went_well(machine, lines)
+    equal(words(lines[-1])["bytes"], 0, "what was written to the program's own file")
+
+
+def signals_all_the_time(machine):
+    machine.start_daemon()
+    lines = machine.output(program("rogue"), "alarms", 100, memory="4G")
+    equal(words(lines[-1])["bad"], 0, "calls that failed")
+
+
+def many_threads_with_small_stacks(machine):
+    machine.start_daemon()
+    lines = machine.output(program("rogue"), "threads", 8, 64, memory="4G")
+    equal(words(lines[-1])["bad"], 0, "calls that failed")
+
+
+aqtest.run(descriptors_closed, descriptors_replaced, signals_all_the_time,
+           many_threads_with_small_stacks)
