@@ -136,7 +136,6 @@ void aqd_server_free(struct aqd *d)
 	if (d->base && d->events) {
 		if (d->hidden)
 			aqd_rundir_hide(d, false);
-		aqd_fraction_end_unheld(d, NULL); /* nobody would come back for those */
 		aqd_queue_finish(d);
 		aqd_api_finish(d);
 		aqd_guard_finish(d);
