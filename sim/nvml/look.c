@@ -133,14 +133,26 @@ void sim_look_pair(const struct sim_nvml_device *d, uint64_t since_us,
 	*ret_base = base_look(d->index, (*ret_now)->now_ns, since_us);
 }
 
-void sim_nvml_rates_reset(struct sim_machine *m)
+static void forget(void)
 {
-	pthread_mutex_lock(&lock);
 	for (uint32_t i = 0; i < SIM_MAX_DEVICES; i++) {
 		for (uint32_t j = 0; j < SIM_LOOKS; j++)
 			free(past[i].looks[j].processes);
 		memset(&past[i], 0, sizeof(past[i]));
 	}
+}
+
+void sim_nvml_rates_forget(void)
+{
+	pthread_mutex_lock(&lock);
+	forget();
+	pthread_mutex_unlock(&lock);
+}
+
+void sim_nvml_rates_reset(struct sim_machine *m)
+{
+	pthread_mutex_lock(&lock);
+	forget();
 	for (uint32_t i = 0; i < sim_machine_n_devices(m); i++) {
 		struct sim_nvml_device d = {.machine = m, .index = i};
 		struct sim_look look;

@@ -198,8 +198,10 @@ nvmlReturn_t nvmlShutdown(void)
 	pthread_mutex_lock(&lock);
 	if (n_inits) {
 		__atomic_store_n(&n_inits, n_inits - 1, __ATOMIC_RELEASE);
-		if (!n_inits)
+		if (!n_inits) {
+			sim_nvml_rates_forget();
 			sim_machine_close(&machine);
+		}
 		status = NVML_SUCCESS;
 	}
 	pthread_mutex_unlock(&lock);

@@ -62,6 +62,9 @@ void sim_nvml_rates(const struct sim_nvml_device *d, struct sim_nvml_rates *ret)
 /* Forget the past; begin one. Called when the machine is opened. */
 void sim_nvml_rates_reset(struct sim_machine *m);
 
+/* Forget the past. Called when the machine is closed: the library may be unloaded then. */
+void sim_nvml_rates_forget(void);
+
 /**
  * sim_nvml_processes() - the processes of a device, as many as there are.
  * @ret: malloc'ed; caller frees
