@@ -478,6 +478,10 @@ class Machine:
         left = [f"process {pid}: " +
                 pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
                 for pid in self.ours()]
+        left += [f"exit status {child.process.poll()} of a daemon" for child in self.children
+                 if child.pid in self.daemons and child.process.poll() not in (0, -9)]
+        left += [f"in the daemon's log: {line}" for line in self.log().splitlines()
+                 if "Sanitizer" in line or "runtime error:" in line]
         if self.rundir.exists():
             left += [f"socket {p.name}" for p in self.rundir.iterdir() if p.is_socket()]
         left += [path for path in self.shm_files() if path not in self.bare_backing()]
