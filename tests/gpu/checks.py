@@ -466,6 +466,35 @@ def torch_check(name, limit, judge, timeout=180, env=None):
     return check
 
 
+# Scenarios of the simulator that make sense on any device; the others count on its exact numbers.
+SCENARIOS = ("01-first-light", "03-isolation", "05-lookalike", "06-loaders", "07-fork",
+             "10-exit-codes", "13-daemon-restart", "18-nvml-view", "19-events")
+
+
+def scenario_check(name):
+    def check(s):
+        tree = pathlib.Path(s.aliquot).resolve().parents[1 if "bin" in s.aliquot else 2]
+        if not (tree / "tests/programs/tenant").exists():
+            raise Skipped(f"no test programs in {tree}")
+        env = dict(s.env, AQ_BUILD=str(tree), AQ_CLI=s.aliquot)
+        daemon = pathlib.Path(s.aliquot).with_name("aliquotd")
+        if daemon.exists():
+            env["AQ_DAEMON"] = str(daemon)
+        if not s.sim:
+            env["AQ_REAL"] = "1"
+        done = subprocess.run([sys.executable, ROOT / f"tests/integration/{name}.py"], env=env,
+                              capture_output=True, text=True, timeout=150)
+        lines = [line for line in done.stdout.splitlines() if line.startswith(("ok ", "skipped",
+                                                                              "FAILED"))]
+        if done.returncode == 77:
+            raise Skipped("; ".join(lines)[:200])
+        expect(done.returncode == 0, "; ".join(lines), done.stdout[-300:])
+        return lines
+    check.__name__ = f"check_scenario_{name}"
+    check.__doc__ = f"the simulator's scenario {name}, with the same binaries"
+    return check
+
+
 def judge_info(seen):
     expect(seen["total"] == 6 * GIB and seen["props"] == 6 * GIB, seen)
     expect(seen["nvml_total"] in (None, 6 * GIB), "NVML and CUDA disagree", seen)
@@ -494,6 +523,7 @@ CHECKS = [
     torch_check("graphs", "6G", anything), torch_check("loader", "6G", anything),
     torch_check("spawn", "6G", judge_spawn), torch_check("train", "6G", anything),
     check_daemon_dies, check_runtime_managed, check_runtime_fill_static,
+    *[scenario_check(name) for name in SCENARIOS],
     *[method_check(m) for m in ("pitch", "array", "async", "pool", "vmmcreate", "managed")],
     torch_check("compile", "6G", anything, timeout=150),
 ]
