@@ -76,6 +76,19 @@ int aq_pidfd_open(pid_t pid)
 	return fd < 0 ? -errno : fd;
 }
 
+int aq_fds_standard(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
 ssize_t aq_file_read(const char *path, size_t max, char **ret_text)
 {
 	AQ_CLEANUP(close) int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -21,6 +21,13 @@ pid_t aq_pid_parent(pid_t pid);
 int aq_pidfd_open(pid_t pid);
 
 /**
+ * aq_fds_standard() - open /dev/null on those of 0, 1 and 2 that are closed, so that nothing else
+ * is opened there and then written to or replaced. Closed again on exec; writing fails.
+ * Return: 0 or negative errno
+ */
+int aq_fds_standard(void);
+
+/**
  * aq_file_read() - whole small file as a NUL-terminated string.
  * @max: refuse more bytes than this
  * @ret_text: malloc'ed; caller frees

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "cli/opt.h"
 #include "cli/say.h"
 #include "cli/verbs.h"
@@ -33,6 +34,8 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	if (aq_fds_standard() < 0)
+		return AQ_EXIT_FAILED;
 	/* For the terminal's characters only: numbers stay as JSON and scripts want them. */
 	setlocale(LC_CTYPE, "");
 	return aq_say_finish(dispatch(argc, argv));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "daemon/loop.h"
 #include "daemon/rundir.h"
@@ -142,6 +143,8 @@ int main(int argc, char **argv)
 	status = parse_options(argc, argv, &o);
 	if (status >= 0)
 		return status;
+	if (aq_fds_standard() < 0)
+		return 1;
 	aq_log_init("aliquotd", AQ_LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
 	umask(022);

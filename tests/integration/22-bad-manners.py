@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that close or replace descriptors that are not theirs, that hammer themselves with
 signals, and that fork while many threads with small stacks initialise and allocate."""
+import os
 import pathlib
+import subprocess
 
 import aqtest
 from aqtest import GIB, check, equal, program, words
@@ -43,5 +45,20 @@ def many_threads_with_small_stacks(machine):
     equal(words(lines[-1])["bad"], 0, "calls that failed")
 
 
-aqtest.run(descriptors_closed, descriptors_replaced, signals_all_the_time,
-           many_threads_with_small_stacks)
+def no_standard_descriptors(machine):
+    """Where nothing is open at 0, 1 and 2, the daemon's own files must not be there either."""
+    def close_all():
+        os.closerange(0, 3)
+
+    daemon = subprocess.run([aqtest.DAEMON, "--sim", "h100"], env=machine.env,
+                            preexec_fn=close_all, timeout=aqtest.PATIENCE)
+    equal(daemon.returncode, 0, "exit of aliquotd")
+    equal(machine.api("/v1/version")["pid"], machine.daemon_pid(), "who answers")
+    shown = subprocess.run([aqtest.CLI, "ps"], env=machine.env, preexec_fn=close_all,
+                           timeout=aqtest.PATIENCE)
+    equal(shown.returncode, 1, "exit of ps, which could say nothing")
+    equal(machine.api("/v1/version")["pid"], machine.daemon_pid(), "who answers still")
+
+
+aqtest.run(no_standard_descriptors, descriptors_closed,
+           descriptors_replaced, signals_all_the_time, many_threads_with_small_stacks)
