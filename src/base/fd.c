@@ -76,6 +76,30 @@ int aq_pidfd_open(pid_t pid)
 	return fd < 0 ? -errno : fd;
 }
 
+int aq_pid_maps(pid_t pid, uint64_t inode)
+{
+	char path[64], *line = NULL;
+	size_t size = 0;
+	FILE *maps;
+	int r = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	maps = fopen(path, "re");
+	if (!maps)
+		return errno == ENOENT ? -ESRCH : -errno;
+	/* from-to rwxs offset major:minor inode name */
+	while (!r && getline(&line, &size, maps) > 0) {
+		unsigned long long found;
+
+		r = sscanf(line, "%*x-%*x %*s %*x %*x:%*x %llu", &found) == 1 && found == inode;
+	}
+	if (!r && ferror(maps))
+		r = -EIO;
+	free(line);
+	fclose(maps);
+	return r;
+}
+
 int aq_fds_standard(void)
 {
 	int fd;

@@ -21,6 +21,13 @@ pid_t aq_pid_parent(pid_t pid);
 int aq_pidfd_open(pid_t pid);
 
 /**
+ * aq_pid_maps() - does a process map the file with this inode? For memory files, whose inodes are
+ * those of one file system.
+ * Return: 1 or 0; -ESRCH no such process; -EACCES may not be known; other negative errno
+ */
+int aq_pid_maps(pid_t pid, uint64_t inode);
+
+/**
  * aq_fds_standard() - open /dev/null on those of 0, 1 and 2 that are closed, so that nothing else
  * is opened there and then written to or replaced. Closed again on exec; writing fails.
  * Return: 0 or negative errno

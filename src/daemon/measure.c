@@ -282,6 +282,38 @@ static void after_reading(struct aqd *d, struct aqd_client *c, uint32_t share)
 		__atomic_store_n((uint64_t *)&c->page->beat_ns, aq_now_ns(), __ATOMIC_RELEASE);
 }
 
+/*
+ * Has the process become another program? Then its end of the connection is closed, its page is no
+ * longer mapped and the driver has taken everything back. The last is what counts: who unmaps the
+ * page by himself and goes on using a device stays charged for it.
+ */
+static bool is_left(struct aqd *d, const struct aqd_client *c)
+{
+	uint64_t bytes;
+
+	if (!c->page || c->conn || c->lied)
+		return false;
+	for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++) {
+		struct aqd_device *dev = device_of(d, c, i);
+
+		if (!dev->procs_known || aqd_device_process(dev, c->process->pid, &bytes))
+			return false;
+	}
+	return aq_pid_maps(c->process->pid, c->page_inode) == 0;
+}
+
+static void end_left(struct aqd *d)
+{
+	struct aqd_fraction *f, *next_fraction;
+	struct aq_ledger_client *l, *next_client;
+
+	AQ_LIST_FOREACH (f, next_fraction, &d->fractions, link)
+		AQ_LIST_FOREACH (l, next_client, &f->ledger.clients, link)
+			if (is_left(d, aqd_client_of(l)))
+				aqd_client_end(d, aqd_client_of(l),
+					       "its process became another program");
+}
+
 void aqd_measure_all(struct aqd *d)
 {
 	struct aqd_fraction *f, *next;
@@ -297,6 +329,7 @@ void aqd_measure_all(struct aqd *d)
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		if (d->ledger.device[i].fraction_count)
 			find_foreigners(d, &d->device[i]);
+	end_left(d);
 }
 
 void aqd_measure_finish(struct aqd *d)

@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 
 import aqtest
-from aqtest import GIB, check, equal, program, words
+from aqtest import GIB, check, equal, eventually, program, words
 
 
 def all_went_well(machine, lines):
@@ -45,6 +45,17 @@ def many_threads_with_small_stacks(machine):
     equal(words(lines[-1])["bad"], 0, "calls that failed")
 
 
+def exec_of_another_program(machine):
+    """The device's memory is back at once, so the ledger's must be, while the pid lives on."""
+    machine.start_daemon()
+    child = machine.run(program("rogue"), "exec", "sleep", 60, memory="4G", name="changed")
+    equal(words(child.line())["code"], 0, "the allocation")
+    eventually(lambda: machine.used("changed") == 0, "what it held is back", 10)
+    check(aqtest.alive(child.pid), "it sleeps")
+    equal(machine.fraction("changed")["holder_pid"], child.pid, "who holds the fraction")
+    child.kill()
+
+
 def no_standard_descriptors(machine):
     """Where nothing is open at 0, 1 and 2, the daemon's own files must not be there either."""
     def close_all():
@@ -60,5 +71,5 @@ def no_standard_descriptors(machine):
     equal(machine.api("/v1/version")["pid"], machine.daemon_pid(), "who answers still")
 
 
-aqtest.run(no_standard_descriptors, descriptors_closed,
+aqtest.run(exec_of_another_program, no_standard_descriptors, descriptors_closed,
            descriptors_replaced, signals_all_the_time, many_threads_with_small_stacks)
