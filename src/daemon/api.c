@@ -14,6 +14,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -25,11 +26,14 @@
 
 #define BODY_MAX_BYTES (64 * 1024)
 #define HEADERS_MAX_BYTES (16 * 1024)
-#define TIMEOUT_S 60 /* of a peer that sends or reads nothing; who waits for us is not meant */
+#define TIMEOUT_S 15 /* of a peer that sends or reads nothing; who waits for us is not meant */
+#define RESUME_NS (100 * AQ_NS_PER_MS) /* when descriptors ran short */
 #define ERROR_BYTES 256
 
 struct aqd_api {
 	struct evhttp *http;
+	struct evconnlistener *listener; /* http's */
+	struct event *resume;
 	int fd;
 };
 
@@ -293,10 +297,26 @@ static void on_request(struct evhttp_request *request, void *arg)
 	json_decref(call.body);
 }
 
-/* Somebody connected: an answer will be wanted, so this is not the moment to end. */
+static void on_resume(evutil_socket_t fd, short what, void *arg)
+{
+	struct aqd *d = arg;
+
+	evconnlistener_enable(d->api->listener);
+}
+
+/*
+ * Somebody connected: an answer will be wanted, so this is not the moment to end. evhttp would try
+ * to accept without a pause when descriptors run out, and leave none for guards: stop before.
+ */
 static struct bufferevent *on_connect(struct event_base *base, void *arg)
 {
-	aqd_loop_used(arg);
+	struct aqd *d = arg;
+
+	aqd_loop_used(d);
+	if (aqd_fds_scarce()) {
+		evconnlistener_disable(d->api->listener);
+		aqd_timer_set(d->api->resume, RESUME_NS);
+	}
 	return bufferevent_socket_new(base, -1, 0);
 }
 
@@ -308,6 +328,7 @@ bool aqd_api_in_use(const struct aqd *d)
 int aqd_api_init(struct aqd *d)
 {
 	struct aqd_api *api = calloc(1, sizeof(*api));
+	struct evhttp_bound_socket *bound;
 	int r;
 
 	if (!api)
@@ -329,7 +350,12 @@ int aqd_api_init(struct aqd *d)
 	if (r < 0)
 		return r;
 	api->fd = r;
-	return evhttp_accept_socket(api->http, api->fd) < 0 ? -EIO : 0;
+	api->resume = evtimer_new(d->base, on_resume, d);
+	bound = api->resume ? evhttp_accept_socket_with_handle(api->http, api->fd) : NULL;
+	if (!bound)
+		return -ENOMEM;
+	api->listener = evhttp_bound_socket_get_listener(bound);
+	return 0;
 }
 
 void aqd_api_finish(struct aqd *d)
@@ -341,6 +367,10 @@ void aqd_api_finish(struct aqd *d)
 	aqd_api_events_finish(d);
 	if (api->fd >= 0)
 		unlink(d->api_path);
+	if (api->resume)
+		event_free(api->resume);
+	if (api->fd >= 0 && !api->listener)
+		close(api->fd);
 	if (api->http)
 		evhttp_free(api->http); /* closes the socket too */
 	free(api);

@@ -106,6 +106,11 @@ static void follow(struct aqd_call *call, json_t *past)
 	evhttp_add_header(evhttp_request_get_output_headers(call->request), "Content-Type",
 			  "application/x-ndjson");
 	evhttp_send_reply_start(call->request, 200, "OK");
+	/* It sends nothing for as long as it likes; who does not read is found by MAX_BEHIND_BYTES.
+	 */
+	bufferevent_set_timeouts(
+		evhttp_connection_get_bufferevent(evhttp_request_get_connection(call->request)),
+		NULL, NULL);
 	json_array_foreach(past, i, event) send_line(f, event);
 	aqd_events_follow(call->daemon, &f->self);
 }

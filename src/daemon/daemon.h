@@ -77,7 +77,8 @@ struct aqd_device {
 	/* The last list of processes, sorted by pid. */
 	struct aq_nvml_process *procs;
 	size_t proc_count;
-	bool procs_known; /* the library can tell, and did */
+	uint64_t read_turn; /* aqd.turn of that reading */
+	bool procs_known;   /* the library can tell, and did */
 	bool procs_warned;
 };
 
@@ -161,6 +162,7 @@ struct aqd {
 	uint64_t started_ns; /* CLOCK_MONOTONIC */
 
 	struct event_base *base;
+	uint64_t turn; /* number of the turn, from 1 */
 	struct event *signals[3];
 	struct event *tick;	 /* about once a second while there are clients */
 	struct aq_list deferred; /* aqd_deferred.link */

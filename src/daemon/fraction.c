@@ -395,5 +395,6 @@ bool aqd_fraction_end_unheld(struct aqd *d, const char *name)
 
 bool aqd_in_use(const struct aqd *d)
 {
-	return d->ledger.fraction_count || !aq_list_empty(&d->waits) || aqd_api_in_use(d);
+	return d->ledger.fraction_count || d->conn_count || !aq_list_empty(&d->waits) ||
+	       aqd_api_in_use(d);
 }

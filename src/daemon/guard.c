@@ -6,6 +6,7 @@
 #include "daemon/guard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,18 @@ int aqd_listen(const char *path, int type, mode_t mode)
 	if (chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0)
 		return -errno;
 	return aq_steal_fd(&fd);
+}
+
+bool aqd_fds_scarce(void)
+{
+	struct rlimit limit;
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC); /* the lowest that is free */
+
+	if (fd < 0)
+		return true;
+	close(fd);
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+	       (rlim_t)fd > limit.rlim_cur - limit.rlim_cur / 4;
 }
 
 static void free_conn(struct aqd *d, struct aqd_deferred *what)

@@ -30,6 +30,9 @@ void aqd_conn_is_observer(struct aqd_conn *conn, struct aqd_fraction *f);
 /* Answer those who wait for a measurement. Part of the end of a turn. */
 void aqd_guard_finish_measuring(struct aqd *d);
 
+/* Are so few descriptors left that nobody but a guard may have one? */
+bool aqd_fds_scarce(void);
+
 /* Make a listening unix socket at @path with @mode, replacing what is there. fd or -errno. */
 int aqd_listen(const char *path, int type, mode_t mode);
 

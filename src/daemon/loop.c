@@ -9,6 +9,7 @@
 #include <signal.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "daemon/client.h"
 #include "daemon/fraction.h"
 #include "daemon/guard.h"
@@ -133,10 +134,21 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 		aqd_loop_stop(d, 0);
 }
 
+/* What libevent has to say goes where everything goes. */
+static void on_library_log(int severity, const char *text)
+{
+	aq_log(severity == EVENT_LOG_ERR    ? AQ_LOG_ERROR
+	       : severity == EVENT_LOG_WARN ? AQ_LOG_WARN
+					    : AQ_LOG_DEBUG,
+	       "libevent: %s", text);
+}
+
 int aqd_loop_init(struct aqd *d)
 {
 	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
 
+	event_set_log_callback(on_library_log);
+	d->turn = 1;
 	d->base = event_base_new();
 	if (!d->base)
 		return -ENOMEM;
@@ -180,6 +192,7 @@ static void end_turn(struct aqd *d)
 	else if (d->state_stale && !evtimer_pending(d->state_timer, NULL))
 		aqd_timer_set(d->state_timer, STATE_DELAY_NS);
 	run_deferred(d);
+	d->turn++;
 }
 
 void aqd_loop_turn(struct aqd *d, bool wait)

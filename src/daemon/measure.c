@@ -112,7 +112,7 @@ void aqd_measure_client(struct aqd *d, struct aqd_client *c)
 {
 	for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++) {
 		aqd_measure_snapshot(d, c, i);
-		aqd_device_read(device_of(d, c, i));
+		aqd_device_read_once(d, device_of(d, c, i));
 		apply(d, c, i, AT_ONCE);
 	}
 }
@@ -324,7 +324,7 @@ void aqd_measure_all(struct aqd *d)
 	each_share(d, before_reading);
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		if (d->ledger.device[i].fraction_count)
-			aqd_device_read(&d->device[i]);
+			aqd_device_read(d, &d->device[i]);
 	each_share(d, after_reading);
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		if (d->ledger.device[i].fraction_count)

@@ -343,7 +343,7 @@ void aqd_request_finish_measuring(struct aqd *d)
 	}
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		if (devices & 1ull << i)
-			aqd_device_read(&d->device[i]);
+			aqd_device_read(d, &d->device[i]);
 	AQ_LIST_FOREACH (conn, next, &d->measuring, pending) {
 		finish_cost(d, conn);
 		aqd_conn_resume(d, conn);

@@ -9,6 +9,7 @@ import http.client
 import json
 import mmap
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -65,7 +66,8 @@ class Refused(Exception):
 
 
 class Daemon:
-    def __init__(self, exe, fake_nvml, sim="fake", config=None, foreground=True, env=None):
+    def __init__(self, exe, fake_nvml, sim="fake", config=None, foreground=True, env=None,
+                 limits=None):
         self.exe = exe
         self.dir = tempfile.mkdtemp(prefix="aqd-")
         self.rundir = os.path.join(self.dir, "aliquot")
@@ -86,6 +88,7 @@ class Daemon:
             self.args += ["--config", self.config]
         if foreground:
             self.args += ["--foreground"]
+        self.limits = limits  # RLIMIT_NOFILE
         self.log = os.path.join(self.dir, "log")
         self.process = None
         self.guards = []
@@ -94,10 +97,15 @@ class Daemon:
 
     def start(self):
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen([self.exe] + self.args, env=self.env, stderr=log)
+            self.process = subprocess.Popen([self.exe] + self.args, env=self.env, stderr=log,
+                                            preexec_fn=self.limit)
         wait_for(lambda: self.process.poll() is not None or os.path.exists(self.path("api.sock"))
                  and self.answers(), 20)
         assert self.process.poll() is None, self.log_text()
+
+    def limit(self):
+        if self.limits:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
 
     def answers(self):
         try:
@@ -134,7 +142,7 @@ class Daemon:
 
     def __exit__(self, kind, value, trace):
         if kind:
-            sys.stderr.write(self.log_text())
+            sys.stderr.write(self.log_text()[-8000:])
         self.stop()
 
     # HTTP

@@ -299,6 +299,34 @@ def test_a_flood_starves_nobody(daemon):
         d.check()
 
 
+def test_api_hoarders_leave_guards_alone(daemon):
+    """Somebody opens more API connections than the daemon has descriptors."""
+    with daemon(limits=(512, 512)) as d:
+        d.create(name="f", memory_limit_bytes=GIB)
+        hoard = []
+        for _ in range(700):
+            s = socket.socket(socket.AF_UNIX)
+            s.setblocking(False)
+            try:
+                s.connect(d.path("api.sock"))
+            except BlockingIOError:
+                pass
+            hoard.append(s)
+        time.sleep(0.5)
+        g = d.guard("f")
+        assert g.result == 0 and g.alloc(GIB)
+        with open("/proc/%d/stat" % d.process.pid) as f:
+            before = sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+        time.sleep(1)
+        with open("/proc/%d/stat" % d.process.pid) as f:
+            ticks = sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) - before
+        assert ticks < 20, "busy with nothing: %d of 100" % ticks
+        for s in hoard:
+            s.close()
+        wait_for(lambda: d.fraction("f")["memory_used_bytes"] == GIB, 5)
+        d.check()
+
+
 def test_no_hello_is_closed(daemon):
     with daemon() as d:
         d.create(name="f", memory_limit_bytes=GIB)

@@ -6,11 +6,12 @@ Times depend on the machine and on what else it does: the limits here catch what
 square, the figures are for bench/.
 """
 import os
+import socket
 import subprocess
-import sys
+import threading
 import time
 
-from aqd import GIB, MIB, run, wait_for
+from aqd import GIB, run, wait_for
 
 SWARM = os.environ["AQ_SWARM"]
 
@@ -61,6 +62,32 @@ def test_nobody_there_costs_nothing(daemon):
         before = wakes()
         time.sleep(2)
         assert wakes() - before <= 2, wakes() - before
+
+
+def test_patience(daemon):
+    """Who waits for room or follows events is not timed out, as an idle connection is."""
+    with daemon() as d:
+        d.create(name="a")
+        answer = []
+        waits = threading.Thread(target=lambda: answer.append(
+            d.call("POST", "/v1/fractions", {"name": "w", "gpu_permille": 500, "wait_ms": -1}, 60)))
+        waits.start()
+        follows, idle = (socket.socket(socket.AF_UNIX) for _ in range(2))
+        for s in follows, idle:
+            s.settimeout(30)
+            s.connect(d.path("api.sock"))
+        follows.sendall(b"GET /v1/events?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        start = time.monotonic()
+        assert idle.recv(1) == b"" and 10 < time.monotonic() - start < 25
+        time.sleep(1)
+        d.call("PATCH", "/v1/fractions/a", {"gpu_permille": 100})
+        waits.join(10)
+        assert answer[0]["name"] == "w"
+        text = b""
+        while b"resized" not in text:
+            more = follows.recv(65536)
+            assert more, "the stream ended: %r" % text
+            text += more
 
 
 if __name__ == "__main__":
