@@ -7,6 +7,12 @@
 # when nothing failed, 77 when there is no GPU. --sim stands the simulator in for a dry run: what
 # needs NVIDIA's own runtime is then skipped.
 here=$(dirname "$0")
+# A driver that the loader does not know by itself: tell everything that is started from here.
+if ! ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1 '; then
+	for d in /usr/local/nvidia/lib64 /usr/lib/x86_64-linux-gnu /usr/lib64; do
+		[ -e "$d/libcuda.so.1" ] && export LD_LIBRARY_PATH="$d${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+	done
+fi
 case " $* " in
 *" --sim"*) ;;
 *)

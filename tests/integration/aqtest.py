@@ -268,7 +268,8 @@ class Machine:
         self.daemons = set()
         self.backing = set()
         self.env = {k: v for k, v in os.environ.items()
-                    if not k.startswith(("ALIQUOT_", "CUDA_VISIBLE")) and k != "LD_LIBRARY_PATH"}
+                    if not k.startswith(("ALIQUOT_", "CUDA_VISIBLE")) and
+                    (REAL or k != "LD_LIBRARY_PATH")}
         self.env["XDG_RUNTIME_DIR"] = self.directory
         if "ALIQUOT_LIBDIR" in os.environ:
             self.env["ALIQUOT_LIBDIR"] = os.environ["ALIQUOT_LIBDIR"]
@@ -322,9 +323,8 @@ class Machine:
 
     def bare(self, *command, spec=None, env=None):
         """Start a program on the driver itself, without any of Aliquot."""
-        if not self.sim:  # wherever this machine has its driver
-            path = {k: v for k, v in os.environ.items() if k == "LD_LIBRARY_PATH"}
-            return self.spawn(list(command), {**path, **(env or {})})
+        if not self.sim:
+            return self.spawn(list(command), env)
         extra = {"LD_LIBRARY_PATH": str(LIB / "sim"), "ALIQUOT_SIM": spec or self.sim,
                  "ALIQUOT_SIM_DIR": str(self.bare_dir)}
         return self.spawn(list(command), {**extra, **(env or {})})
