@@ -21,6 +21,7 @@
 #define INFO_PARAM_LEN 12
 #define INFO_MAX_THREADS_LEN 12
 
+#define ELF_MAGIC 0x464c457fu
 #define FATBIN_WRAPPER_MAGIC 0x466243b1u
 #define FATBIN_MAGIC 0xba55ed50u
 #define FATBIN_KIND_PTX 1
@@ -315,12 +316,25 @@ int sim_cubin_parse(const void *image, size_t bytes, struct sim_ptx *p)
 	return err;
 }
 
+/* Byte by byte: text may end before the magic would. */
+static bool begins_with(const void *image, uint32_t magic)
+{
+	const uint8_t *p = image;
+
+	for (int i = 0; i < 4; i++)
+		if (p[i] != (uint8_t)(magic >> 8 * i))
+			return false;
+	return true;
+}
+
 bool sim_fatbin_probe(const void *image)
 {
-	uint32_t magic;
+	return begins_with(image, FATBIN_MAGIC) || begins_with(image, FATBIN_WRAPPER_MAGIC);
+}
 
-	memcpy(&magic, image, sizeof(magic));
-	return magic == FATBIN_MAGIC || magic == FATBIN_WRAPPER_MAGIC;
+bool sim_cubin_probe(const void *image)
+{
+	return begins_with(image, ELF_MAGIC);
 }
 
 /* Better is a cubin that runs as it is; then the newest PTX. */

@@ -13,6 +13,9 @@
 
 #include <stddef.h>
 
+/* Whether @image, which may be text of any length with its NUL, begins as an ELF file. */
+bool sim_cubin_probe(const void *image);
+
 /**
  * sim_cubin_bytes() - how long the image at @image is, by its own headers, which must be readable.
  * Return: the length, or 0 when it is no ELF file of 64 bits.
@@ -36,7 +39,7 @@ struct sim_fat_image {
 	bool is_ptx;
 };
 
-/* Whether @image begins as a fat binary, or as the wrapper that points to one. */
+/* Likewise: whether @image begins as a fat binary, or as the wrapper that points to one. */
 bool sim_fatbin_probe(const void *image);
 
 /**

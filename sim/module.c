@@ -99,7 +99,7 @@ static CUresult read_code(const struct sim_device *device, const void *data, siz
 		return fat.is_ptx ? read_ptx(device, fat.image, fat.bytes, p)
 				  : read_cubin(device, fat.image, fat.bytes, p);
 	}
-	if ((!bytes || bytes >= 64) && !memcmp(data, "\177ELF", 4)) {
+	if ((!bytes || bytes >= 64) && sim_cubin_probe(data)) {
 		*ret_bytes = bytes ? bytes : sim_cubin_bytes(data);
 		return read_cubin(device, data, *ret_bytes, p);
 	}

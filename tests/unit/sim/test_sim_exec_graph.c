@@ -551,7 +551,9 @@ static void test_sim_exec_graph__auto_free(void **state)
 	ok(cuGraphExecDestroy(x));
 	ok(cuGraphDestroy(g));
 	ok(cuDeviceGraphMemTrim(0));
-	FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphInstantiateWithFlags(&x, graph(), 64));
+	g = graph();
+	FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphInstantiateWithFlags(&x, g, 64));
+	ok(cuGraphDestroy(g));
 }
 
 /* Launches of one instantiated graph follow each other, whatever their streams. */
