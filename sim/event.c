@@ -60,14 +60,13 @@ static struct sim_event *event_create(struct sim_exec *x, unsigned int flags)
 	return e;
 }
 
-/* With the lock held. */
-static void event_free(struct sim_event *e)
+/* All but its memory. With the lock held. */
+static void event_end(struct sim_event *e)
 {
 	e->magic = 0;
 	aq_list_remove(&e->link);
 	sim_mark_put(e->mark);
 	free(e->deps);
-	free(e);
 }
 
 void sim_event_destroy_all(struct sim_exec *x)
@@ -77,7 +76,8 @@ void sim_event_destroy_all(struct sim_exec *x)
 	AQ_LIST_FOREACH (e, tmp, &x->events, link) {
 		if (e->shared)
 			sim_shared_event_put(e->shared);
-		event_free(e);
+		event_end(e);
+		sim_exec_bury(&e->link);
 	}
 }
 
@@ -121,8 +121,9 @@ CUresult cuEventDestroy_v2(CUevent event)
 		return r;
 	shared = e->shared;
 	sim_exec_lock();
-	event_free(e);
+	event_end(e);
 	sim_exec_unlock();
+	free(e);
 	if (shared)
 		sim_shared_event_put(shared);
 	return CUDA_SUCCESS;

@@ -94,7 +94,7 @@ struct sim_stream {
 	unsigned int n_calling;	 /* of them, being made */
 	struct sim_when tail;	 /* of what is issued */
 	uint64_t n_issued;
-	uint64_t depth[SIM_STREAM_DEPTH]; /* of the last issued: ticket * 2 + 1, or finish_ns * 2 */
+	uint64_t *depth; /* SIM_STREAM_DEPTH of the last issued: ticket * 2 + 1, or finish_ns * 2 */
 	CUsynchronizationPolicy sync_policy;
 	CUlaunchAttributeValue attrs[4]; /* stream.c: window, sync policy, domain map, domain */
 	struct sim_capturing *capturing; /* capture.c; NULL: does not capture */
@@ -114,7 +114,7 @@ struct sim_exec {
 	uint64_t n_tickets;	  /* handed out: the next has this number */
 	uint64_t n_finished;	  /* of these, as last seen */
 	struct aq_list marks;	  /* undecided, by ticket */
-	struct aq_list deferred;  /* struct deferred of exec.c */
+	struct aq_list deferred;  /* struct deferred of executor.c */
 	struct aq_list events;	  /* event.c */
 	struct aq_list modules;	  /* module.c */
 	unsigned int n_captures;  /* streams of this context that capture */
@@ -125,6 +125,8 @@ struct sim_executor {
 	pthread_cond_t work;	 /* the executor waits here */
 	pthread_cond_t progress; /* everybody else */
 	struct aq_list execs;	 /* struct sim_exec */
+	struct aq_list graves;	 /* things behind handles of contexts that are gone: kept, so that a
+				    handle that is used too late is recognised by its magic */
 	bool started;
 	bool kicked;		/* since the executor looked last */
 	uint64_t wake_ns;	/* when the executor looks again by itself; 0: it is awake */
@@ -178,7 +180,7 @@ bool sim_mark_past(struct sim_mark *m, uint64_t now_ns);
 void sim_marks_refresh(struct sim_exec *x);
 
 /*
- * Operations (exec.c).
+ * Issuing (issue.c).
  */
 
 enum sim_issue {
@@ -187,6 +189,51 @@ enum sim_issue {
 	SIM_BLOCKED, /* waits for an operation of another stream that is not issued yet */
 	SIM_RUNNING, /* on another thread, which will finish it */
 };
+
+/**
+ * sim_issue_task() - what operations of streams and nodes of graphs have in common.
+ * @x: context on whose device it runs
+ * @t: not HOST, CALL or GRAPH
+ * @base: what it depends on; its end, when it was issued
+ * @polls: 0 at first, counts for MEMOPS
+ * @light: the lock is not to be released
+ * Context: with the lock held; without @light it is released while bytes are moved, with s->busy
+ * set.
+ */
+enum sim_issue sim_issue_task(struct sim_stream *s, struct sim_exec *x, struct sim_task *t,
+			      struct sim_when *base, unsigned int *polls, bool light,
+			      uint64_t *wake_ns);
+
+/* The parts of it, for work of the compute queue: whether it can be handed over now; hand over
+ * @cost_ns, which makes *@base the end; move the bytes. */
+enum sim_issue sim_issue_ready(struct sim_exec *x, struct sim_when *base, uint64_t *wake_ns);
+enum sim_issue sim_issue_cost(struct sim_exec *x, struct sim_when *base, uint64_t cost_ns,
+			      uint64_t *wake_ns);
+void sim_perform(struct sim_stream *s, struct sim_exec *x, struct sim_task *t, bool light);
+
+/* Issue one operation of @s. With the lock held, likewise. */
+enum sim_issue sim_issue_op(struct sim_stream *s, struct sim_op *op, bool light, uint64_t *wake_ns);
+
+/**
+ * sim_stream_pump() - issue what can be issued of a stream.
+ * @wake_ns: set to when to try again, if that is sooner
+ * @blocked: set when it waits for others' operations
+ * Context: with the lock held, which is released while bytes are moved. A stream that was destroyed
+ * is to be reaped by the caller.
+ * Return: whether anything was issued, or the lock was released.
+ */
+bool sim_stream_pump(struct sim_stream *s, uint64_t *wake_ns, bool *blocked);
+
+/* Whether an operation of a stream that the legacy one waits for was submitted before @seq and has
+ * not been issued. */
+bool sim_older_queued(const struct sim_exec *x, uint64_t seq);
+
+/* The head of @s, which was RUNNING, is done; s->tail says when. With the lock held. */
+void sim_stream_head_done(struct sim_stream *s);
+
+/*
+ * Going on (executor.c).
+ */
 
 /**
  * sim_submit() - hand an operation to a stream.
@@ -217,26 +264,15 @@ CUresult sim_submit_all(struct sim_exec *x, struct sim_task *t);
 /* Whether everything in a stream is done. With the lock held. */
 bool sim_stream_idle(struct sim_stream *s);
 
-/**
- * sim_issue_task() - what operations of streams and nodes of graphs have in common.
- * @x: context on whose device it runs
- * @t: not HOST, CALL or GRAPH
- * @base: what it depends on; its end, when it was issued
- * @polls: 0 at first, counts for MEMOPS
- * @light: the lock is not to be released
- * Context: with the lock held; without @light it is released while bytes are moved, with s->busy
- * set.
- */
-enum sim_issue sim_issue_task(struct sim_stream *s, struct sim_exec *x, struct sim_task *t,
-			      struct sim_when *base, unsigned int *polls, bool light,
-			      uint64_t *wake_ns);
+/* Make a CALL when @base is past; the stream goes on meanwhile. With the lock held. */
+enum sim_issue sim_defer(struct sim_stream *s, const struct sim_task *t,
+			 const struct sim_when *base, uint64_t *wake_ns);
 
-/* The parts of it, for work of the compute queue: whether it can be handed over now; hand over
- * @cost_ns, which makes *@base the end; move the bytes. */
-enum sim_issue sim_issue_ready(struct sim_exec *x, struct sim_when *base, uint64_t *wake_ns);
-enum sim_issue sim_issue_cost(struct sim_exec *x, struct sim_when *base, uint64_t cost_ns,
-			      uint64_t *wake_ns);
-void sim_perform(struct sim_stream *s, struct sim_exec *x, struct sim_task *t, bool light);
+/* Keep the memory of a thing behind a handle; its magic must be 0. With the lock held. */
+static inline void sim_exec_bury(struct aq_list *link)
+{
+	aq_list_append(&sim_executor.graves, link);
+}
 
 /* Something was issued or done: others that wait for it may go on. With the lock held. */
 void sim_exec_progress(void);
@@ -249,9 +285,6 @@ void sim_stream_reap(struct sim_stream *s);
 
 /* A detached thread without signals. Return: 0 or negative errno. */
 int sim_thread_start(void *(*main)(void *), void *arg);
-
-/* The head of @s, which was RUNNING, is done; s->tail says when. With the lock held. */
-void sim_stream_head_done(struct sim_stream *s);
 
 /* hostfunc.c: run @t on the thread for the program's functions; @done(arg) is called with the lock
  * held when it has returned. With the lock held. Return: 0 or negative errno. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waits for values in memory and writes of values, by streams themselves. exec.c performs them. */
+/* Waits for values in memory and writes of values, by streams themselves. issue.c performs them. */
 #include "memops.h"
 
 #include "capture.h"

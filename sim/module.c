@@ -258,7 +258,8 @@ static CUresult create_vars(struct sim_module *m)
  * Modules.
  */
 
-static void module_free(struct sim_module *m)
+/* All but its memory. */
+static void module_end(struct sim_module *m)
 {
 	if (m->functions)
 		for (uint32_t i = 0; i < m->image->code.n_entries; i++) {
@@ -276,7 +277,6 @@ static void module_free(struct sim_module *m)
 	sim_image_put(m->image);
 	free(m->functions);
 	free(m->offsets);
-	free(m);
 }
 
 CUresult sim_module_create(struct sim_context *ctx, struct sim_image *image,
@@ -315,7 +315,8 @@ CUresult sim_module_create(struct sim_context *ctx, struct sim_image *image,
 	*ret_module = m;
 	return CUDA_SUCCESS;
 fail:
-	module_free(m);
+	module_end(m);
+	free(m);
 	sim_release_module(ctx, image->code_bytes);
 	return r;
 }
@@ -329,7 +330,8 @@ void sim_module_destroy(struct sim_module *m)
 	sim_exec_lock();
 	aq_list_remove(&m->link);
 	sim_exec_unlock();
-	module_free(m);
+	module_end(m);
+	free(m);
 	sim_release_module(ctx, bytes);
 }
 
@@ -340,7 +342,11 @@ void sim_module_destroy_all(struct sim_context *ctx)
 	AQ_LIST_FOREACH (m, tmp, &ctx->exec->modules, link) {
 		uint64_t bytes = m->image->code_bytes;
 
-		module_free(m);
+		aq_list_remove(&m->link);
+		module_end(m);
+		sim_exec_lock();
+		sim_exec_bury(&m->link);
+		sim_exec_unlock();
 		sim_release_module(ctx, bytes);
 	}
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Streams as handles: made, destroyed, asked, synchronised; and what a context needs of the
- * execution side. What is in them is exec.c's business.
+ * execution side. What is in them is the business of issue.c and
+ * executor.c.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -32,9 +33,12 @@ static uint64_t next_exec_id;
 static pthread_key_t per_thread_key;
 static pthread_once_t per_thread_once = PTHREAD_ONCE_INIT;
 
-static void stream_init(struct sim_stream *s, struct sim_exec *x, enum sim_stream_kind kind,
+static bool stream_init(struct sim_stream *s, struct sim_exec *x, enum sim_stream_kind kind,
 			unsigned int flags, int priority)
 {
+	s->depth = calloc(SIM_STREAM_DEPTH, sizeof(*s->depth));
+	if (!s->depth)
+		return false;
 	s->magic = SIM_STREAM_MAGIC;
 	s->kind = kind;
 	s->blocking = kind != SIM_STREAM_LEGACY && !(flags & CU_STREAM_NON_BLOCKING);
@@ -45,6 +49,7 @@ static void stream_init(struct sim_stream *s, struct sim_exec *x, enum sim_strea
 	s->sync_policy = CU_SYNC_POLICY_AUTO;
 	aq_list_init(&s->queue);
 	aq_list_append(&x->streams, &s->link);
+	return true;
 }
 
 static struct sim_stream *stream_create(struct sim_exec *x, enum sim_stream_kind kind,
@@ -52,8 +57,10 @@ static struct sim_stream *stream_create(struct sim_exec *x, enum sim_stream_kind
 {
 	struct sim_stream *s = calloc(1, sizeof(*s));
 
-	if (s)
-		stream_init(s, x, kind, flags, priority);
+	if (s && !stream_init(s, x, kind, flags, priority)) {
+		free(s);
+		return NULL;
+	}
 	return s;
 }
 
@@ -159,7 +166,11 @@ CUresult sim_exec_context_create(struct sim_context *ctx)
 	aq_list_init(&x->events);
 	aq_list_init(&x->modules);
 	sim_exec_lock();
-	stream_init(&x->legacy, x, SIM_STREAM_LEGACY, 0, 0);
+	if (!stream_init(&x->legacy, x, SIM_STREAM_LEGACY, 0, 0)) {
+		sim_exec_unlock();
+		free(x);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
 	aq_list_append(&sim_executor.execs, &x->link);
 	sim_exec_unlock();
 	ctx->exec = x;
@@ -178,8 +189,10 @@ void sim_exec_context_destroy(struct sim_context *ctx)
 	AQ_LIST_FOREACH (s, tmp, &x->streams, link) {
 		sim_capture_drop(s);
 		s->magic = 0;
+		free(s->depth);
+		aq_list_remove(&s->link);
 		if (s != &x->legacy)
-			free(s);
+			sim_exec_bury(&s->link);
 	}
 	sim_event_destroy_all(x);
 	sim_marks_refresh(x);

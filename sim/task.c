@@ -108,9 +108,9 @@ uint64_t sim_task_cost_ns(const struct sim_device *device, const struct sim_task
 	case SIM_TASK_KERNEL:
 		return kernel_cost_ns(device, &t->kernel);
 	case SIM_TASK_COPY: /* each byte is read and written */
-		return sim_cost_traffic(device, 2 * copy_bytes(&t->copy));
+		return sim_cost_kernel(device, 2 * copy_bytes(&t->copy), 0);
 	case SIM_TASK_SET:
-		return sim_cost_traffic(device, set_bytes(&t->set));
+		return sim_cost_kernel(device, set_bytes(&t->set), 0);
 	default:
 		return 0;
 	}
