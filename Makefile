@@ -4,7 +4,7 @@
 BUILD ?= build
 MESON ?= meson
 
-.PHONY: all deps demo check sanitize install clean help
+.PHONY: all deps demo check bench install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -12,6 +12,7 @@ all: $(BUILD)/build.ninja
 help:
 	@echo "make demo      build, then watch three programs share a simulated GPU (about a minute)"
 	@echo "make check     build, then run every test that needs no GPU"
+	@echo "make bench     measure what the guard costs here"
 	@echo "make           build into ./$(BUILD)"
 	@echo "make install   install under /usr/local (PREFIX=... for elsewhere)"
 
@@ -28,6 +29,9 @@ demo: all
 check:
 	@tools/install-deps check
 	@tools/check $(BUILD)
+
+bench: all
+	@bench/micro/run $(BUILD)
 
 PREFIX ?= /usr/local
 install: all
