@@ -29,13 +29,16 @@
 struct aqd *aqd_server_create(void)
 {
 	struct aqd *d = calloc(1, sizeof(*d));
-	struct aq_list *lists[] = {&d->deferred,  &d->fractions, &d->conns, &d->hellos,
-				   &d->measuring, &d->adopting,	 &d->waits};
 
 	if (!d)
 		return NULL;
-	for (size_t i = 0; i < AQ_ARRAY_SIZE(lists); i++)
-		aq_list_init(lists[i]);
+	aq_list_init(&d->deferred);
+	aq_list_init(&d->fractions);
+	aq_list_init(&d->conns);
+	aq_list_init(&d->hellos);
+	aq_list_init(&d->measuring);
+	aq_list_init(&d->adopting);
+	aq_list_init(&d->waits);
 	for (uint32_t i = 0; i < AQD_PID_BUCKETS; i++)
 		aq_list_init(&d->processes[i]);
 	d->lock_fd = d->guard_fd = -1;
