@@ -8,8 +8,8 @@ import aqtest
 from aqtest import LIB, check, equal, program, words
 
 
-def guarded_env(machine, **more):
-    return {"LD_LIBRARY_PATH": f"{LIB}/guard:{LIB}/sim-driver", **more}
+def guarded_env(machine, lib=LIB, **more):
+    return {"LD_LIBRARY_PATH": f"{lib}/guard:{lib}/sim-driver", **more}
 
 
 def refused(machine, env, what):
@@ -86,12 +86,13 @@ def other_users_are_kept_out(machine):
     aqtest.need_root()
     machine.start_daemon()
     machine.tenant(memory="2G", name="roots")
-    os.chmod(machine.directory, 0o755)
+    lib, tenant = aqtest.public_copy(machine)
     sock = machine.rundir / "aliquotd.sock"
     equal(pathlib.Path(machine.rundir).stat().st_mode & 0o777, 0o700, "mode of the run directory")
     lines = machine.spawn(["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                           program("tenant"), "init"],
-                          guarded_env(machine, ALIQUOT_SOCKET=str(sock), ALIQUOT_FRACTION="roots"))
+                           tenant, "init"],
+                          guarded_env(machine, lib, ALIQUOT_SOCKET=str(sock),
+                                      ALIQUOT_FRACTION="roots"))
     answers = [words(line) for line in lines.lines()]
     check(answers and answers[0]["code"] != 0, "another user attached:", answers)
     equal(len(machine.fraction("roots")["clients"]), 1, "clients")

@@ -84,6 +84,25 @@ def need_root():
         raise Skip("needs root")
 
 
+def need_mount_namespace(machine):
+    """Skip where `aliquot run` cannot make one: without root, or in a chroot."""
+    found = {f["check"]: f for f in json.loads(machine.cli("doctor", "--json", code=None)[0])}
+    if found["mount namespace"]["status"] != "OK":
+        raise Skip("mount namespace: " + found["mount namespace"]["detail"])
+
+
+def public_copy(machine):
+    """The libraries and the tenant where any user may read them: a checkout of root may be private.
+    Returns (directory of libraries, tenant)."""
+    public = pathlib.Path(machine.directory, "public")
+    shutil.copytree(LIB, public / "lib")
+    tenant = shutil.copy(program("tenant"), public)
+    os.chmod(machine.directory, 0o755)
+    for path in (public, *public.rglob("*")):
+        os.chmod(path, 0o755)
+    return public / "lib", tenant
+
+
 def program(name):
     return str(PROGRAMS / name)
 

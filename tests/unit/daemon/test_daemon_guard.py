@@ -173,7 +173,8 @@ c.sock = socket.socket(socket.AF_UNIX)
 c.sock.connect(%r)
 c.request("POST", "/v1/fractions", b'{"name": "m", "mount_namespace": true}')
 assert c.getresponse().status == 201
-os.execv("/usr/bin/unshare", ["unshare", "-m", "/bin/sh", %r])
+os.execv("/usr/bin/unshare", ["unshare", "-m", "--propagation", "unchanged", "/bin/sh",
+                               %r])  # a chroot's propagation cannot be changed
 """ % (d.path("api.sock"), program))
         out = subprocess.check_output(["/usr/bin/python3", "-B", holder], timeout=20)
         assert out == b"0 m\n", out
