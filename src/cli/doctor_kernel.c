@@ -70,6 +70,12 @@ static void check_namespace(struct aq_doctor *d)
 	if (!r)
 		aq_doctor_add(d, "mount namespace", AQ_HEALTH_OK, NULL,
 			      "permitted: children with an empty environment are guarded, too");
+	else if (r == -EINVAL)
+		aq_doctor_add(d, "mount namespace", AQ_HEALTH_NA,
+			      "needed only for programs that empty the environment of their "
+			      "children: mount --bind the chroot's directory over itself first",
+			      "not in this chroot, which is no mount point: programs are guarded by "
+			      "their environment");
 	else
 		aq_doctor_add(d, "mount namespace", AQ_HEALTH_NA,
 			      "needed only for programs that empty the environment of their "

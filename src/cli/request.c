@@ -151,8 +151,8 @@ int aq_request_check_sim(const char *verb, const char *spec)
 			aq_say("%s: --sim '%s': no such profile: did you mean %s?", verb, spec,
 			       near);
 		else
-			aq_say("%s: --sim '%s': no such profile: there are %s", verb, spec,
-			       aq_request_profiles);
+			aq_say("%s: --sim '%s': no such profile: there are %.*s", verb, spec,
+			       (int)strlen(aq_request_profiles) - 1, aq_request_profiles);
 		return -EINVAL;
 	}
 	if (colon && aq_uint_parse(colon + 1, 1, MAX_SIM_COUNT, &count) < 0) {
