@@ -10,7 +10,7 @@ all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
 help:
-	@echo "make demo      build, then watch three programs share a simulated GPU (about a minute)"
+	@echo "make demo      build, then watch three programs share a GPU, simulated if there is none"
 	@echo "make check     build, then run every test that needs no GPU"
 	@echo "make bench     measure what the guard costs here"
 	@echo "make           build into ./$(BUILD)"
@@ -35,8 +35,9 @@ bench: all
 
 PREFIX ?= /usr/local
 install: all
-	@$(MESON) configure $(BUILD) -Dprefix=$(PREFIX)
-	@$(MESON) install -C $(BUILD)
+	@$(MESON) configure $(BUILD) -Dprefix="$(PREFIX)"
+	@$(MESON) install -C $(BUILD) --quiet
+	@echo "installed under $(PREFIX)"
 
 clean:
 	rm -rf $(BUILD) build-asan build-tsan
