@@ -90,15 +90,18 @@ static int map_state(int fd, struct sim_shared **ret_shared)
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
+	if (st.st_size == 0)
+		return -EAGAIN; /* being made, or its maker died */
 	if (!S_ISREG(st.st_mode) || st.st_size != (off_t)sizeof(*shared))
 		return -EPROTO;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
 		      0);
 	if (shared == MAP_FAILED)
 		return -errno;
-	if (__atomic_load_n(&shared->magic, __ATOMIC_ACQUIRE) != SIM_MACHINE_MAGIC ||
-	    shared->abi != SIM_MACHINE_ABI || shared->size != sizeof(*shared) ||
-	    shared->n_devices > SIM_MAX_DEVICES)
+	if (__atomic_load_n(&shared->magic, __ATOMIC_ACQUIRE) == 0)
+		r = -EAGAIN;
+	else if (shared->magic != SIM_MACHINE_MAGIC || shared->abi != SIM_MACHINE_ABI ||
+		 shared->size != sizeof(*shared) || shared->n_devices > SIM_MAX_DEVICES)
 		r = -EPROTO;
 	for (uint32_t i = 0; !r && i < shared->n_devices; i++) {
 		const char *id = shared->devices[i].profile;

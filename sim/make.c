@@ -52,8 +52,8 @@ static bool backing_in_use(const char *backing)
 	bool used;
 	int r = sim_machine_open_backing(&m, backing);
 
-	if (r < 0)
-		return r != -ENOENT; /* of another version, or not complete: not ours to judge */
+	if (r < 0) /* of another version: not ours to judge; never completed: garbage by its age */
+		return r != -ENOENT && r != -EAGAIN;
 	used = sim_machine_read_link(m.shared->directory, named) == 0 &&
 	       strcmp(named, backing) == 0;
 	for (uint32_t i = 0; !used && i < m.shared->n_processes; i++)
