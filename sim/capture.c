@@ -87,7 +87,10 @@ static struct sim_capturing *join(struct sim_capture *capture, struct sim_stream
 {
 	struct sim_capturing *c = calloc(1, sizeof(*c));
 
-	if (!c || reserve(c, 0) < 0) {
+	if (!c)
+		return NULL;
+	if (reserve(c, 0) < 0) {
+		free(c->deps);
 		free(c);
 		return NULL;
 	}

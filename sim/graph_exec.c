@@ -277,7 +277,7 @@ static CUresult launch(CUgraphExec exec, CUstream stream, bool per_thread)
 	struct sim_task t = {.kind = SIM_TASK_GRAPH};
 	struct sim_graph_exec *x;
 	struct sim_stream *s;
-	struct sim_mark *end;
+	struct sim_mark *end, *before;
 	CUresult r;
 
 	r = sim_graph_exec_check(exec, &x);
@@ -290,8 +290,6 @@ static CUresult launch(CUgraphExec exec, CUstream stream, bool per_thread)
 	r = sim_capture_check(s);
 	if (r == CUDA_SUCCESS)
 		r = sim_graph_memory_map(x);
-	if (r == CUDA_SUCCESS)
-		r = sim_graph_memory_launch(x);
 	if (r != CUDA_SUCCESS)
 		return r;
 	sim_exec_lock();
@@ -302,12 +300,19 @@ static CUresult launch(CUgraphExec exec, CUstream stream, bool per_thread)
 		sim_exec_unlock();
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	sim_mark_put(x->last);
+	before = x->last;
 	x->last = end;
 	sim_exec_unlock();
-	r = sim_submit(s, &t, false);
+	r = sim_graph_memory_launch(x);
+	if (r == CUDA_SUCCESS)
+		r = sim_submit(s, &t, false);
 	sim_exec_lock();
 	sim_graph_run_free(t.graph); /* ours again when all of it was issued at once */
+	if (r != CUDA_SUCCESS) {
+		x->last = before;
+		before = end;
+	}
+	sim_mark_put(before);
 	sim_exec_unlock();
 	return r;
 }

@@ -88,14 +88,25 @@ struct sim_graph_run *sim_graph_run_create(struct sim_plan *plan, struct sim_mar
 
 void sim_graph_run_free(struct sim_graph_run *run)
 {
+	const struct sim_when now = {.floor_ns = aq_now_ns()};
+
 	if (!run)
 		return;
 	if (run->n_host) {
 		run->orphan = true;
 		return;
 	}
-	for (size_t i = 0; i < run->plan->n_nodes; i++)
-		sim_mark_put(run->nodes[i].mark);
+	/* A launch that was never handed over is over: nobody shall wait for it. */
+	if (run->end->state == SIM_MARK_QUEUED)
+		sim_mark_issue(run->end, &now);
+	for (size_t i = 0; i < run->plan->n_nodes; i++) {
+		struct sim_mark *m = run->nodes[i].mark;
+
+		if (m && m->state == SIM_MARK_QUEUED &&
+		    run->plan->nodes[i].body.type == CU_GRAPH_NODE_TYPE_EVENT_RECORD)
+			sim_mark_issue(m, &now);
+		sim_mark_put(m);
+	}
 	sim_mark_put(run->after);
 	sim_mark_put(run->end);
 	sim_plan_put(run->plan);
