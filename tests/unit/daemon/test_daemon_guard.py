@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guards: attaching, growing, costs, questions; and those that babble or lie."""
 import os
+import signal
 import socket
 import struct
 import subprocess
 import time
 
-from aqd import (ABI, BEGIN, CLIENT, COST, COST_BODY, EACCES, EMFILE, END, EINVAL, ENODEV, ENOENT,
-                 ENOMEM, EPROTO, GIB, GRAIN, GROW, GROW_BODY, GROW_REPLY, GROW_REPLY_BODY, HEAD,
+from aqd import (ABI, BEGIN, CLIENT, COST, COST_BODY, EACCES, END, EINVAL, ENODEV, ENOENT,
+                 ENOMEM, EPROTO, GIB, GRAIN, GROW, GROW_BODY, HEAD,
                  HELLO, HELLO_BODY, HELLO_REPLY, HELLO_REPLY_BODY, MAGIC, MIB, OBSERVER, QUERY,
                  QUERY_BODY, UNDO, Guard, Remote, run, wait_for)
 
@@ -77,6 +78,26 @@ def test_unused_grants_move_between_clients(daemon):
         a.end()
 
 
+def test_stopped_and_forked_clients(daemon):
+    with daemon() as d:
+        d.create(name="f", memory_limit_bytes=GIB)
+        a, b = Remote(d, "f"), Remote(d, "f")
+        assert a.alloc(MIB) and a.granted() > MIB
+        os.kill(a.pid, signal.SIGSTOP)  # it need not take part for its grant to be taken back
+        assert b.alloc(GIB - MIB) and not b.alloc(1)
+        os.kill(a.pid, signal.SIGCONT)
+        assert a.granted() == MIB
+        # its child has its socket and its page, and outlives it: the charge goes with the process
+        child = a.fork_child()
+        a.end()
+        assert os.path.exists("/proc/%d" % child)
+        wait_for(lambda: b.alloc(MIB) is True, 1)
+        assert len(d.fraction("f")["clients"]) == 1
+        os.kill(child, signal.SIGKILL)
+        d.check()
+        b.end()
+
+
 def test_burst_into_what_nobody_reserves(daemon):
     with daemon() as d:
         d.create(name="a", memory_request_bytes=20 * GIB, memory_limit_bytes=60 * GIB)
@@ -122,6 +143,78 @@ def test_costs_are_measured(daemon):
         # and without being told, within a second or two
         d.usage([(0, me, 1014 * MIB)])
         wait_for(lambda: g.query()["used"] == GIB, 3)
+        d.check()
+
+
+def test_overhead_comes_and_goes(daemon):
+    """Readings between an allocation's charge and the driver's own must not hide what is there."""
+    with daemon(sim="fake:2") as d:
+        d.create(name="f", gpus=2, memory_limit_bytes=GIB)
+        g, me = d.guard("f"), os.getpid()
+        second = d.get("/v1/devices")[1]["uuid"]
+        uuid = bytes.fromhex(second[4:].replace("-", ""))
+
+        def used():
+            return g.query(device=(1 << 32) - 1, uuid=uuid)["used"]
+        assert g.query(device=(1 << 32) - 1, uuid=b"x" * 16)["result"] == -ENODEV
+        d.usage([(1, me, 400 * MIB)])
+        wait_for(lambda: used() == 400 * MIB, 3)
+        # charged, and NVML shows it only later: one reading less is not believed
+        assert g.alloc(100 * MIB, 1)
+        time.sleep(1.3)
+        assert used() == 500 * MIB
+        d.usage([(1, me, 500 * MIB)])
+        time.sleep(1.2)
+        assert used() == 500 * MIB
+        # but two are
+        d.usage([(1, me, 150 * MIB)])
+        wait_for(lambda: used() == 150 * MIB, 4)
+        # what the guard knows that it cannot measure is looked at sooner
+        struct.pack_into("<Q", g.page, 128 + 128 * 1 + 56, 1)
+        d.usage([(1, me, 250 * MIB)])
+        wait_for(lambda: used() == 250 * MIB, 2)
+        d.check()
+
+
+def test_driver_that_tells_no_processes(daemon):
+    """Then estimates count: a context is not free because nobody can measure it."""
+    with daemon() as d:
+        d.create(name="f", memory_limit_bytes=GIB)
+        g, me = d.guard("f"), os.getpid()
+        d.usage([(0, me, (1 << 64) - 1)])
+        assert g.cost(BEGIN, 300 * MIB)[0] == 0
+        assert g.cost(END, 300 * MIB)[:2] == (0, 300 * MIB)
+        assert g.cost(UNDO, 0)[:2] == (0, 300 * MIB)
+        assert g.alloc(724 * MIB) and not g.alloc(1)
+        time.sleep(1.2)
+        assert g.query()["used"] == GIB
+        d.check()
+
+
+def test_allow_kill(daemon):
+    with daemon(config="allow_kill: true\n") as d:
+        d.create(name="f", memory_limit_bytes=GIB)
+        liar, g = Remote(d, "f"), d.guard("f")
+        liar.set_word(0, 1 << 20, 0)
+        wait_for(lambda: d.events("killed"), 3)
+        assert os.waitpid(liar.pid, 0)[1] == signal.SIGKILL
+        assert d.events("killed")[0]["pid"] == liar.pid and d.events("lied")
+        # one that uses the device around its guard, and one that is none of ours
+        escaped = subprocess.Popen(["/bin/sleep", "60"])
+        stranger = os.fork()
+        if not stranger:
+            os.setsid()
+            os.execv("/bin/sh", ["sh", "-c", "sleep 60 & echo $! >%s/pid" % d.dir])
+        os.waitpid(stranger, 0)
+        stranger = int(wait_for(lambda: open(d.dir + "/pid").read(), 2))
+        d.usage([(0, escaped.pid, GIB), (0, stranger, GIB)])
+        assert escaped.wait(5) == -signal.SIGKILL
+        wait_for(lambda: len(d.events("foreign")) == 2, 3)
+        assert {e["pid"]: e["reason"] for e in d.events("foreign")} == {
+            escaped.pid: "escaped", stranger: "no_fraction"}
+        assert os.path.exists("/proc/%d" % stranger)
+        os.kill(stranger, signal.SIGKILL)
+        assert g.query()["result"] == 0
         d.check()
 
 

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from aqd import CARD, EACCES, ENOENT, GIB, GRAIN, MIB, Guard, Refused, Remote, run, wait_for
+from aqd import EACCES, ENOENT, GIB, GRAIN, MIB, Guard, Remote, run, wait_for
 
 
 def back(remote):
@@ -181,24 +181,11 @@ def test_kill9_at_random_moments(daemon):
         clients = [Remote(d, "f") for _ in range(4)]
         held = {c.pid: [] for c in clients}
 
-        def churn(c):
-            size = rng.randrange(1, 300 * MIB)
-            if held[c.pid] and rng.random() < 0.45:
-                c.free(held[c.pid].pop(rng.randrange(len(held[c.pid]))))
-                return
-            try:
-                if c.alloc(size) is True:
-                    held[c.pid].append(size)
-            except AssertionError:
-                raise
         for round_ in range(12):
-            alive = True
             killer = threading.Timer(rng.random() * 0.05, d.process.kill)
             killer.start()
             for _ in range(400):
                 c = rng.choice(clients)
-                granted, used = c.word(0)
-                before = len(held[c.pid])
                 size = rng.randrange(1, 200 * MIB)
                 if held[c.pid] and rng.random() < 0.45:
                     c.free(held[c.pid].pop())
@@ -207,7 +194,6 @@ def test_kill9_at_random_moments(daemon):
                 if value is True:
                     held[c.pid].append(size)
                 elif value == "closed":
-                    alive = False
                     break
             killer.join()
             d.process.wait()
