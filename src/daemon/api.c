@@ -301,7 +301,10 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 {
 	struct aqd *d = arg;
 
-	evconnlistener_enable(d->api->listener);
+	if (aqd_fds_scarce())
+		aqd_timer_set(d->api->resume, RESUME_NS);
+	else
+		evconnlistener_enable(d->api->listener);
 }
 
 /*

@@ -4,7 +4,10 @@
 signals, and that fork while many threads with small stacks initialise and allocate."""
 import os
 import pathlib
+import resource
+import socket
 import subprocess
+import time
 
 import aqtest
 from aqtest import GIB, check, equal, eventually, program, words
@@ -71,5 +74,29 @@ def no_standard_descriptors(machine):
     equal(machine.api("/v1/version")["pid"], machine.daemon_pid(), "who answers still")
 
 
-aqtest.run(exec_of_another_program, no_standard_descriptors, descriptors_closed,
-           descriptors_replaced, signals_all_the_time, many_threads_with_small_stacks)
+def connections_that_say_nothing(machine):
+    """They cost the daemon neither its last descriptors nor its processor, and its log no more
+    than some lines."""
+    daemon = machine.start_daemon()
+    log_lines = machine.log().count("\n")
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (64, 64))
+    mute = []
+    try:
+        for _ in range(100):
+            link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            link.settimeout(aqtest.PATIENCE)
+            link.connect(str(machine.rundir / "api.sock"))
+            link.send(b"GET /v1/ver")
+            mute.append(link)
+        time.sleep(1)
+        check(aqtest.fd_count(daemon.pid) <= 50, "descriptors", aqtest.fd_count(daemon.pid))
+        check(machine.log().count("\n") - log_lines < 20, "lines of the log")
+    finally:
+        for link in mute:
+            link.close()
+    equal(machine.api("/v1/version")["pid"], daemon.pid, "who answers")
+
+
+aqtest.run(exec_of_another_program, no_standard_descriptors, connections_that_say_nothing,
+           descriptors_closed, descriptors_replaced, signals_all_the_time,
+           many_threads_with_small_stacks)
