@@ -101,6 +101,15 @@ static bool apply(struct aqd *d, struct aqd_client *c, uint32_t share, enum how 
 		return true;
 	}
 	r->overhead_bytes = total > now ? total - now : 0;
+	if (how == PERIODIC && c->ledger.hold[share].reserved_bytes) {
+		/* Something is being made: what is reserved for it may be in the reading already,
+		 * and must not count twice. Its end is measured. */
+		uint64_t reserved = c->ledger.hold[share].reserved_bytes;
+
+		total = r->overhead_bytes > reserved ? r->overhead_bytes - reserved : 0;
+		set_overhead(d, c, share, max_u64(total, had));
+		return true;
+	}
 	if (how == PERIODIC && r->overhead_bytes < had && r->overhead_bytes < last)
 		set_overhead(d, c, share, last < had ? last : had);
 	else
