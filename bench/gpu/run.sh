@@ -191,6 +191,8 @@ start() {
 		driver_path=$(dirname "$(find_driver)")${driver_path:+:$driver_path}
 		export LD_LIBRARY_PATH=$driver_path
 	fi
+	# Held open so that the driver does not shut the device down between two probes.
+	[ -n "$sim" ] || ! [ -r /dev/nvidia0 ] || exec 9</dev/nvidia0
 	# A daemon of our own, which ends after the last guarded run.
 	export XDG_RUNTIME_DIR=$work/run
 	mkdir -m 700 "$work/run"

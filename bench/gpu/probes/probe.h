@@ -37,49 +37,37 @@
  * Entry points. Those of the first list must be there; the others are NULL where the driver is too
  * old for them, and a probe that wants one asks first.
  */
-#define PROBE_NEEDED(X)                                                                            \
-	X(cuInit)                                                                                  \
-	X(cuDriverGetVersion)                                                                      \
-	X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetName) X(cuDeviceGetAttribute) X(           \
-		cuDeviceTotalMem_v2) X(cuDevicePrimaryCtxRetain) X(cuDevicePrimaryCtxRelease_v2)   \
-		X(cuCtxCreate_v2) X(cuCtxDestroy_v2) X(cuCtxSetCurrent) X(cuCtxSynchronize) X(     \
-			cuGetErrorName) X(cuModuleLoadData) X(cuModuleUnload)                      \
-			X(cuModuleGetFunction) X(cuLaunchKernel) X(cuMemAlloc_v2) X(               \
-				cuMemFree_v2) X(cuMemGetInfo_v2) X(cuMemHostAlloc)                 \
-				X(cuMemFreeHost) X(cuMemcpyHtoD_v2) X(cuMemcpyDtoH_v2) X(          \
-					cuMemcpyHtoDAsync_v2) X(cuMemcpyDtoHAsync_v2)              \
-					X(cuMemcpyDtoDAsync_v2) X(cuMemsetD8Async) X(              \
-						cuMemsetD8_v2) X(cuMemsetD32_v2) X(cuStreamCreate) \
-						X(cuStreamDestroy_v2) X(cuStreamSynchronize) X(    \
-							cuStreamQuery) X(cuStreamWaitEvent)        \
-							X(cuEventCreate) X(cuEventDestroy_v2) X(   \
-								cuEventRecord) X(cuEventQuery)     \
-								X(cuEventSynchronize) X(           \
-									cuEventElapsedTime)        \
-									X(cuFuncSetAttribute)
+/* clang-format off */
+#define PROBE_NEEDED(X) \
+	X(cuInit) X(cuDriverGetVersion) X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetName) \
+	X(cuDeviceGetAttribute) X(cuDeviceTotalMem_v2) X(cuDevicePrimaryCtxRetain) \
+	X(cuDevicePrimaryCtxRelease_v2) X(cuCtxCreate_v2) X(cuCtxDestroy_v2) X(cuCtxSetCurrent) \
+	X(cuCtxSynchronize) X(cuGetErrorName) X(cuModuleLoadData) X(cuModuleUnload) \
+	X(cuModuleGetFunction) X(cuLaunchKernel) X(cuMemAlloc_v2) X(cuMemFree_v2) \
+	X(cuMemGetInfo_v2) X(cuMemHostAlloc) X(cuMemFreeHost) X(cuMemcpyHtoD_v2) \
+	X(cuMemcpyDtoH_v2) X(cuMemcpyHtoDAsync_v2) X(cuMemcpyDtoHAsync_v2) \
+	X(cuMemcpyDtoDAsync_v2) X(cuMemsetD8Async) X(cuMemsetD8_v2) X(cuMemsetD32_v2) \
+	X(cuStreamCreate) X(cuStreamDestroy_v2) X(cuStreamSynchronize) X(cuStreamQuery) \
+	X(cuStreamWaitEvent) X(cuEventCreate) X(cuEventDestroy_v2) X(cuEventRecord) \
+	X(cuEventQuery) X(cuEventSynchronize) X(cuEventElapsedTime) X(cuFuncSetAttribute)
 
-#define PROBE_WANTED(X)                                                                                          \
-	X(cuDeviceGetUuid_v2)                                                                                    \
-	X(cuLaunchKernelEx)                                                                                      \
-	X(cuLaunchHostFunc) X(cuStreamWriteValue32_v2) X(cuMemHostRegister_v2) X(                                \
-		cuMemHostUnregister) X(cuMemAllocAsync) X(cuMemFreeAsync) X(cuDeviceGetDefaultMemPool)           \
-		X(cuMemPoolGetAttribute) X(cuMemPoolSetAttribute) X(cuMemPoolTrimTo) X(                          \
-			cuMemAddressReserve) X(cuMemAddressFree) X(cuMemCreate) X(cuMemRelease)                  \
-			X(cuMemMap) X(cuMemUnmap) X(cuMemSetAccess) X(cuMemGetAllocationGranularity) X(          \
-				cuGraphCreate) X(cuGraphDestroy) X(cuGraphAddKernelNode_v2)                      \
-				X(cuGraphInstantiateWithFlags) X(cuGraphExecDestroy) X(                          \
-					cuGraphLaunch) X(cuGraphUpload) X(cuCtxSetLimit) X(cuCtxGetLimit)        \
-					X(cuDeviceGetDevResource) X(cuDevSmResourceSplitByCount) X(              \
-						cuDevResourceGenerateDesc) X(cuGreenCtxCreate)                   \
-						X(cuGreenCtxDestroy) X(cuGreenCtxStreamCreate) X(                \
-							cuCtxFromGreenCtx) X(cuCheckpointProcessLock)            \
-							X(cuCheckpointProcessCheckpoint) X(                      \
-								cuCheckpointProcessRestore)                      \
-								X(cuCheckpointProcessUnlock) X(                  \
-									cuCheckpointProcessGetState)             \
-									X(cuCheckpointProcessGetRestoreThreadId) \
-										X(cuFuncGetAttribute)            \
-											X(cuModuleGetLoadingMode)
+#define PROBE_WANTED(X) \
+	X(cuDeviceGetUuid_v2) X(cuLaunchKernelEx) X(cuLaunchHostFunc) \
+	X(cuStreamWriteValue32_v2) X(cuMemHostRegister_v2) X(cuMemHostUnregister) \
+	X(cuMemAllocAsync) X(cuMemFreeAsync) X(cuDeviceGetDefaultMemPool) \
+	X(cuMemPoolGetAttribute) X(cuMemPoolSetAttribute) X(cuMemPoolTrimTo) \
+	X(cuMemAddressReserve) X(cuMemAddressFree) X(cuMemCreate) X(cuMemRelease) X(cuMemMap) \
+	X(cuMemUnmap) X(cuMemSetAccess) X(cuMemGetAllocationGranularity) X(cuGraphCreate) \
+	X(cuGraphDestroy) X(cuGraphAddKernelNode_v2) X(cuGraphInstantiateWithFlags) \
+	X(cuGraphExecDestroy) X(cuGraphLaunch) X(cuGraphUpload) X(cuCtxSetLimit) \
+	X(cuCtxGetLimit) X(cuDeviceGetDevResource) X(cuDevSmResourceSplitByCount) \
+	X(cuDevResourceGenerateDesc) X(cuGreenCtxCreate) X(cuGreenCtxDestroy) \
+	X(cuGreenCtxStreamCreate) X(cuCtxFromGreenCtx) X(cuCheckpointProcessLock) \
+	X(cuCheckpointProcessCheckpoint) X(cuCheckpointProcessRestore) \
+	X(cuCheckpointProcessUnlock) X(cuCheckpointProcessGetState) \
+	X(cuCheckpointProcessGetRestoreThreadId) X(cuFuncGetAttribute) \
+	X(cuModuleGetLoadingMode)
+/* clang-format on */
 
 struct probe_cu {
 #define PROBE_FIELD(name) __typeof__(name) *name;

@@ -10,7 +10,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define NVIDIA_MAJOR 195 /* of /dev/nvidiactl and /dev/nvidiaN; Documentation/admin-guide/devices */
+#define NVIDIA_MAJOR 195 /* of /dev/nvidiactl and /dev/nvidiaN; Documentation/admin-guide/devices  \
+			  */
 
 bool rm_is_device(int fd, uint32_t *ret_minor)
 {

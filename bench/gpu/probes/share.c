@@ -183,6 +183,36 @@ static int together(struct tenants *ts, const char *name, const size_t *which, u
 	return 0;
 }
 
+/*
+ * What one short kernel now and then has to wait, from before its launch until its end is seen,
+ * alone and beside a process that is never idle.
+ */
+static int latencies(struct tenants *ts)
+{
+	for (size_t beside = 0; beside <= N_SIZES && probe_left_s() > 10; beside++) {
+		bool alone_now = beside == N_SIZES;
+		struct work_order orders[TENANTS_MAX];
+		uint64_t start = now_ns() + 20 * MSEC;
+		struct samples s = {0};
+		char what[64];
+
+		snprintf(what, sizeof(what), "latency_of_10us.%s%s",
+			 alone_now ? "alone" : "beside_", alone_now ? "" : sizes[beside].name);
+		probe_step(what);
+		make_order(ts, &sizes[alone_now ? 0 : beside], start, seconds_of(&sizes[0]),
+			   &orders[0]);
+		make_order(ts, &sizes[0], start, seconds_of(&sizes[0]), &orders[1]);
+		orders[1].window = 1;
+		orders[1].pause_ns = 2 * MSEC + 137 * USEC; /* in step with no slice */
+		if (run_orders(ts, orders, alone_now ? 2 : 3))
+			return -1;
+		for (uint32_t i = 1; i < ts->t[1].ticks.n; i++)
+			samples_add(&s, (double)ts->t[1].ticks.took[i]);
+		report(what, "ns", &s, "launch and wait for a kernel of 10 us, one in 2 ms");
+	}
+	return 0;
+}
+
 static int all_pairs(struct tenants *ts)
 {
 	char name[64];
@@ -198,7 +228,7 @@ static int all_pairs(struct tenants *ts)
 	if (together(ts, "10us_beside_10ms", (size_t[TENANTS_MAX]){0, 2}, 3, 0) ||
 	    together(ts, "graph_beside_1ms", (size_t[TENANTS_MAX]){4, 1}, 3, 0))
 		return -1;
-	return together(ts, "idle_half", (size_t[TENANTS_MAX]){1, 1}, 3, MSEC);
+	return together(ts, "idle_half", (size_t[TENANTS_MAX]){1, 1}, 3, MSEC) || latencies(ts);
 }
 
 /* Rates of two processes before and after the command. */

@@ -91,13 +91,17 @@ static int submit_window(struct self *s, CUgraphExec graph, unsigned slot)
 	return 0;
 }
 
-static int finish_window(struct self *s, unsigned slot)
+static int finish_window(struct self *s, unsigned slot, uint64_t began)
 {
 	struct ticks *ticks = &s->t->ticks;
+	uint64_t now;
 
 	TRY(cu.cuEventSynchronize(s->events[slot]));
-	if (ticks->n < TICKS_CAP)
-		ticks->at[ticks->n++] = now_ns();
+	now = now_ns();
+	if (ticks->n < TICKS_CAP) {
+		ticks->took[ticks->n] = now - began;
+		ticks->at[ticks->n++] = now;
+	}
 	return 0;
 }
 
@@ -109,13 +113,16 @@ static int run_windows(struct self *s, CUgraphExec graph)
 	while (now_ns() < w->start)
 		;
 	while (now_ns() < w->end) {
+		uint64_t began = now_ns();
+
 		if (submit_window(s, graph, sent++ % IN_FLIGHT))
 			return -1;
 		if (w->pause_ns) {
-			if (finish_window(s, seen++ % IN_FLIGHT))
+			if (finish_window(s, seen++ % IN_FLIGHT, began))
 				return -1;
 			sleep_ns(w->pause_ns);
-		} else if (sent - seen == IN_FLIGHT && finish_window(s, seen++ % IN_FLIGHT)) {
+		} else if (sent - seen == IN_FLIGHT &&
+			   finish_window(s, seen++ % IN_FLIGHT, began)) {
 			return -1;
 		}
 	}

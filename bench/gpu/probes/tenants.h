@@ -34,10 +34,11 @@ struct work_order {
 	uint64_t pause_ns;   /* 0: saturate; else wait for each window and sleep so long */
 };
 
-/* Host times at which a window was seen to be finished. */
+/* Host times at which a window was seen to be finished, and how long after it was begun. */
 struct ticks {
 	uint32_t n;
 	uint64_t at[TICKS_CAP];
+	uint64_t took[TICKS_CAP]; /* with a pause only: else windows wait for each other */
 };
 
 struct tenant {
