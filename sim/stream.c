@@ -69,6 +69,9 @@ static void per_thread_end(void *arg)
 {
 	struct per_thread *p = arg;
 
+	if (*sim_alive !=
+	    1) /* a forked child has none of these, and maybe a lock that nobody holds */
+		return;
 	sim_exec_lock();
 	while (p) {
 		struct per_thread *next = p->next;
@@ -561,4 +564,16 @@ CUresult cuStreamGetGreenCtx(CUstream stream, CUgreenCtx *ctx)
 	if (r == CUDA_SUCCESS)
 		*ctx = NULL;
 	return r;
+}
+
+/* Writes that others make through the bus are seen at once here. */
+CUresult cuFlushGPUDirectRDMAWrites(CUflushGPUDirectRDMAWritesTarget target,
+				    CUflushGPUDirectRDMAWritesScope scope)
+{
+	SIM_ENTER_CONTEXT(ctx);
+	if (target != CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX ||
+	    (scope != CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_OWNER &&
+	     scope != CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TO_ALL_DEVICES))
+		return CUDA_ERROR_INVALID_VALUE;
+	return CUDA_SUCCESS;
 }
