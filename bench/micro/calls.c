@@ -61,19 +61,31 @@ static void query(unsigned int calls)
 }
 
 /* Counted per allocation: each is an alloc and, later, its free. */
-static void alloc_free(unsigned int calls)
+static void alloc_free_of(unsigned int calls, size_t bytes)
 {
 	CUdeviceptr held[BATCH];
 
 	for (unsigned int i = 0; i < calls; i += BATCH) {
 		for (unsigned int k = 0; k < BATCH; k++)
-			if (cu.alloc(&held[k], 4096) != CUDA_SUCCESS) {
+			if (cu.alloc(&held[k], bytes) != CUDA_SUCCESS) {
 				fprintf(stderr, "calls: allocation refused\n");
 				exit(1);
 			}
 		for (unsigned int k = 0; k < BATCH; k++)
 			cu.free(held[k]);
 	}
+}
+
+/* Share a block of 2 MiB with others. */
+static void alloc_free_small(unsigned int calls)
+{
+	alloc_free_of(calls, 4096);
+}
+
+/* Have blocks of their own, as frameworks ask for them. */
+static void alloc_free_large(unsigned int calls)
+{
+	alloc_free_of(calls, 20u << 20);
 }
 
 static void info(unsigned int calls)
@@ -154,7 +166,8 @@ int main(int argc, char **argv)
 	measure("graph_launch", graph_launch, rounds, calls, ", ");
 	measure("copy_async", copy, rounds, calls, ", ");
 	measure("stream_query", query, rounds, calls, ", ");
-	measure("alloc_and_free", alloc_free, rounds, calls / 10 / BATCH * BATCH, ", ");
+	measure("alloc_free_4k", alloc_free_small, rounds, calls / 10 / BATCH * BATCH, ", ");
+	measure("alloc_free_20m", alloc_free_large, rounds, calls / 10 / BATCH * BATCH, ", ");
 	measure("mem_get_info", info, rounds / 10 ? rounds / 10 : 1, calls / 100, "}\n");
 	return 0;
 }

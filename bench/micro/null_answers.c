@@ -10,6 +10,7 @@
 #include "cuda/cuda_abi.h"
 
 #define TOTAL_BYTES (80ull << 30)
+#define BLOCK_BYTES (2ull << 20)
 #define HANDLE ((void *)0x1000) /* any non-NULL handle */
 
 CUresult cuDriverGetVersion(int *version)
@@ -71,11 +72,16 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 	return CUDA_SUCCESS;
 }
 
+/* As a driver does it: small pieces side by side, large ones in blocks of their own. */
 CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytes)
 {
-	static uint64_t next = 1ull << 40;
+	static uint64_t small = 1ull << 40, large = 1ull << 42;
 
-	*dptr = __atomic_fetch_add(&next, (bytes + 511) & ~511ull, __ATOMIC_RELAXED);
+	if (bytes < BLOCK_BYTES)
+		*dptr = __atomic_fetch_add(&small, (bytes + 511) & ~511ull, __ATOMIC_RELAXED);
+	else
+		*dptr = __atomic_fetch_add(&large, (bytes + BLOCK_BYTES - 1) & -BLOCK_BYTES,
+					   __ATOMIC_RELAXED);
 	return CUDA_SUCCESS;
 }
 
