@@ -122,11 +122,14 @@ const struct aq_verb aq_verb_kill = {
 	.run = run_act,
 };
 
+#define NOT_YET "Not there yet: this version refuses, and changes nothing.\n"
+
 const struct aq_verb aq_verb_park = {
 	.name = "park",
 	.operands = "NAME",
 	.summary = "move a fraction's memory to the host and free the device",
 	.examples = "  aliquot park chat\n",
+	.notes = NOT_YET,
 	.run = run_act,
 };
 
@@ -135,5 +138,6 @@ const struct aq_verb aq_verb_resume = {
 	.operands = "NAME",
 	.summary = "move a parked fraction's memory back to the device",
 	.examples = "  aliquot resume chat\n",
+	.notes = NOT_YET,
 	.run = run_act,
 };
