@@ -82,11 +82,11 @@ static void draw(FILE *f, struct sim_graph *g, const char *prefix, unsigned int 
 			fprintf(f, "\"%s%zu\" -> \"%s%zu\";\n", prefix, n->deps.edge[i].node->index,
 				prefix, n->index);
 	AQ_LIST_FOREACH (n, tmp, &g->nodes, link) {
-		char inner[128];
+		char inner[256]; /* 8 times a number and a sign */
 
-		if (!n->child || depth >= 8)
+		if (!n->child || depth >= 8 ||
+		    snprintf(inner, sizeof(inner), "%s%zu_", prefix, n->index) >= (int)sizeof(inner))
 			continue;
-		snprintf(inner, sizeof(inner), "%s%zu_", prefix, n->index);
 		fprintf(f, "subgraph \"cluster_%s\" {\n", inner);
 		draw(f, n->child, inner, flags, depth + 1);
 		fprintf(f, "}\n");
