@@ -102,6 +102,11 @@ static void remove_at(struct shard *s, uint32_t i)
 	s->count--;
 }
 
+static bool nearly_full(const struct shard *s)
+{
+	return !s->slots || s->count >= s->mask / 4 * 3;
+}
+
 bool aq__track_put(const struct aq__item *item, struct aq__item *ret_old)
 {
 	uint64_t h = hash(item->class, item->key);
@@ -110,7 +115,7 @@ bool aq__track_put(const struct aq__item *item, struct aq__item *ret_old)
 
 	ret_old->class = 0;
 	aq__lock(&s->lock);
-	if ((!s->slots || s->count >= s->mask / 4 * 3) && !grow(s)) {
+	if (nearly_full(s) && !grow(s)) {
 		aq__unlock(&s->lock);
 		return false;
 	}
@@ -124,32 +129,28 @@ bool aq__track_put(const struct aq__item *item, struct aq__item *ret_old)
 	return true;
 }
 
-bool aq__track_count(const struct aq__item *item, int change, uint32_t *ret_refs)
+bool aq__track_edit(enum aq__class class, uint64_t key, aq__edit_fn *edit, void *arg)
 {
-	uint64_t h = hash(item->class, item->key);
+	uint64_t h = hash(class, key);
 	struct shard *s = shard_of(h);
-	uint32_t i;
+	bool ok = true;
+	uint32_t i = 0;
 
 	aq__lock(&s->lock);
-	if ((!s->slots || s->count >= s->mask / 4 * 3) && !grow(s)) {
-		aq__unlock(&s->lock);
-		return false;
-	}
-	i = find(s, item->class, item->key, h);
-	if (!s->slots[i].class) {
-		if (change <= 0) {
-			aq__unlock(&s->lock);
-			return false;
+	if (s->slots)
+		i = find(s, class, key, h);
+	if (!s->slots || !s->slots[i].class) {
+		ok = !nearly_full(s) || grow(s);
+		if (ok) {
+			i = find(s, class, key, h);
+			s->slots[i] = (struct aq__item){.key = key, .class = class};
+			s->count++;
 		}
-		s->slots[i] = *item;
-		s->slots[i].refs = 0;
-		s->count++;
 	}
-	*ret_refs = s->slots[i].refs += (uint32_t)change;
-	if (!*ret_refs)
+	if (ok && !edit(&s->slots[i], arg))
 		remove_at(s, i);
 	aq__unlock(&s->lock);
-	return true;
+	return ok;
 }
 
 static bool look(enum aq__class class, uint64_t key, struct aq__item *ret_item, bool take)
