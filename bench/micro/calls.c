@@ -7,6 +7,7 @@
  * Usage: calls [ROUNDS] [CALLS_PER_ROUND]
  */
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,78 +37,104 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void launch(unsigned int calls)
+static uint64_t launch(unsigned int calls)
 {
+	uint64_t start = aq_now_ns();
+
 	for (unsigned int i = 0; i < calls; i++)
 		cu.launch(NULL, 1, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL);
+	return aq_now_ns() - start;
 }
 
-static void graph_launch(unsigned int calls)
+static uint64_t graph_launch(unsigned int calls)
 {
+	uint64_t start = aq_now_ns();
+
 	for (unsigned int i = 0; i < calls; i++)
 		cu.graph_launch(NULL, NULL);
+	return aq_now_ns() - start;
 }
 
-static void copy(unsigned int calls)
+static uint64_t copy(unsigned int calls)
 {
+	uint64_t start = aq_now_ns();
+
 	for (unsigned int i = 0; i < calls; i++)
 		cu.copy(0, NULL, 0, NULL);
+	return aq_now_ns() - start;
 }
 
-static void query(unsigned int calls)
+static uint64_t query(unsigned int calls)
 {
+	uint64_t start = aq_now_ns();
+
 	for (unsigned int i = 0; i < calls; i++)
 		cu.query(NULL);
+	return aq_now_ns() - start;
 }
 
-/* Counted per allocation: each is an alloc and, later, its free. */
-static void alloc_free_of(unsigned int calls, size_t bytes)
+/* What the allocations of a round took, or what their frees took: the other is not counted. */
+static uint64_t alloc_free(unsigned int calls, size_t bytes, bool time_frees)
 {
 	CUdeviceptr held[BATCH];
+	uint64_t sum = 0;
 
 	for (unsigned int i = 0; i < calls; i += BATCH) {
+		uint64_t start = aq_now_ns(), middle;
+
 		for (unsigned int k = 0; k < BATCH; k++)
 			if (cu.alloc(&held[k], bytes) != CUDA_SUCCESS) {
 				fprintf(stderr, "calls: allocation refused\n");
 				exit(1);
 			}
+		middle = aq_now_ns();
 		for (unsigned int k = 0; k < BATCH; k++)
 			cu.free(held[k]);
+		sum += time_frees ? aq_now_ns() - middle : middle - start;
 	}
+	return sum;
 }
 
-/* Share a block of 2 MiB with others. */
-static void alloc_free_small(unsigned int calls)
+/* Pieces of 4 KiB share a block of 2 MiB; those of 20 MiB, as frameworks ask for, have their own.
+ */
+static uint64_t alloc_4k(unsigned int calls)
 {
-	alloc_free_of(calls, 4096);
+	return alloc_free(calls, 4096, false);
 }
 
-/* Have blocks of their own, as frameworks ask for them. */
-static void alloc_free_large(unsigned int calls)
+static uint64_t free_4k(unsigned int calls)
 {
-	alloc_free_of(calls, 20u << 20);
+	return alloc_free(calls, 4096, true);
 }
 
-static void info(unsigned int calls)
+static uint64_t alloc_20m(unsigned int calls)
 {
+	return alloc_free(calls, 20u << 20, false);
+}
+
+static uint64_t free_20m(unsigned int calls)
+{
+	return alloc_free(calls, 20u << 20, true);
+}
+
+static uint64_t info(unsigned int calls)
+{
+	uint64_t start = aq_now_ns();
 	size_t free_bytes, total_bytes;
 
 	for (unsigned int i = 0; i < calls; i++)
 		cu.info(&free_bytes, &total_bytes);
+	return aq_now_ns() - start;
 }
 
-static void measure(const char *name, void (*work)(unsigned int), unsigned int rounds,
+static void measure(const char *name, uint64_t (*work)(unsigned int), unsigned int rounds,
 		    unsigned int calls, const char *separator)
 {
 	static double ns[MAX_ROUNDS];
 
 	work(calls); /* warm */
-	for (unsigned int i = 0; i < rounds; i++) {
-		uint64_t start = aq_now_ns();
-
-		work(calls);
-		ns[i] = (double)(aq_now_ns() - start) / calls;
-	}
+	for (unsigned int i = 0; i < rounds; i++)
+		ns[i] = (double)work(calls) / calls;
 	qsort(ns, rounds, sizeof(ns[0]), compare);
 	printf("\"%s\": {\"min_ns\": %.2f, \"median_ns\": %.2f, \"p99_ns\": %.2f, \"rounds\": %u, "
 	       "\"calls_per_round\": %u}%s",
@@ -166,8 +193,10 @@ int main(int argc, char **argv)
 	measure("graph_launch", graph_launch, rounds, calls, ", ");
 	measure("copy_async", copy, rounds, calls, ", ");
 	measure("stream_query", query, rounds, calls, ", ");
-	measure("alloc_free_4k", alloc_free_small, rounds, calls / 10 / BATCH * BATCH, ", ");
-	measure("alloc_free_20m", alloc_free_large, rounds, calls / 10 / BATCH * BATCH, ", ");
+	measure("alloc_4k", alloc_4k, rounds, calls / 10 / BATCH * BATCH, ", ");
+	measure("free_4k", free_4k, rounds, calls / 10 / BATCH * BATCH, ", ");
+	measure("alloc_20m", alloc_20m, rounds, calls / 10 / BATCH * BATCH, ", ");
+	measure("free_20m", free_20m, rounds, calls / 10 / BATCH * BATCH, ", ");
 	measure("mem_get_info", info, rounds / 10 ? rounds / 10 : 1, calls / 100, "}\n");
 	return 0;
 }
