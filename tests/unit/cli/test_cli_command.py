@@ -25,6 +25,7 @@ ALIQUOT, STUB = (str(pathlib.Path(p).resolve()) for p in sys.argv[1:3])
 class Case(unittest.TestCase):
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="aqcli."))
+        self.addCleanup(self.clean)  # not tearDown(): that is left out when setUp() skips
         self.rundir = self.dir / "aliquot"
         libdir = self.dir / "lib"
         for name in ("guard/libcuda.so.1", "sim-driver/libaliquot-driver.so.1"):
@@ -35,7 +36,7 @@ class Case(unittest.TestCase):
         self.env.update(XDG_RUNTIME_DIR=str(self.dir), ALIQUOT_LIBDIR=str(libdir),
                         ALIQUOT_DAEMON=STUB, LC_ALL="C.UTF-8", STUB_LIFE_S="60", TZ="UTC")
 
-    def tearDown(self):
+    def clean(self):
         pid = self.daemon_pid()
         if pid:
             try:
@@ -603,6 +604,7 @@ class Doctor(Case):
     def test_sees_what_prevents_use(self):
         self.env["ALIQUOT_LIBDIR"] = "/nowhere"
         self.expect(("doctor",), 1, out="FAIL  guard")
+        self.clean()
         self.setUp()
         self.rundir.mkdir()
         self.rundir.chmod(0o777)
