@@ -258,13 +258,13 @@ static CUresult add_any(CUgraphNode *node, CUgraph graph, const CUgraphNode *dep
 	struct sim_body b;
 	CUresult r;
 
+	static_assert(sizeof(alloc) == sizeof(p->alloc), "v1 and v2 are alike");
 	if (!node || !p)
 		return CUDA_ERROR_INVALID_VALUE;
 	switch (p->type) {
 	case CU_GRAPH_NODE_TYPE_GRAPH:
 		return add_child(node, graph, deps, data, ndeps, &p->graph);
 	case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
-		static_assert(sizeof(alloc) == sizeof(p->alloc), "v1 and v2 are alike");
 		memcpy(&alloc, &p->alloc, sizeof(alloc));
 		r = add_alloc(node, graph, deps, data, ndeps, &alloc);
 		p->alloc.dptr = alloc.dptr;

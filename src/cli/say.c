@@ -26,7 +26,7 @@ char *aq_say_scrub(char *text)
 	return text;
 }
 
-static void say(const char *format, va_list ap)
+__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list ap)
 {
 	char line[LINE_BYTES] = "aliquot: ";
 	size_t head = strlen(line);
