@@ -6,7 +6,7 @@
  *
  * When we fail: as in linear.c. An estimate that is too small is found by the daemon's measuring.
  */
-#include "guard/frames.h"
+#include "guard/blocks.h"
 #include "guard/guard.h"
 #include "guard/track.h"
 #include "guard/guest.h"
@@ -17,9 +17,6 @@
  */
 #define TILE_BYTES 64u
 #define TILE_ROWS 8u
-
-/* Guess: up to here arrays share frames, as linear memory does. */
-#define SHARED_BYTES (AQ__FRAME_BYTES / 2)
 
 #define NO_MEMORY_FLAGS (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING)
 
@@ -125,22 +122,6 @@ static uint64_t estimate(const struct shape *s)
 	return sum;
 }
 
-/*
- * What an array takes of frames (frames.h). A large one has frames of its own. Which ones small
- * arrays share no address tells: each is charged its part of a frame that is full of its like.
- */
-static uint64_t framed(uint64_t bytes)
-{
-	uint64_t size = round_up(bytes, AQ_GRAIN_BYTES), in_a_frame;
-
-	if (!bytes)
-		return 0;
-	if (size > SHARED_BYTES)
-		return round_up(bytes, AQ__FRAME_BYTES);
-	in_a_frame = AQ__FRAME_BYTES / size;
-	return (AQ__FRAME_BYTES + in_a_frame - 1) / in_a_frame;
-}
-
 static CUresult enter(const struct aq__place *p, enum aq__class class, const void *handle,
 		      uint32_t grains)
 {
@@ -160,6 +141,15 @@ static CUresult enter(const struct aq__place *p, enum aq__class class, const voi
 	if (old.class)
 		aq__release(old.index, old.grains);
 	return CUDA_SUCCESS;
+}
+
+/*
+ * Large ones have whole blocks (blocks.h), which are then charged. Where small ones lie cannot be
+ * seen, so that they share blocks is taken on trust; the daemon's measuring finds the rest.
+ */
+static uint64_t in_blocks(uint64_t bytes)
+{
+	return bytes > AQ__BLOCK_BYTES / 2 ? aq__blocks_round(bytes) : bytes;
 }
 
 /* What the driver says that the array takes, or 0. */
@@ -202,7 +192,7 @@ static uint64_t told_mipmap(CUmipmappedArray array, CUdevice dev)
 				   .levels = n_levels,                                             \
 				   .flags = f};                                                    \
 		aq__place_here(&p);                                                                \
-		r = aq__reserve(p.index, framed(estimate(&s)), #sym, &grains);                     \
+		r = aq__reserve(p.index, in_blocks(estimate(&s)), #sym, &grains);                  \
 		if (r != CUDA_SUCCESS)                                                             \
 			return r;                                                                  \
 		r = AQ__CALL(sym, __VA_ARGS__);                                                    \
@@ -212,7 +202,7 @@ static uint64_t told_mipmap(CUmipmappedArray array, CUdevice dev)
 		}                                                                                  \
 		bytes = s.flags & NO_MEMORY_FLAGS ? 0 : told(*handle, p.dev);                      \
 		if (bytes)                                                                         \
-			r = aq__settle(p.index, framed(bytes), #sym, &grains);                     \
+			r = aq__settle(p.index, in_blocks(bytes), #sym, &grains);                  \
 		if (r == CUDA_SUCCESS)                                                             \
 			r = enter(&p, class_, *handle, grains);                                    \
 		if (r != CUDA_SUCCESS) {                                                           \
@@ -224,18 +214,18 @@ static uint64_t told_mipmap(CUmipmappedArray array, CUdevice dev)
 		return r;                                                                          \
 	}
 
-HOOK_ARRAY(cuArrayCreate, (CUarray *handle, const CUDA_ARRAY_DESCRIPTOR_v1 *desc), handle, desc, 1,
+HOOK_ARRAY(cuArrayCreate, (CUarray * handle, const CUDA_ARRAY_DESCRIPTOR_v1 *desc), handle, desc, 1,
 	   desc->Height, 0, 0, told_array, cuArrayDestroy, AQ__ARRAY, handle, desc)
-HOOK_ARRAY(cuArrayCreate_v2, (CUarray *handle, const CUDA_ARRAY_DESCRIPTOR *desc), handle, desc, 1,
+HOOK_ARRAY(cuArrayCreate_v2, (CUarray * handle, const CUDA_ARRAY_DESCRIPTOR *desc), handle, desc, 1,
 	   desc->Height, 0, 0, told_array, cuArrayDestroy, AQ__ARRAY, handle, desc)
-HOOK_ARRAY(cuArray3DCreate, (CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR_v1 *desc), handle,
+HOOK_ARRAY(cuArray3DCreate, (CUarray * handle, const CUDA_ARRAY3D_DESCRIPTOR_v1 *desc), handle,
 	   desc, 1, desc->Height, desc->Depth, desc->Flags, told_array, cuArrayDestroy, AQ__ARRAY,
 	   handle, desc)
-HOOK_ARRAY(cuArray3DCreate_v2, (CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc), handle,
+HOOK_ARRAY(cuArray3DCreate_v2, (CUarray * handle, const CUDA_ARRAY3D_DESCRIPTOR *desc), handle,
 	   desc, 1, desc->Height, desc->Depth, desc->Flags, told_array, cuArrayDestroy, AQ__ARRAY,
 	   handle, desc)
 HOOK_ARRAY(cuMipmappedArrayCreate,
-	   (CUmipmappedArray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc, unsigned int levels),
+	   (CUmipmappedArray * handle, const CUDA_ARRAY3D_DESCRIPTOR *desc, unsigned int levels),
 	   handle, desc, levels, desc->Height, desc->Depth, desc->Flags, told_mipmap,
 	   cuMipmappedArrayDestroy, AQ__MIPMAP, handle, desc, levels)
 

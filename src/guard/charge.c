@@ -46,19 +46,8 @@ bool aq__reserve_now(int index, uint32_t grains)
 	return aq_grant_use(&device(index)->grant, grains, &missing);
 }
 
-/*
- * The driver empties its pools before it says that memory is out, and so do we; but not without
- * need, and before the daemon is asked, for a refusal is an event. Return: whether that gave room.
- */
-static bool squeeze_for(int index, uint64_t bytes)
-{
-	uint64_t limit;
-
-	return aq__pools_any() && aq__free_bytes(index, &limit) < bytes && aq__pools_squeeze();
-}
-
-/* The grant does not do. */
-static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const char *api)
+/* The grant does not do. In this order: what pools gave back unseen; more; what pools can spare. */
+static CUresult reserve_more(int index, uint32_t grains, uint64_t bytes, const char *api)
 {
 	bool squeezed = false;
 	uint32_t missing = grains;
@@ -67,19 +56,17 @@ static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const c
 	for (int tries = 0; tries < GROW_TRIES; tries++) {
 		if (aq_grant_use(&device(index)->grant, grains, &missing))
 			return CUDA_SUCCESS;
-		if (!squeezed) {
-			squeezed = true;
-			if (squeeze_for(index, aq_grain_bytes(grains)))
-				continue;
-		}
-		if (grow(index, aq_grain_bytes(missing), asked, api) < 0)
+		if (grow(index, aq_grain_bytes(missing), bytes, api) == 0)
+			continue;
+		/* The driver, too, empties its pools before it says that memory is out. */
+		if (squeezed || !aq__pools_squeeze())
 			break;
+		squeezed = true;
 	}
 	return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *api,
-			 uint32_t *ret_grains)
+CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains)
 {
 	uint32_t grains, missing;
 
@@ -89,22 +76,17 @@ CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *
 	if (index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	if (!aq_grains(bytes, &grains)) {
-		(void)grow(index, bytes, asked, api); /* refused; told for the event's sake */
+		(void)grow(index, bytes, bytes, api); /* refused; told for the event's sake */
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	if (__builtin_expect(!aq_grant_use(&device(index)->grant, grains, &missing), 0)) {
-		CUresult r = reserve_more(index, grains, asked, api);
+		CUresult r = reserve_more(index, grains, bytes, api);
 
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
 	*ret_grains = grains;
 	return CUDA_SUCCESS;
-}
-
-CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains)
-{
-	return aq__reserve_for(index, bytes, bytes, api, ret_grains);
 }
 
 void aq__release(int index, uint32_t grains)
@@ -163,8 +145,10 @@ CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, 
 	if (index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	aq__synchronised();
-	(void)squeeze_for(index, estimate_bytes);
-	return cost(c, AQ_COST_BEGIN, true) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+	if (cost(c, AQ_COST_BEGIN, true) == 0)
+		return CUDA_SUCCESS;
+	return aq__pools_squeeze() && cost(c, AQ_COST_BEGIN, true) == 0 ? CUDA_SUCCESS
+									: CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 bool aq__cost_fits(struct aq__cost *c)
@@ -198,7 +182,7 @@ uint64_t aq__free_bytes(int index, uint64_t *ret_limit)
 
 	aq_msg_init(&msg, AQ_MSG_QUERY, 0);
 	msg.query.device = (uint32_t)index;
-	if (aq__conn_call(&msg, AQ_MSG_QUERY_REPLY, true) == 0 && msg.query_reply.result == 0) {
+	if (aq__conn_call(&msg, AQ_MSG_QUERY_REPLY, false) == 0 && msg.query_reply.result == 0) {
 		unused = msg.query_reply.free_bytes;
 		limit = msg.query_reply.limit_bytes;
 	}

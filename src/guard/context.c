@@ -12,7 +12,8 @@
  * released when it is freed piece by piece, or at the end of the process.
  */
 #include "guard/guard.h"
-#include "guard/space.h"
+#include "guard/lock.h"
+#include "guard/track.h"
 #include "guard/guest.h"
 
 static uint32_t last_owner;    /* atomic; the number of the newest context */
@@ -37,40 +38,32 @@ static uint32_t enter(CUcontext ctx, int index)
 	return aq__track_put(&item, &old) ? item.owner : 0;
 }
 
-#define DOOMED_AT_ONCE 64
-
-/* What is found of a dead context in one pass. */
 struct doomed {
 	uint32_t owner;
-	uint32_t count;
-	struct aq__item item[DOOMED_AT_ONCE];
+	uint64_t grains[AQ_MAX_DEVICES];
 };
 
 static bool dies_with(const struct aq__item *item, void *arg)
 {
 	struct doomed *d = arg;
 
-	if (item->owner != d->owner || item->class == AQ__CONTEXT || d->count == DOOMED_AT_ONCE)
+	if (item->owner != d->owner || item->class == AQ__CONTEXT)
 		return false;
-	d->item[d->count++] = *item;
+	if (item->index >= 0)
+		d->grains[item->index] += item->grains;
 	return true;
 }
 
 /* The context is gone, and all that was its own. */
 static void bury(uint32_t owner)
 {
-	struct doomed d = {.owner = owner, .count = DOOMED_AT_ONCE};
+	struct doomed d = {.owner = owner};
 
-	while (owner && d.count == DOOMED_AT_ONCE) {
-		d.count = 0;
-		aq__track_sweep(dies_with, &d);
-		for (uint32_t i = 0; i < d.count; i++) {
-			if (d.item[i].class == AQ__POINTER)
-				aq__pointer_lost(&d.item[i]);
-			else
-				aq__release(d.item[i].index, d.item[i].grains);
-		}
-	}
+	if (!owner)
+		return;
+	aq__track_sweep(dies_with, &d);
+	for (int i = 0; i < (int)AQ_MAX_DEVICES; i++)
+		aq__release(i, (uint32_t)d.grains[i]);
 }
 
 /* Forget @ctx while the driver destroys it; put it back with resurrect() if it does not. */

@@ -80,10 +80,6 @@ static inline void aq__gate(void)
  */
 CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains);
 
-/* The same for a call that asked for @asked bytes, of which @bytes is the worst that may come. */
-CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *api,
-			 uint32_t *ret_grains);
-
 /* The same without asking or waiting for anybody. */
 bool aq__reserve_now(int index, uint32_t grains);
 
@@ -150,7 +146,6 @@ extern uint32_t aq__pools_dirty;
 
 void aq__pools_mark_dirty(void);
 void aq__pools_refresh(void); /* read all pools anew, release what they gave back */
-bool aq__pools_any(void);     /* is there one? */
 bool aq__pools_squeeze(void); /* the same, trimming them first; true when there was a pool */
 void aq__pools_forked(void);
 void aq__graphmem_forked(void);

@@ -17,7 +17,6 @@
 
 #include "base/name.h"
 #include "guard/conn.h"
-#include "guard/frames.h"
 #include "guard/guard.h"
 #include "guard/guest.h"
 
@@ -112,7 +111,6 @@ static void forked(void)
 	aq__track_forked();
 	aq__context_forked();
 	aq__vmm_forked();
-	aq__frames_forked();
 	aq__pools_forked();
 	aq__graphmem_forked();
 	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory at an address: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, and cuMemFree of all of
- * these and of stream-ordered memory. Charged on the current context's device, by the frames that
- * it takes there (frames.h); managed memory in full, for it may migrate there at any time.
+ * these and of stream-ordered memory. Charged on the current context's device in the blocks that
+ * the driver takes (blocks.h), managed memory in full (it may migrate there at any time).
  *
  * When we fail: no room, or no memory for our own entry, is CUDA_ERROR_OUT_OF_MEMORY with nothing
  * taken. An address that we do not know is freed by the driver all the same.
  */
-#include "guard/frames.h"
+#include "guard/blocks.h"
 #include "guard/guard.h"
 #include "guard/space.h"
 #include "guard/track.h"
@@ -18,32 +18,66 @@
 
 struct hold {
 	struct aq__place place;
-	struct aq__frames_call call;
+	uint32_t grains; /* reserved */
 	const char *api;
 };
 
-static CUresult hold(struct hold *h, uint64_t bytes, bool alone, const char *api)
+/*
+ * Room for whole blocks, for the driver takes no less. What it then puts into a block that is
+ * charged already needs none, and gives it back at once; but whether it will cannot be known
+ * before, and a limit is not passed even for that moment.
+ */
+static CUresult hold(struct hold *h, uint64_t bytes, const char *api)
 {
-	h->api = api;
+	*h = (struct hold){.api = api};
 	aq__place_here(&h->place);
-	return aq__frames_begin(h->place.index, bytes, alone, api, &h->call);
+	return aq__reserve(h->place.index, aq__blocks_round(bytes), api, &h->grains);
 }
 
-/* Enter @bytes that the driver gave at @ptr. Return: CUDA_ERROR_OUT_OF_MEMORY: nothing is. */
-static CUresult commit(const struct hold *h, CUdeviceptr ptr, uint64_t bytes)
+/* Make what is reserved what is needed. */
+static CUresult settle(struct hold *h, uint32_t grains)
 {
-	struct aq__item old;
-	struct aq__item item = {
-		.class = AQ__POINTER,
-		.index = (int16_t)h->place.index,
-		.owner = h->place.owner,
-	};
-	CUresult r = aq__frames_commit(&h->call, ptr, bytes, h->api, &item);
+	uint32_t more;
+	CUresult r;
 
-	if (r != CUDA_SUCCESS || h->place.index == AQ__UNBOUND)
-		return r;
-	if (!aq__track_put(&item, &old)) {
-		aq__pointer_lost(&item);
+	if (grains <= h->grains) {
+		aq__release(h->place.index, h->grains - grains);
+	} else {
+		r = aq__reserve(h->place.index, (uint64_t)(grains - h->grains) * AQ_GRAIN_BYTES,
+				h->api, &more);
+		if (r != CUDA_SUCCESS)
+			return r;
+	}
+	h->grains = grains;
+	return CUDA_SUCCESS;
+}
+
+/* Enter what the driver gave at @ptr; @in_blocks: memory that may share its first and last one.
+ * Return: CUDA_ERROR_OUT_OF_MEMORY: nothing is entered. */
+static CUresult commit(struct hold *h, CUdeviceptr ptr, uint64_t bytes, bool in_blocks)
+{
+	struct aq__item old, item = {
+				     .key = ptr,
+				     .class = AQ__POINTER,
+				     .kind = AQ__LINEAR,
+				     .index = (int16_t)h->place.index,
+				     .owner = h->place.owner,
+				     .grains = h->grains,
+				     .bytes = in_blocks ? bytes : 0,
+			     };
+	uint32_t own, shared;
+
+	if (h->place.index == AQ__UNBOUND || !ptr)
+		return CUDA_SUCCESS;
+	if (in_blocks) {
+		if (!aq__blocks_enter(&h->place, ptr, bytes, &own, &shared))
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		item.grains = own;
+		if (settle(h, own + shared) != CUDA_SUCCESS || !aq__track_put(&item, &old)) {
+			(void)aq__blocks_leave(ptr, bytes);
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		}
+	} else if (!aq__track_put(&item, &old)) {
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	if (old.class)
@@ -52,15 +86,15 @@ static CUresult commit(const struct hold *h, CUdeviceptr ptr, uint64_t bytes)
 }
 
 /* What follows the driver's call, its result in @r. */
-static CUresult finish(const struct hold *h, CUresult r, CUdeviceptr ptr, uint64_t bytes)
+static CUresult finish(struct hold *h, CUresult r, CUdeviceptr ptr, uint64_t bytes, bool in_blocks)
 {
-	if (r != CUDA_SUCCESS || !ptr) {
-		aq__frames_abort(&h->call);
-		return r;
-	}
-	r = commit(h, ptr, bytes);
-	if (r != CUDA_SUCCESS)
+	if (r == CUDA_SUCCESS) {
+		r = commit(h, ptr, bytes, in_blocks);
+		if (r == CUDA_SUCCESS)
+			return r;
 		(void)AQ__CALL(cuMemFree_v2, ptr);
+	}
+	aq__release(h->place.index, h->grains);
 	return r;
 }
 
@@ -72,11 +106,11 @@ CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytes)
 
 	if (!dptr)
 		return AQ__CALL(cuMemAlloc_v2, dptr, bytes);
-	r = hold(&h, bytes, false, "cuMemAlloc_v2");
+	r = hold(&h, bytes, "cuMemAlloc_v2");
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuMemAlloc_v2, dptr, bytes);
-	return finish(&h, r, *dptr, bytes);
+	return finish(&h, r, *dptr, bytes, true);
 }
 
 CUresult cuMemAlloc(CUdeviceptr_v1 *dptr, unsigned int bytes)
@@ -86,25 +120,27 @@ CUresult cuMemAlloc(CUdeviceptr_v1 *dptr, unsigned int bytes)
 
 	if (!dptr)
 		return AQ__CALL(cuMemAlloc, dptr, bytes);
-	r = hold(&h, bytes, false, "cuMemAlloc");
+	r = hold(&h, bytes, "cuMemAlloc");
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuMemAlloc, dptr, bytes);
-	return finish(&h, r, *dptr, bytes);
+	return finish(&h, r, *dptr, bytes, true);
 }
 
+/* It has blocks of its own: host and device share its addresses, but nobody else does. */
 CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytes, unsigned int flags)
 {
-	struct hold h;
+	struct hold h = {.api = "cuMemAllocManaged"};
 	CUresult r;
 
 	if (!dptr)
 		return AQ__CALL(cuMemAllocManaged, dptr, bytes, flags);
-	r = hold(&h, bytes, true, "cuMemAllocManaged");
+	aq__place_here(&h.place);
+	r = aq__reserve(h.place.index, aq__blocks_round(bytes), h.api, &h.grains);
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuMemAllocManaged, dptr, bytes, flags);
-	return finish(&h, r, *dptr, bytes);
+	return finish(&h, r, *dptr, bytes, false);
 }
 
 /* Bytes of @height rows of @width; UINT64_MAX when no number holds them: then nothing fits. */
@@ -133,11 +169,11 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size
 
 	if (!dptr || !pitch)
 		return AQ__CALL(cuMemAllocPitch_v2, dptr, pitch, width, height, elem_bytes);
-	r = hold(&h, pitched(width, height), false, "cuMemAllocPitch_v2");
+	r = hold(&h, pitched(width, height), "cuMemAllocPitch_v2");
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuMemAllocPitch_v2, dptr, pitch, width, height, elem_bytes);
-	return finish(&h, r, *dptr, rows(*pitch, height));
+	return finish(&h, r, *dptr, rows(*pitch, height), true);
 }
 
 CUresult cuMemAllocPitch(CUdeviceptr_v1 *dptr, unsigned int *pitch, unsigned int width,
@@ -148,11 +184,11 @@ CUresult cuMemAllocPitch(CUdeviceptr_v1 *dptr, unsigned int *pitch, unsigned int
 
 	if (!dptr || !pitch)
 		return AQ__CALL(cuMemAllocPitch, dptr, pitch, width, height, elem_bytes);
-	r = hold(&h, pitched(width, height), false, "cuMemAllocPitch");
+	r = hold(&h, pitched(width, height), "cuMemAllocPitch");
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuMemAllocPitch, dptr, pitch, width, height, elem_bytes);
-	return finish(&h, r, *dptr, rows(*pitch, height));
+	return finish(&h, r, *dptr, rows(*pitch, height), true);
 }
 
 /* What follows the driver's freeing of the entry @item, if it was @known. */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "abi/grant.h"
-#include "guard/frames.h"
+#include "guard/blocks.h"
 #include "guard/guard.h"
 #include "guard/lock.h"
 #include "guard/guest.h"
@@ -170,7 +170,7 @@ static uint64_t worst_growth(struct space *s, uint64_t bytes, bool *ret_guess)
 CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api, struct aq__space_call *c)
 {
 	struct space *s = &spaces[id];
-	uint64_t worst, limit;
+	uint64_t worst;
 	CUresult r;
 	bool guess;
 
@@ -180,17 +180,17 @@ CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api, struc
 	if (s->index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	/* Cheapest first: what is granted; what the space has; more, of a kinder guess if need be.
-	 */
+	/* Cheapest first: what is granted; what the space has; more; more of a kinder guess. */
 	worst = worst_growth(s, bytes, &guess);
 	if (worst <= AQ_GRANT_MAX_BYTES && aq__reserve_now(s->index, grains_of(worst))) {
 		c->grains = grains_of(worst);
 	} else if (begin_in_room(s, c)) {
 		return CUDA_SUCCESS;
 	} else {
-		if (guess && aq__free_bytes(s->index, &limit) < worst)
-			worst = round_up(bytes, LEAST_STEP_BYTES);
-		r = aq__reserve_for(s->index, worst, bytes, api, &c->grains);
+		r = aq__reserve(s->index, worst, api, &c->grains);
+		if (r != CUDA_SUCCESS && guess)
+			r = aq__reserve(s->index, round_up(bytes, LEAST_STEP_BYTES), api,
+					&c->grains);
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
@@ -374,11 +374,6 @@ void aq__pools_refresh(void)
 	}
 }
 
-bool aq__pools_any(void)
-{
-	return __atomic_load_n(&spaces_end, __ATOMIC_RELAXED) > 1;
-}
-
 bool aq__pools_squeeze(void)
 {
 	uint32_t end_id = __atomic_load_n(&spaces_end, __ATOMIC_ACQUIRE);
@@ -438,10 +433,10 @@ void aq__pointer_lost(const struct aq__item *item)
 {
 	if (item->kind == AQ__STREAM_ORDERED)
 		aq__space_pointer((aq__space_id)item->link, -1);
-	else if (item->kind == AQ__FRAMED)
-		aq__frames_drop(item);
 	else
-		aq__release(item->index, item->grains);
+		aq__release(item->index,
+			    item->grains +
+				    (item->bytes ? aq__blocks_leave(item->key, item->bytes) : 0));
 }
 
 void aq__space_leave(aq__space_id id)

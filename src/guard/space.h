@@ -21,8 +21,7 @@
 
 /* Kinds of the table's AQ__POINTER entries. */
 enum aq__pointer_kind {
-	AQ__LINEAR = 0,		/* charged by its grains */
-	AQ__FRAMED = 2,		/* smaller than a frame: charged by frames.c */
+	AQ__LINEAR = 0,
 	AQ__STREAM_ORDERED = 1, /* link: the space it is in */
 };
 

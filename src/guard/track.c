@@ -102,11 +102,6 @@ static void remove_at(struct shard *s, uint32_t i)
 	s->count--;
 }
 
-static bool nearly_full(const struct shard *s)
-{
-	return !s->slots || s->count >= s->mask / 4 * 3;
-}
-
 bool aq__track_put(const struct aq__item *item, struct aq__item *ret_old)
 {
 	uint64_t h = hash(item->class, item->key);
@@ -115,7 +110,7 @@ bool aq__track_put(const struct aq__item *item, struct aq__item *ret_old)
 
 	ret_old->class = 0;
 	aq__lock(&s->lock);
-	if (nearly_full(s) && !grow(s)) {
+	if ((!s->slots || s->count >= s->mask / 4 * 3) && !grow(s)) {
 		aq__unlock(&s->lock);
 		return false;
 	}
@@ -129,28 +124,32 @@ bool aq__track_put(const struct aq__item *item, struct aq__item *ret_old)
 	return true;
 }
 
-bool aq__track_edit(enum aq__class class, uint64_t key, aq__edit_fn *edit, void *arg)
+bool aq__track_count(const struct aq__item *item, int change, uint32_t *ret_refs)
 {
-	uint64_t h = hash(class, key);
+	uint64_t h = hash(item->class, item->key);
 	struct shard *s = shard_of(h);
-	bool ok = true;
-	uint32_t i = 0;
+	uint32_t i;
 
 	aq__lock(&s->lock);
-	if (s->slots)
-		i = find(s, class, key, h);
-	if (!s->slots || !s->slots[i].class) {
-		ok = !nearly_full(s) || grow(s);
-		if (ok) {
-			i = find(s, class, key, h);
-			s->slots[i] = (struct aq__item){.key = key, .class = class};
-			s->count++;
-		}
+	if ((!s->slots || s->count >= s->mask / 4 * 3) && !grow(s)) {
+		aq__unlock(&s->lock);
+		return false;
 	}
-	if (ok && !edit(&s->slots[i], arg))
+	i = find(s, item->class, item->key, h);
+	if (!s->slots[i].class) {
+		if (change <= 0) {
+			aq__unlock(&s->lock);
+			return false;
+		}
+		s->slots[i] = *item;
+		s->slots[i].refs = 0;
+		s->count++;
+	}
+	*ret_refs = s->slots[i].refs += (uint32_t)change;
+	if (!*ret_refs)
 		remove_at(s, i);
 	aq__unlock(&s->lock);
-	return ok;
+	return true;
 }
 
 static bool look(enum aq__class class, uint64_t key, struct aq__item *ret_item, bool take)

@@ -17,11 +17,11 @@
 
 struct fake_daemon {
 	/* Set before or between calls. */
-	_Atomic uint64_t chunk;	      /* granted at once, when there is as much */
-	_Atomic int refuse_hello;     /* negative errno */
+	_Atomic uint64_t chunk;	  /* granted at once, when there is as much */
+	_Atomic int refuse_hello; /* negative errno */
 	_Atomic bool refuse_measured; /* answer -ENOMEM to COST END */
-	_Atomic uint32_t devices;     /* of the fraction: 1 or 2 */
-	const uint32_t *contexts;     /* of each device, as measuring finds them */
+	_Atomic uint32_t devices; /* of the fraction: 1 or 2 */
+	const uint32_t *contexts; /* of each device, as measuring finds them */
 	/* Written by the thread. */
 	_Atomic uint32_t hellos, adoptions, grows, refusals, costs, queries;
 	_Atomic uint64_t overhead[2];

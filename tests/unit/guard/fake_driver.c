@@ -10,11 +10,8 @@
 #include "fake_parts.h"
 
 #define SLOTS 8192
-#define FRAME (2ull << 20)
 #define MAX_CONTEXTS 16
 #define MAX_POOLS 8
-#define MAX_BLOCKS 128
-#define BLOCK_ADDRESS(block) ((1ull << 39) + (uint64_t)(block)*FRAME)
 #define ADDRESS(slot) (((uint64_t)(slot) + 1) << 40)
 #define EXPORT __attribute__((visibility("default")))
 
@@ -22,20 +19,10 @@ enum kind { NOTHING, LINEAR, POOLED, ARRAY };
 
 static struct {
 	enum kind kind;
-	uint64_t address;
-	uint64_t bytes; /* that it takes by itself */
-	uint64_t asked;
-	int block; /* + 1: of those that it shares with others */
+	uint64_t bytes;
 	int dev;
 	int owner; /* context or pool */
 } slots[SLOTS];
-
-/* 2 MiB that small allocations share, by grains; a gap is used as soon as there is one. */
-static struct {
-	int dev;
-	uint32_t refs;
-	bool taken[FRAME / 512];
-} blocks[MAX_BLOCKS];
 
 static struct {
 	bool live;
@@ -89,100 +76,20 @@ void fake_drop(int dev, uint64_t bytes)
 	__atomic_sub_fetch(&fake.used[dev], bytes, __ATOMIC_SEQ_CST);
 }
 
-/* First gap of @grains in a block, or -1. */
-static int gap_in(int block, uint32_t grains)
-{
-	uint32_t run = 0;
-
-	for (uint32_t i = 0; i < FRAME / 512; i++) {
-		run = blocks[block].taken[i] ? 0 : run + 1;
-		if (run == grains)
-			return (int)(i + 1 - grains);
-	}
-	return -1;
-}
-
-/* Lock held. Room for @bytes in a block. Return: its number, or -1; *ret_address. */
-static int block_take(int dev, uint64_t bytes, uint64_t *ret_address)
-{
-	uint32_t grains = (uint32_t)((bytes + 511) / 512);
-	int block = -1, gap = -1;
-
-	for (int i = 0; i < MAX_BLOCKS && gap < 0; i++) {
-		if (blocks[i].refs && blocks[i].dev == dev) {
-			gap = gap_in(i, grains);
-			block = i;
-		}
-	}
-	for (int i = 0; i < MAX_BLOCKS && gap < 0; i++) {
-		if (!blocks[i].refs) {
-			if (!fake_hold(dev, FRAME))
-				return -1;
-			blocks[i].dev = dev;
-			gap = 0;
-			block = i;
-		}
-	}
-	if (gap < 0)
-		return -1;
-	blocks[block].refs++;
-	memset(&blocks[block].taken[gap], 1, grains);
-	*ret_address = BLOCK_ADDRESS(block) + (uint64_t)gap * 512;
-	return block;
-}
-
-static void block_drop(int block, uint64_t address, uint64_t bytes)
-{
-	memset(&blocks[block].taken[(address - BLOCK_ADDRESS(block)) / 512], 0,
-	       (bytes + 511) / 512);
-	if (!--blocks[block].refs)
-		fake_drop(blocks[block].dev, FRAME);
-}
-
 /* Lock held. Return: slot, or -1. */
 static int take(enum kind kind, int dev, uint64_t bytes, int owner)
 {
-	int i = 0, block = -1;
-
-	while (i < SLOTS && slots[i].kind)
-		i++;
-	if (i == SLOTS)
-		return -1;
-	slots[i].address = ADDRESS(i);
-	slots[i].bytes = slots[i].asked = bytes;
-	if (kind == LINEAR && bytes > UINT64_MAX - FRAME)
-		return -1;
-	if (kind == LINEAR && bytes < FRAME) {
-		block = block_take(dev, bytes, &slots[i].address);
-		if (block < 0)
+	for (int i = 0; i < SLOTS; i++) {
+		if (slots[i].kind)
+			continue;
+		if (kind != POOLED && !fake_hold(dev, bytes))
 			return -1;
-		slots[i].bytes = 0;
-	} else if (kind == LINEAR) {
-		slots[i].bytes = (bytes + FRAME - 1) / FRAME * FRAME;
+		slots[i].kind = kind;
+		slots[i].bytes = bytes;
+		slots[i].dev = dev;
+		slots[i].owner = owner;
+		return i;
 	}
-	if (kind != POOLED && !fake_hold(dev, slots[i].bytes))
-		return -1;
-	slots[i].kind = kind;
-	slots[i].block = block + 1;
-	slots[i].dev = dev;
-	slots[i].owner = owner;
-	return i;
-}
-
-/* Lock held. Not of POOLED: those are their pool's. */
-static void untake(int slot)
-{
-	if (slots[slot].block)
-		block_drop(slots[slot].block - 1, slots[slot].address, slots[slot].asked);
-	fake_drop(slots[slot].dev, slots[slot].bytes);
-	slots[slot].kind = NOTHING;
-}
-
-static int slot_at(uint64_t address)
-{
-	for (int i = 0; i < SLOTS; i++)
-		if (slots[i].kind && slots[i].address == address)
-			return i;
 	return -1;
 }
 
@@ -194,32 +101,36 @@ static CUresult allocate(enum kind kind, uint64_t bytes, uint64_t *ret)
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (!ret || !bytes)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (kind == LINEAR) { /* whole blocks, shared with nobody */
+		if (bytes > UINT64_MAX - (FAKE_BLOCK_BYTES - 1))
+			return CUDA_ERROR_OUT_OF_MEMORY;
+		bytes = (bytes + FAKE_BLOCK_BYTES - 1) / FAKE_BLOCK_BYTES * FAKE_BLOCK_BYTES;
+	}
 	pthread_mutex_lock(&fake_lock);
 	slot = take(kind, contexts[current].dev, bytes, current);
 	pthread_mutex_unlock(&fake_lock);
 	if (slot < 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	*ret = slots[slot].address;
+	*ret = ADDRESS(slot);
 	return CUDA_SUCCESS;
 }
 
 static CUresult give_back(enum kind kind, uint64_t address)
 {
+	uint64_t slot = (address >> 40) - 1;
 	CUresult r = CUDA_SUCCESS;
-	int slot;
 
 	pthread_mutex_lock(&fake_lock);
-	slot = slot_at(address);
-	if (slot < 0) {
+	if (slot >= SLOTS || ADDRESS(slot) != address)
 		r = CUDA_ERROR_INVALID_VALUE;
-	} else if (slots[slot].kind == POOLED && kind == LINEAR) {
+	else if (slots[slot].kind == POOLED && kind == LINEAR)
 		pools[slots[slot].owner].used -= slots[slot].bytes;
-		slots[slot].kind = NOTHING;
-	} else if (slots[slot].kind == kind) {
-		untake(slot);
-	} else {
+	else if (slots[slot].kind == kind)
+		fake_drop(slots[slot].dev, slots[slot].bytes);
+	else
 		r = CUDA_ERROR_INVALID_VALUE;
-	}
+	if (r == CUDA_SUCCESS)
+		slots[slot].kind = NOTHING;
 	pthread_mutex_unlock(&fake_lock);
 	return r;
 }
@@ -298,7 +209,8 @@ static void end_context(int ctx)
 {
 	for (int i = 0; i < SLOTS; i++) {
 		if ((slots[i].kind == LINEAR || slots[i].kind == ARRAY) && slots[i].owner == ctx) {
-			untake(i);
+			fake_drop(slots[i].dev, slots[i].bytes);
+			slots[i].kind = NOTHING;
 		}
 	}
 	if (contexts[ctx].live)
@@ -423,7 +335,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytes)
 
 CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytes, unsigned int flags)
 {
-	return cuMemAlloc_v2(dptr, bytes < FRAME ? FRAME : bytes);
+	return cuMemAlloc_v2(dptr, bytes);
 }
 
 CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size_t height,
@@ -692,12 +604,11 @@ CUresult cuMemAllocAsync(CUdeviceptr *dptr, size_t bytes, CUstream stream)
 
 CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream stream)
 {
-	int slot;
+	uint64_t slot = (dptr >> 40) - 1;
 	CUresult r = CUDA_ERROR_INVALID_VALUE;
 
 	pthread_mutex_lock(&fake_lock);
-	slot = slot_at(dptr);
-	if (slot >= 0 && slots[slot].kind == POOLED) {
+	if (slot < SLOTS && slots[slot].kind == POOLED) {
 		int p = slots[slot].owner;
 
 		slots[slot].kind = NOTHING;

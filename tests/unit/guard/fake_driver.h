@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#define FAKE_BLOCK_BYTES (2ull << 20) /* linear memory is taken in these */
 #define FAKE_DEVICES 2
 
 struct fake {

@@ -9,6 +9,7 @@
 
 #define ROOM (FAKE_LIMIT - FAKE_CONTEXT_BYTES) /* what is left beside the primary context */
 #define MANY 4096
+#define BLOCK FAKE_BLOCK_BYTES
 
 static CUcontext primary;
 static CUdeviceptr ptrs[MANY];
@@ -59,7 +60,7 @@ static void test_linear__the_limit_is_exact(void **state)
 	unsigned int n = fill(MIB);
 	CUdeviceptr p;
 
-	assert_int_equal(n, ROOM / MIB);
+	assert_int_equal(n, ROOM / BLOCK);
 	assert_int_equal(g.cuMemAlloc_v2(&p, 1), CUDA_ERROR_OUT_OF_MEMORY);
 	assert_int_equal(fake->peak[0], ROOM);
 	assert_int_equal(g.cuMemFree_v2(ptrs[--n]), CUDA_SUCCESS);
@@ -68,49 +69,16 @@ static void test_linear__the_limit_is_exact(void **state)
 		assert_int_equal(g.cuMemFree_v2(ptrs[n - 1]), CUDA_SUCCESS);
 }
 
-static void test_linear__small_ones_share_frames_and_are_charged_so(void **state)
+static void test_linear__charges_are_whole_blocks(void **state)
 {
-	CUdeviceptr p[3];
+	CUdeviceptr p, q;
 
-	assert_int_equal(g.cuMemAlloc_v2(&p[0], 1), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 2 * MIB);
-	assert_int_equal(g.cuMemAlloc_v2(&p[1], MIB), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 2 * MIB);
-	assert_int_equal(g.cuMemAlloc_v2(&p[2], MIB), CUDA_SUCCESS); /* one grain too much */
-	assert_int_equal(fake_daemon_used(0), 4 * MIB);
-	assert_int_equal(fake->used[0], 4 * MIB);
-	/* One byte keeps a frame. */
-	assert_int_equal(g.cuMemFree_v2(p[1]), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 4 * MIB);
-	assert_int_equal(g.cuMemFree_v2(p[0]), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 2 * MIB);
-	assert_int_equal(g.cuMemFree_v2(p[2]), CUDA_SUCCESS);
-	assert_int_equal(g.cuMemAllocManaged(&p[0], 513, 1), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 2 * MIB);
-	assert_int_equal(g.cuMemFree_v2(p[0]), CUDA_SUCCESS);
-	assert_int_equal(g.cuMemAlloc_v2(&p[0], 3 * MIB), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 4 * MIB);
-	assert_int_equal(g.cuMemFree_v2(p[0]), CUDA_SUCCESS);
-}
-
-static void test_linear__small_ones_fill_the_last_frame(void **state)
-{
-	unsigned int n = 0;
-	CUdeviceptr all;
-	CUresult r;
-
-	assert_int_equal(g.cuMemAlloc_v2(&all, ROOM - 2 * MIB), CUDA_SUCCESS);
-	while ((r = g.cuMemAlloc_v2(&ptrs[n], 1024)) == CUDA_SUCCESS)
-		n++;
-	assert_int_equal(r, CUDA_ERROR_OUT_OF_MEMORY);
-	assert_int_equal(n, 2 * MIB / 1024);
-	assert_int_equal(fake->peak[0], ROOM);
-	/* Pieces of all frames but one byte in each: nothing is free for it. */
-	for (unsigned int i = 1; i < n; i++)
-		g.cuMemFree_v2(ptrs[i]);
-	assert_int_equal(fake_daemon_used(0), ROOM);
-	g.cuMemFree_v2(ptrs[0]);
-	g.cuMemFree_v2(all);
+	assert_int_equal(g.cuMemAlloc_v2(&p, 1), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), BLOCK);
+	assert_int_equal(g.cuMemAllocManaged(&q, BLOCK + 1, 1), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), 3 * BLOCK);
+	g.cuMemFree_v2(p);
+	g.cuMemFree_v2(q);
 }
 
 static void test_linear__wrong_arguments_get_the_drivers_answer(void **state)
@@ -156,11 +124,11 @@ static void test_linear__a_failed_free_keeps_the_charge(void **state)
 {
 	CUdeviceptr p;
 
-	assert_int_equal(g.cuMemAlloc_v2(&p, 2 * MIB), CUDA_SUCCESS);
+	assert_int_equal(g.cuMemAlloc_v2(&p, MIB), CUDA_SUCCESS);
 	fake->fail_free = CUDA_ERROR_ILLEGAL_ADDRESS;
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_ERROR_ILLEGAL_ADDRESS);
 	fake->fail_free = 0;
-	assert_int_equal(fake_daemon_used(0), 2 * MIB);
+	assert_int_equal(fake_daemon_used(0), BLOCK);
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_SUCCESS);
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_ERROR_INVALID_VALUE);
 }
@@ -171,9 +139,9 @@ static void test_linear__pitch_is_charged_as_returned(void **state)
 	size_t pitch;
 
 	fake->pitch_align = 2048;
-	assert_int_equal(g.cuMemAllocPitch_v2(&p, &pitch, 100, 1000, 4), CUDA_SUCCESS);
-	assert_int_equal(fake_daemon_used(0), 2 * MIB);
-	assert_int_equal(fake->used[0], 2 * MIB);
+	assert_int_equal(g.cuMemAllocPitch_v2(&p, &pitch, 100, 3 * 1024, 4), CUDA_SUCCESS);
+	assert_int_equal(fake_daemon_used(0), 3 * BLOCK); /* three times 2048 * 1024 */
+	assert_int_equal(fake->used[0], 3 * BLOCK);
 	g.cuMemFree_v2(p);
 	/* Rows of 512 fit, rows of 2048 as the driver makes them do not: undone. */
 	assert_int_equal(g.cuMemAllocPitch_v2(&p, &pitch, 100, ROOM / 1024, 4),
@@ -217,18 +185,18 @@ static void test_context__its_memory_goes_with_it_and_no_other(void **state)
 	CUdeviceptr p, q;
 
 	for (int round = 0; round < 3; round++) {
-		assert_int_equal(g.cuMemAlloc_v2(&q, 2 * MIB), CUDA_SUCCESS);
+		assert_int_equal(g.cuMemAlloc_v2(&q, MIB), CUDA_SUCCESS);
 		assert_int_equal(g.cuCtxCreate_v2(&first, 0, 0), CUDA_SUCCESS);
 		assert_int_equal(g.cuMemAlloc_v2(&p, 8 * MIB), CUDA_SUCCESS);
 		assert_int_equal(g.cuCtxDestroy_v2(first), CUDA_SUCCESS);
-		assert_int_equal(fake_daemon_used(0), 2 * MIB);
+		assert_int_equal(fake_daemon_used(0), BLOCK);
 		/* The handle comes back, the memory does not. */
 		assert_int_equal(g.cuCtxCreate_v2(&second, 0, 0), CUDA_SUCCESS);
 		assert_ptr_equal(first, second);
 		assert_int_equal(g.cuMemAlloc_v2(&p, 2 * MIB), CUDA_SUCCESS);
-		assert_int_equal(fake_daemon_used(0), 4 * MIB);
+		assert_int_equal(fake_daemon_used(0), 2 * BLOCK);
 		assert_int_equal(g.cuCtxDestroy_v2(second), CUDA_SUCCESS);
-		assert_int_equal(fake_daemon_used(0), 2 * MIB);
+		assert_int_equal(fake_daemon_used(0), BLOCK);
 		g.cuCtxSetCurrent(primary);
 		assert_int_equal(g.cuMemFree_v2(q), CUDA_SUCCESS);
 	}
@@ -477,7 +445,7 @@ static void test_graph__one_that_does_not_fit_is_not_launched(void **state)
 	large = exec_of(parent);
 	assert_int_equal(g.cuMemAlloc_v2(&p, MIB), CUDA_SUCCESS);
 	assert_int_equal(g.cuGraphLaunch(large, NULL), CUDA_ERROR_OUT_OF_MEMORY);
-	assert_int_equal(fake->used[0], 2 * MIB);
+	assert_int_equal(fake->used[0], BLOCK);
 	assert_int_equal(g.cuMemFree_v2(p), CUDA_SUCCESS);
 	assert_int_equal(g.cuGraphLaunch(large, NULL), CUDA_SUCCESS);
 	assert_int_equal(fake->used[0], ROOM);
@@ -586,8 +554,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_linear__the_limit_is_exact),
-		T(test_linear__small_ones_share_frames_and_are_charged_so),
-		T(test_linear__small_ones_fill_the_last_frame),
+		T(test_linear__charges_are_whole_blocks),
 		T(test_linear__wrong_arguments_get_the_drivers_answer),
 		T(test_linear__sizes_that_no_number_holds_are_out_of_memory),
 		T(test_linear__an_unknown_address_is_freed_by_the_driver),

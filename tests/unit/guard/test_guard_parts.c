@@ -67,36 +67,6 @@ static void test_track__does_what_an_array_does(void **state)
 	}
 }
 
-static bool count_up(struct aq__item *item, void *arg)
-{
-	item->refs++;
-	*(uint32_t *)arg = item->refs;
-	return true;
-}
-
-static bool count_down(struct aq__item *item, void *arg)
-{
-	return item->refs && --item->refs;
-}
-
-static void test_track__an_edit_makes_and_removes(void **state)
-{
-	struct aq__item item;
-	uint32_t refs = 0;
-
-	for (uint32_t n = 1; n <= 3; n++) {
-		assert_true(aq__track_edit(AQ__FRAME, 77, count_up, &refs));
-		assert_int_equal(refs, n);
-	}
-	for (uint32_t n = 3; n; n--) {
-		assert_true(aq__track_get(AQ__FRAME, 77, &item));
-		assert_true(aq__track_edit(AQ__FRAME, 77, count_down, NULL));
-	}
-	assert_false(aq__track_get(AQ__FRAME, 77, &item));
-	assert_true(aq__track_edit(AQ__FRAME, 78, count_down, NULL)); /* none: nothing stays */
-	assert_false(aq__track_get(AQ__FRAME, 78, &item));
-}
-
 static bool is_odd(const struct aq__item *item, void *arg)
 {
 	unsigned int *count = arg;
@@ -214,7 +184,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_track__does_what_an_array_does),
-		T(test_track__an_edit_makes_and_removes),
 		T(test_track__a_sweep_takes_all_that_match_and_no_other),
 		T(test_track__without_memory_it_refuses_and_loses_nothing),
 		T(test_ranges__do_what_an_array_does),
