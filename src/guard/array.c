@@ -145,11 +145,16 @@ static CUresult enter(const struct aq__place *p, enum aq__class class, const voi
 
 /*
  * Large ones have whole blocks (blocks.h), which are then charged. Where small ones lie cannot be
- * seen, so that they share blocks is taken on trust; the daemon's measuring finds the rest.
+ * seen: each is charged its part of a block that is full of its like. What that misses the daemon's
+ * measuring finds.
  */
 static uint64_t in_blocks(uint64_t bytes)
 {
-	return bytes > AQ__BLOCK_BYTES / 2 ? aq__blocks_round(bytes) : bytes;
+	uint64_t piece = round_up(bytes, AQ_GRAIN_BYTES);
+
+	if (!bytes || piece > AQ__BLOCK_BYTES / 2)
+		return aq__blocks_round(bytes);
+	return AQ__BLOCK_BYTES / (AQ__BLOCK_BYTES / piece);
 }
 
 /* What the driver says that the array takes, or 0. */

@@ -285,6 +285,7 @@ class Machine:
         self.bare_dir = pathlib.Path(self.directory, "bare-sim")
         self.children = []
         self.daemons = set()
+        self.daemon_statuses = (0, -signal.SIGKILL)  # what a daemon may end with
         self.backing = set()
         self.env = {k: v for k, v in os.environ.items()
                     if not k.startswith(("ALIQUOT_", "CUDA_VISIBLE")) and
@@ -502,7 +503,8 @@ class Machine:
                 pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
                 for pid in self.ours()]
         left += [f"exit status {child.process.poll()} of a daemon" for child in self.children
-                 if child.pid in self.daemons and child.process.poll() not in (0, -9)]
+                 if child.pid in self.daemons
+                 and child.process.poll() not in self.daemon_statuses]
         left += [f"in the daemon's log: {line}" for line in self.log().splitlines()
                  if "Sanitizer" in line or "runtime error:" in line]
         if self.rundir.exists():
