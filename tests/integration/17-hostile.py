@@ -137,7 +137,6 @@ def broken_packets_of_a_client(machine):
     scene.descriptors_are_back("broken requests")
 
 
-@aqtest.waits("the daemon's measurement to say what it sees")
 def pages_that_lie(machine):
     scene = Scene(machine)
     for name in ("grant_itself", "use_more_than_granted"):

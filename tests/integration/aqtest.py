@@ -8,7 +8,8 @@ for what it left behind: processes, sockets, shared memory files.
 
 Environment: AQ_BUILD (build directory; default: build/ of the source tree), AQ_CLI and AQ_DAEMON
 (other binaries of those two), AQ_SHORT=1 (smaller rounds, for slow builds), AQ_KEEP=1 (keep the
-run directory), AQ_ALL=1 (what is known to fail, too), AQ_ROUNDS, AQ_SEED (for the storm).
+run directory), AQ_ALL=1 (what is known to fail, too),
+AQ_STACKS=1 (where every process stands when a test fails, by gdb), AQ_ROUNDS, AQ_SEED (for the storm).
 Exit status: 0 passed, 77 skipped with the reason on stdout, 1 failed.
 """
 import contextlib
@@ -176,6 +177,21 @@ class UnixHTTP(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
+
+
+def stacks(pid):
+    """Where a process is, for the report of a failure; what can be had."""
+    text = ""
+    with contextlib.suppress(OSError):
+        text = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        text += f": {pathlib.Path(f'/proc/{pid}/wchan').read_text()}\n"
+    if shutil.which("gdb"):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            text += subprocess.run(["gdb", "-batch", "-nx", "-p", str(pid), "-ex",
+                                    "thread apply all bt 16", "-ex", "frame 1", "-ex",
+                                    "print/x mutex->__data"], capture_output=True, text=True,
+                                   timeout=30).stdout[-3000:]
+    return text
 
 
 class Child:
@@ -358,6 +374,7 @@ class Machine:
 
         def answers():
             if daemon.process.poll() is not None:
+                self.daemons.discard(daemon.pid)
                 raise Failure(f"aliquotd ended with {daemon.process.returncode}:\n" + self.log())
             try:
                 return self.api("/v1/version")["pid"] == daemon.pid
@@ -563,6 +580,9 @@ def one(test, **options):
                 print("  ", json.dumps(event))
         print("-- the daemon's log:")
         print(machine.log()[-4000:])
+        if os.environ.get("AQ_STACKS") == "1":
+            for pid in machine.ours():
+                print(f"-- process {pid}: {stacks(pid)}")
         for child in machine.children:
             with contextlib.suppress(Exception):
                 if child.pid not in machine.daemons and child.stderr().strip():

@@ -163,6 +163,7 @@ def scribble(link, seed):
         at = rng.randrange(0, PAGE_BYTES - 8)
         link.page[at:at + 8] = rng.randbytes(8)
         time.sleep(0.002)
+    link.set_word(rng.randrange(1 << 31, 1 << 32), rng.randrange(1 << 31))
     reply = None
     try:
         reply = link.ask(grow(1 << 20))
