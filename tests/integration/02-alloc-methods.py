@@ -78,7 +78,6 @@ def small_pieces_count_in_full(machine):
     eventually(lambda: tenant.free() == before, "all is free again", 10)
 
 
-@aqtest.waits("charging the pages that the device gives")
 def no_size_takes_more_of_the_device(machine):
     """Sizes that waste much of a 2 MiB page: the device's own account stays within the limit."""
     tenant = machine.tenant(memory="4G", name="odd")

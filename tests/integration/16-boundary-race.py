@@ -51,7 +51,6 @@ def to_the_last_grain(machine):
     squeeze_all(machine, ["64M"])
 
 
-@aqtest.waits("charging the pages that the device gives")
 def to_the_last_page_with_odd_steps(machine):
     squeeze_all(machine, ["3M", "1100K", "100K"])
 
