@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AQ_ABI_VERSION 1u          /* changes whenever this file or proto.h does */
+#define AQ_ABI_VERSION 2u          /* changes whenever this file or proto.h does */
 #define AQ_PAGE_MAGIC 0x31514c41u  /* "ALQ1", little endian */
 #define AQ_PAGE_BYTES 4096u
 #define AQ_MAX_DEVICES 16u         /* devices of one fraction */
@@ -30,13 +30,43 @@
  */
 #define AQ_GRAIN_BYTES 512u
 
+/* Bits of aq_page_device.gate; while it is 0, submitting is free of everything. */
+#define AQ_GATE_LEASED 1u /* only with a lease: others share the device, or a cap is in force */
+#define AQ_GATE_PARKED 2u /* nobody submits: the memory is away, or moving */
+#define AQ_GATE_NOTICE 4u /* whoever submits next writes `notice` into `noticed` and rings, once */
+
+#define AQ_LEASE_UNTIL_TOLD UINT64_MAX /* value of lease_until_ns */
+
+/* What the daemon wants done with a client's movable memory on a device. */
+enum aq_order {
+	AQ_ORDER_STAY = 0, /* on the device, or on its way back to it */
+	AQ_ORDER_PARK = 1, /* in host memory */
+};
+
 /**
- * struct aq_page_device - one device of the client's fraction.
+ * struct aq_page_device - one device of the client's fraction; a cache line for each concern.
  *
- * grant packs two counts of grains: the high 32 bits are what the daemon has granted to this client
- * on this device, the low 32 bits what the client has used of it; used <= granted always. The
- * client adds to and subtracts from `used`; the daemon adds to `granted`, and takes back what is
- * not used, each by compare-and-swap on the whole word. Acquire-release on both sides.
+ * Memory. grant packs two counts of grains: the high 32 bits are what the daemon has granted to
+ * this client on this device, the low 32 bits what the client has used of it; used <= granted
+ * always. The client adds to and subtracts from `used`; the daemon adds to `granted`, and takes
+ * back what is not used, each by compare-and-swap on the whole word. Acquire-release on both sides.
+ *
+ * Compute. The lease is the right to submit until lease_until_ns; it counts while AQ_GATE_LEASED
+ * is set. Each time that the daemon gives it, it first writes lease_until_ns, then adds 1 to
+ * lease_turn and wakes who sleeps on that word. A client that submits writes the turn into
+ * active_turn *first* and looks at lease_turn and lease_until_ns *after* (both sequentially
+ * consistent); the daemon ends a lease early by writing 0 to lease_until_ns first and looking at
+ * active_turn after. So a lease of which active_turn is not the turn is back at once, without a
+ * word from the client; otherwise it is back when the client writes the turn into done_turn, after
+ * its threads have left the driver and what they submitted has run. A client that has to wait sets
+ * `want`, and clears it when it gives a lease back and has nothing more to submit. After changing
+ * want or done_turn it rings (AQ_MSG_BELL); nothing is in the message but which device to look at.
+ *
+ * Residency. The daemon writes `order`, then adds 1 to order_turn. The client carries it out
+ * (parking: with the gate closed by AQ_GATE_PARKED and its work drained), writes order_result and
+ * the byte counts, then order_turn into order_done, and rings. Failing to park leaves everything
+ * where it was. The charge of memory that is away is given back through `grant`, and taken again
+ * before it comes back.
  */
 struct aq_page_device {
 	_Atomic uint64_t grant;
@@ -44,10 +74,34 @@ struct aq_page_device {
 	_Atomic uint64_t request_bytes; /* guaranteed part of it; daemon writes */
 	_Atomic uint64_t context_bytes; /* expected cost of a context; 0 unknown; daemon writes */
 	uint8_t uuid[16];               /* as cuDeviceGetUuid(); written before the page is sent */
-	_Atomic uint32_t gate;          /* 0 open; else submitting must wait; daemon writes */
-	uint32_t reserved0;
 	_Atomic uint64_t unmeasured;    /* calls that took memory no call shows; client adds */
-	uint64_t reserved[8];
+	_Atomic uint64_t changes;       /* of `used`; client adds 1 after each; wraps */
+
+	_Atomic uint32_t gate;          /* AQ_GATE_*; daemon writes */
+	_Atomic uint32_t lease_turn;    /* number of the lease, wraps; futex; daemon writes */
+	_Atomic uint64_t lease_until_ns; /* CLOCK_MONOTONIC; 0 not held; daemon writes */
+	_Atomic uint32_t waiting;       /* others wait for the device: bound what is in flight, give
+					 * the lease back as soon as it is drained; daemon writes */
+	_Atomic uint32_t want;          /* 0 or 1; client writes */
+	_Atomic uint32_t active_turn;   /* last turn in which it may have submitted; client writes */
+	_Atomic uint32_t done_turn;     /* last turn that is given back; client writes */
+	_Atomic uint64_t gpu_ns;        /* device time measured in leases, only grows; client writes
+					 * it before done_turn */
+	_Atomic uint32_t notice;        /* daemon writes */
+	_Atomic uint32_t noticed;       /* client writes */
+	uint64_t reserved_lease[2];
+
+	_Atomic uint32_t order;         /* enum aq_order; daemon writes */
+	_Atomic uint32_t order_turn;    /* number of the order, wraps; daemon writes */
+	_Atomic uint32_t order_done;    /* last one carried out, or given up; client writes */
+	_Atomic int32_t order_result;   /* of it: 0 or negative errno; client writes */
+	_Atomic uint64_t movable_bytes; /* on the device, could be parked; client writes */
+	_Atomic uint64_t parked_bytes;  /* in host memory; client writes */
+	_Atomic uint64_t host_limit_bytes; /* of parked_bytes; daemon writes */
+	_Atomic uint64_t shrink_bytes;  /* please use no more than this; 0 nothing asked; daemon */
+	_Atomic uint32_t shrink_turn;   /* number of that request; futex; daemon writes */
+	_Atomic uint32_t shrink_done;   /* last one that the program answered; client writes */
+	uint64_t reserved_memory[1];
 };
 
 struct aq_page {
@@ -55,11 +109,15 @@ struct aq_page {
 	uint32_t abi;                    /* AQ_ABI_VERSION */
 	uint32_t size;                   /* AQ_PAGE_BYTES */
 	uint32_t device_count;           /* 1..AQ_MAX_DEVICES, fixed for the page's life */
-	_Atomic uint32_t gates;          /* bit i: device[i].gate is not open; daemon writes */
+	_Atomic uint32_t gates;          /* bit i: device[i].gate is not 0; daemon writes */
 	_Atomic uint32_t client_state;   /* enum aq_client_state; client writes */
 	_Atomic uint64_t beat_ns;        /* CLOCK_MONOTONIC at the daemon's last look; daemon writes */
 	char fraction[AQ_NAME_BYTES];    /* name, NUL-terminated; written before the page is sent */
-	uint64_t reserved[4];
+	_Atomic uint32_t news;           /* futex: the daemon adds 1 and wakes after a change that
+					  * the guard's own thread must act on: the end of a lease
+					  * came nearer, `waiting`, an order */
+	uint32_t reserved0;
+	uint64_t reserved[3];
 	struct aq_page_device device[AQ_MAX_DEVICES];
 };
 
@@ -68,7 +126,9 @@ enum aq_client_state {
 	AQ_CLIENT_RUNNING = 2,  /* has a context */
 };
 
-static_assert(sizeof(struct aq_page_device) == 128, "two cache lines a device");
+static_assert(sizeof(struct aq_page_device) == 192, "three cache lines a device");
+static_assert(offsetof(struct aq_page_device, gate) == 64, "compute has a line of its own");
+static_assert(offsetof(struct aq_page_device, order) == 128, "residency has a line of its own");
 static_assert(offsetof(struct aq_page, device) == 128, "devices begin on a cache line");
 static_assert(sizeof(struct aq_page) <= AQ_PAGE_BYTES, "one page");
 

@@ -34,7 +34,8 @@
 	AQ_MSG(QUERY, 7, aq_msg_query)                                                             \
 	AQ_MSG(QUERY_REPLY, 8, aq_msg_query_reply)                                                 \
 	AQ_MSG(PROCS, 9, aq_msg_query)                                                             \
-	AQ_MSG(PROCS_REPLY, 10, aq_msg_procs_reply)
+	AQ_MSG(PROCS_REPLY, 10, aq_msg_procs_reply)                                                \
+	AQ_MSG(BELL, 11, aq_msg_bell)
 
 enum aq_msg_type {
 #define AQ_MSG(name, value, type) AQ_MSG_##name = value,
@@ -153,6 +154,16 @@ struct aq_msg_procs_reply {
 	int32_t result;
 	uint32_t count;             /* entries that follow, <= AQ_MAX_PROCS */
 	struct aq_msg_proc proc[AQ_MAX_PROCS]; /* head.size covers only `count` of them */
+};
+
+/*
+ * Look at my page: something that I write there has changed. Has no reply, so a guard sends it from
+ * any thread, without waiting and without a lock; a lost one costs a delay, for the page is the truth.
+ */
+struct aq_msg_bell {
+	struct aq_msg_head head;
+	uint32_t devices;           /* bit i: device i of the page */
+	uint32_t reserved;
 };
 
 static_assert(sizeof(struct aq_msg_head) == 16, "packed by construction");

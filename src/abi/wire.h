@@ -19,6 +19,7 @@ union aq_msg {
 	struct aq_msg_query query;
 	struct aq_msg_query_reply query_reply;
 	struct aq_msg_procs_reply procs_reply;
+	struct aq_msg_bell bell;
 	unsigned char bytes[AQ_MSG_MAX_BYTES];
 };
 

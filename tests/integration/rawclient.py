@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 
-ABI = 1
+ABI = 2
 MAGIC = 0x4D51
 PAGE_MAGIC = 0x31514C41
 PAGE_BYTES = 4096
@@ -125,10 +125,10 @@ class Link:
         return False
 
     def word(self, device=0):
-        return struct.unpack_from("<Q", self.page, 128 + 128 * device)[0]
+        return struct.unpack_from("<Q", self.page, 128 + 192 * device)[0]
 
     def set_word(self, granted, used, device=0):
-        struct.pack_into("<Q", self.page, 128 + 128 * device, granted << 32 | used)
+        struct.pack_into("<Q", self.page, 128 + 192 * device, granted << 32 | used)
 
     def close(self):
         self.sock.close()
@@ -146,7 +146,7 @@ def forged_page(fraction, granted, used, seal=SEAL_SEAL | SEAL_SHRINK | SEAL_GRO
     struct.pack_into("<II", data, 16, 0, 1)
     data[32:32 + len(fraction)] = fraction.encode()
     for device in range(min(devices, 16)):
-        struct.pack_into("<QQQQ16s", data, 128 + 128 * device, (granted << 32 | used) & MAX, 0, 0,
+        struct.pack_into("<QQQQ16s", data, 128 + 192 * device, (granted << 32 | used) & MAX, 0, 0,
                          0, uuid)
     os.pwrite(fd, bytes(data[:size]), 0)
     if seal:
