@@ -85,6 +85,8 @@ struct aqd_device {
 struct aqd_reading {
 	uint64_t used_bytes;	 /* what the page said before the reading */
 	uint64_t overhead_bytes; /* of the last reading; lower ones must be confirmed */
+	uint64_t quiet_used_bytes; /* what the page said when it was first lower */
+	uint32_t agreed;	 /* readings since then that said the same */
 	uint64_t unmeasured;	 /* the page's counter when it was last looked at */
 };
 

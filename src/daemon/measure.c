@@ -33,6 +33,8 @@ struct foreigner {
 
 enum how { PERIODIC, AT_ONCE };
 
+#define LOWER_AFTER 3u /* guess: readings that agree with the first that said less */
+
 static uint64_t max_u64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
@@ -110,10 +112,17 @@ static bool apply(struct aqd *d, struct aqd_client *c, uint32_t share, enum how 
 		set_overhead(d, c, share, max_u64(total, had));
 		return true;
 	}
-	if (how == PERIODIC && r->overhead_bytes < had && r->overhead_bytes < last)
-		set_overhead(d, c, share, last < had ? last : had);
-	else
-		set_overhead(d, c, share, r->overhead_bytes);
+	if (how == PERIODIC && r->overhead_bytes < had) {
+		/* Readings of a busy client can fall between its guard's reservation and the
+		 * driver's call, and agree on too little: only a quiet one is believed. */
+		if (now != r->quiet_used_bytes || r->overhead_bytes != last)
+			r->agreed = 0;
+		r->quiet_used_bytes = now;
+		if (r->agreed++ < LOWER_AFTER)
+			return true;
+	}
+	r->agreed = 0;
+	set_overhead(d, c, share, r->overhead_bytes);
 	return true;
 }
 
