@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "daemon/event.h"
 #include "daemon/fraction.h"
+#include "daemon/gate.h"
 #include "daemon/guard.h"
 #include "daemon/loop.h"
 #include "daemon/measure.h"
@@ -284,6 +285,7 @@ static void take_over(struct aqd *d, struct aqd_client *c, struct aq_page *page)
 		}
 		aq_ledger_adopt(&d->ledger, &c->ledger, i, granted);
 	}
+	aqd_gate_adopt(c);
 	aqd_client_write_terms(d, c);
 	aqd_measure_client(d, c);
 }

@@ -101,6 +101,7 @@ struct aqd_client {
 	uint64_t page_inode;   /* names the memfd */
 	bool lied;	       /* its page or its messages were false */
 	const char *lie;       /* found while the ledger was at work: to be dealt with */
+	uint32_t gate[AQ_MAX_DEVICES]; /* AQ_GATE_*; the page has a copy; see gate.c */
 	struct aqd_reading reading[AQ_MAX_DEVICES];
 };
 

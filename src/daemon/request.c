@@ -13,6 +13,7 @@
 #include "daemon/device.h"
 #include "daemon/event.h"
 #include "daemon/fraction.h"
+#include "daemon/gate.h"
 #include "daemon/guard.h"
 #include "daemon/loop.h"
 #include "daemon/measure.h"
@@ -470,6 +471,10 @@ void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, 
 		break;
 	case AQ_MSG_PROCS:
 		procs(d, conn, &msg->query);
+		break;
+	case AQ_MSG_BELL:
+		if (aqd_gate_bell(d, conn->client, msg->bell.devices) < 0)
+			aqd_conn_babbled(d, conn, "a BELL for devices that it has not");
 		break;
 	default: /* replies are ours to send */
 		aqd_conn_babbled(d, conn, "a message that only the daemon sends");
