@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-ABI = 1
+ABI = 2
 MAGIC = 0x4D51
 PAGE_MAGIC = 0x31514C41
 GRAIN = 512
@@ -276,11 +276,11 @@ class Guard:
     # The page
 
     def word(self, device):
-        value, = struct.unpack_from("<Q", self.page, 128 + 128 * device)
+        value, = struct.unpack_from("<Q", self.page, 128 + 192 * device)
         return value >> 32, value & 0xFFFFFFFF
 
     def set_word(self, device, granted, used):
-        struct.pack_into("<Q", self.page, 128 + 128 * device, granted << 32 | used)
+        struct.pack_into("<Q", self.page, 128 + 192 * device, granted << 32 | used)
 
     def granted(self, device=0):
         return self.word(device)[0] * GRAIN
@@ -290,7 +290,7 @@ class Guard:
 
     def field(self, device, index):
         """1 limit, 2 request, 3 context"""
-        return struct.unpack_from("<Q", self.page, 128 + 128 * device + 8 * index)[0]
+        return struct.unpack_from("<Q", self.page, 128 + 192 * device + 8 * index)[0]
 
     def limit(self, device=0):
         return self.field(device, 1)
