@@ -67,7 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         found = re.fullmatch(r"/v1/fractions/([^/]+)", path)
         if path == "/v1/version":
-            self.answer(200, {"version": "0.0.1", "abi": 1, "pid": os.getpid(), "started_ns": 1,
+            self.answer(200, {"version": "0.0.1", "abi": 2, "pid": os.getpid(), "started_ns": 1,
                               "rundir": str(RUNDIR), "system": False})
         elif path == "/v1/devices":
             self.answer(200, devices())
