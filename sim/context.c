@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/timing.h"
 #include "context.h"
@@ -146,7 +147,7 @@ static CUresult attach_engine(struct sim_context *ctx)
 
 	e = sim_engine_lock(&sim.machine, device);
 	sim.machine.shared->processes[process].on[device].touched = 1;
-	r = sim_engine_attach(e, process, &ctx->engine_index);
+	r = sim_engine_attach(e, process, getpid(), &ctx->engine_index);
 	sim_engine_unlock(&sim.machine, device);
 	return r < 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 }

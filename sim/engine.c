@@ -15,6 +15,7 @@ struct walk {
 	struct sim_engine_clock *clock;
 	struct sim_engine_context *contexts;
 	struct sim_engine_work (*ring)[SIM_ENGINE_RING];
+	uint64_t *gaps; /* NULL: not counted */
 	bool record;
 	uint32_t stop_index; /* end when this context's work stop_number has finished */
 	uint64_t stop_number;
@@ -74,6 +75,16 @@ static uint64_t next_arrival(const struct walk *w)
 	return next;
 }
 
+/* The engine goes over to another context. */
+static void count_gap(struct walk *w)
+{
+	const struct sim_engine_clock *k = w->clock;
+	uint64_t idle_ns = k->idle_since_ns == SIM_ENGINE_NEVER ? 0 : k->now_ns - k->idle_since_ns;
+
+	if (w->gaps)
+		w->gaps[min_u64(idle_ns / SIM_ENGINE_GAP_NS, SIM_ENGINE_GAPS - 1)]++;
+}
+
 static void begin_turn(struct walk *w, uint32_t index)
 {
 	struct sim_engine_clock *k = w->clock;
@@ -82,6 +93,7 @@ static void begin_turn(struct walk *w, uint32_t index)
 	if (k->loaded != index && k->loaded != SIM_ENGINE_NONE) {
 		k->switch_left_ns = k->switch_ns;
 		k->switches++;
+		count_gap(w);
 	}
 	k->running = k->loaded = index;
 	k->slice_left_ns = c->slice_ns ? c->slice_ns : k->slice_ns;
@@ -187,14 +199,18 @@ void sim_engine_init(struct sim_engine *e, uint64_t slice_ns, uint64_t switch_ns
 	k->running = k->loaded = SIM_ENGINE_NONE;
 }
 
-int sim_engine_attach(struct sim_engine *e, uint32_t process, uint32_t *ret_index)
+int sim_engine_attach(struct sim_engine *e, uint32_t process, int32_t pid, uint32_t *ret_index)
 {
 	for (uint32_t i = 0; i < SIM_ENGINE_CONTEXTS; i++) {
 		struct sim_engine_context *c = &e->contexts[i];
 
 		if (c->used)
 			continue;
-		*c = (struct sim_engine_context){.process = process};
+		*c = (struct sim_engine_context){
+			.process = process,
+			.pid = pid,
+			.id = ++e->n_attached,
+		};
 		c->used = 1;
 		if (e->clock.n_contexts <= i)
 			e->clock.n_contexts = i + 1;
@@ -204,6 +220,16 @@ int sim_engine_attach(struct sim_engine *e, uint32_t process, uint32_t *ret_inde
 	return -ENOSPC;
 }
 
+/* Written before it is counted: who dies in between leaves no half entry. */
+static void keep_account(struct sim_engine *e, const struct sim_engine_context *c)
+{
+	struct sim_engine_past *past = &e->past[e->n_past % SIM_ENGINE_PAST];
+
+	*past = (struct sim_engine_past){.id = c->id, .pid = c->pid, .busy_ns = c->busy_ns};
+	memcpy(past->copy_ns, c->copy_ns, sizeof(past->copy_ns));
+	__atomic_store_n(&e->n_past, e->n_past + 1, __ATOMIC_RELEASE);
+}
+
 void sim_engine_detach(struct sim_engine *e, uint32_t index, uint64_t now_ns)
 {
 	struct sim_engine_clock *k = &e->clock;
@@ -211,6 +237,7 @@ void sim_engine_detach(struct sim_engine *e, uint32_t index, uint64_t now_ns)
 	if (index >= SIM_ENGINE_CONTEXTS || !e->contexts[index].used)
 		return;
 	sim_engine_advance(e, now_ns);
+	keep_account(e, &e->contexts[index]);
 	e->contexts[index].used = 0;
 	e->contexts[index].begun = 0;
 	e->contexts[index].first = e->contexts[index].last;
@@ -256,6 +283,7 @@ void sim_engine_advance(struct sim_engine *e, uint64_t now_ns)
 		.clock = &e->clock,
 		.contexts = e->contexts,
 		.ring = e->ring,
+		.gaps = e->gaps,
 		.record = true,
 		.stop_index = SIM_ENGINE_NONE,
 	};
@@ -355,7 +383,7 @@ void sim_engine_copy(struct sim_engine *e, uint32_t index, enum sim_copy_engine 
 	e->copy_free_ns[engine] = start + duration_ns;
 	e->copy_busy_ns[engine] += duration_ns;
 	if (index < SIM_ENGINE_CONTEXTS)
-		e->contexts[index].copy_ns += duration_ns;
+		e->contexts[index].copy_ns[engine] += duration_ns;
 	*ret_start_ns = start;
 	*ret_finish_ns = start + duration_ns;
 }

@@ -26,6 +26,9 @@
 
 #define SIM_ENGINE_CONTEXTS 1024u /* contexts on one device at a time, of all processes */
 #define SIM_ENGINE_RING 4096u	  /* last works of a context that are known; a power of two */
+#define SIM_ENGINE_PAST 4096u	  /* ended contexts of which the account is kept */
+#define SIM_ENGINE_GAPS 257u	  /* counters of idle time before a switch; the last: longer */
+#define SIM_ENGINE_GAP_NS 5000ull /* width of each */
 #define SIM_ENGINE_NONE UINT32_MAX
 #define SIM_ENGINE_NEVER UINT64_MAX
 
@@ -45,16 +48,26 @@ struct sim_engine_work {
 
 /* One context's queue. Works are numbered from 0; number n lies in ring[n % SIM_ENGINE_RING]. */
 struct sim_engine_context {
-	uint32_t used;	  /* 0 or 1 */
-	uint32_t process; /* slot of the owner in the machine's process table */
-	uint64_t first;	  /* number of the first unfinished work; == last: none */
-	uint64_t last;	  /* number that the next submitted work gets */
-	uint64_t left_ns; /* of the work `first`, when begun */
-	uint32_t begun;	  /* work `first` has run for a while */
+	uint32_t used;			    /* 0 or 1 */
+	uint32_t process;		    /* slot of the owner in the machine's process table */
+	uint64_t first;			    /* number of the first unfinished work; == last: none */
+	uint64_t last;			    /* number that the next submitted work gets */
+	uint64_t left_ns;		    /* of the work `first`, when begun */
+	uint32_t begun;			    /* work `first` has run for a while */
+	int32_t pid;			    /* of the owner, for the account; never read here */
+	uint64_t slice_ns;		    /* 0: the engine's */
+	uint64_t id;			    /* on this engine, from 1; never comes again */
+	uint64_t busy_ns;		    /* compute time consumed */
+	uint64_t copy_ns[SIM_COPY_ENGINES]; /* consumed of each copy engine */
+};
+
+/* What a context that has ended had consumed. */
+struct sim_engine_past {
+	uint64_t id;
+	int32_t pid;
 	uint32_t reserved;
-	uint64_t slice_ns; /* 0: the engine's */
-	uint64_t busy_ns;  /* compute time consumed */
-	uint64_t copy_ns;  /* copy engine time consumed */
+	uint64_t busy_ns;
+	uint64_t copy_ns[SIM_COPY_ENGINES];
 };
 
 /* Where the compute engine stands. */
@@ -78,6 +91,10 @@ struct sim_engine {
 	struct sim_engine_clock clock;
 	uint64_t copy_free_ns[SIM_COPY_ENGINES]; /* when the last accepted copy ends */
 	uint64_t copy_busy_ns[SIM_COPY_ENGINES];
+	uint64_t n_attached; /* contexts so far */
+	uint64_t n_past;     /* of them ended; number n lies in past[n % SIM_ENGINE_PAST] */
+	uint64_t gaps[SIM_ENGINE_GAPS]; /* switches by how long the engine had been idle */
+	struct sim_engine_past past[SIM_ENGINE_PAST];
 	struct sim_engine_context contexts[SIM_ENGINE_CONTEXTS];
 	struct sim_engine_work ring[SIM_ENGINE_CONTEXTS][SIM_ENGINE_RING];
 };
@@ -88,12 +105,13 @@ void sim_engine_init(struct sim_engine *e, uint64_t slice_ns, uint64_t switch_ns
 /**
  * sim_engine_attach() - get a queue.
  * @process:   owner, only kept
+ * @pid:       of the owner, only kept; also when the context has ended
  * @ret_index: lowest free index
  * Return: 0; -ENOSPC all SIM_ENGINE_CONTEXTS are taken.
  */
-int sim_engine_attach(struct sim_engine *e, uint32_t process, uint32_t *ret_index);
+int sim_engine_attach(struct sim_engine *e, uint32_t process, int32_t pid, uint32_t *ret_index);
 
-/* Give a queue back; what is unfinished at @now_ns is dropped. */
+/* Give a queue back; what is unfinished at @now_ns is dropped. Its account goes to `past`. */
 void sim_engine_detach(struct sim_engine *e, uint32_t index, uint64_t now_ns);
 
 /**

@@ -30,7 +30,7 @@
 #include "profile.h"
 
 #define SIM_MACHINE_MAGIC 0x314d4953514c4141ull /* "AALQSIM1" */
-#define SIM_MACHINE_ABI 1u
+#define SIM_MACHINE_ABI 2u
 #define SIM_MAX_DEVICES 16u
 #define SIM_MAX_PROCESSES 4096u
 #define SIM_FRAME_BYTES (2ull << 20)
@@ -208,6 +208,25 @@ struct sim_device_times {
 	uint64_t switches;
 };
 void sim_machine_times(struct sim_machine *m, uint32_t device, struct sim_device_times *ret_times);
+
+/* What one context has consumed since it was made: the truth that accounts are compared with. */
+struct sim_account {
+	uint64_t id; /* of the context on its device, from 1; never comes again */
+	int32_t pid;
+	bool alive; /* the context; its process may live on without it */
+	uint64_t compute_ns;
+	uint64_t copy_ns[SIM_COPY_ENGINES]; /* accepted; may run ahead of now */
+};
+
+/**
+ * sim_machine_accounts() - the device's times and the accounts of all its contexts at one instant,
+ * after a sweep: those alive, then the last SIM_ENGINE_PAST that ended, oldest first.
+ * @ret_gaps: SIM_ENGINE_GAPS counters of switches by the idle time before them, or NULL
+ * Return: how many contexts there are; at most @max are written.
+ */
+uint32_t sim_machine_accounts(struct sim_machine *m, uint32_t device,
+			      struct sim_device_times *ret_times, struct sim_account *accounts,
+			      uint32_t max, uint64_t *ret_gaps);
 
 /*
  * Memory (frames.c). @process is the slot of the caller, m->self.

@@ -213,16 +213,80 @@ uint32_t sim_machine_usage(struct sim_machine *m, uint32_t device, struct sim_pr
 	return n;
 }
 
+static void read_times(struct sim_engine *engine, struct sim_device_times *ret)
+{
+	ret->now_ns = aq_now_ns();
+	sim_engine_advance(engine, ret->now_ns);
+	ret->compute_ns = engine->clock.busy_ns;
+	for (int i = 0; i < SIM_COPY_ENGINES; i++)
+		ret->copy_ns[i] = engine->copy_busy_ns[i];
+	ret->switched_ns = engine->clock.switched_ns;
+	ret->switches = engine->clock.switches;
+}
+
 void sim_machine_times(struct sim_machine *m, uint32_t device, struct sim_device_times *ret_times)
 {
 	struct sim_engine *engine = sim_engine_lock(m, device);
 
-	ret_times->now_ns = aq_now_ns();
-	sim_engine_advance(engine, ret_times->now_ns);
-	ret_times->compute_ns = engine->clock.busy_ns;
-	for (int i = 0; i < SIM_COPY_ENGINES; i++)
-		ret_times->copy_ns[i] = engine->copy_busy_ns[i];
-	ret_times->switched_ns = engine->clock.switched_ns;
-	ret_times->switches = engine->clock.switches;
+	read_times(engine, ret_times);
 	sim_engine_unlock(m, device);
+}
+
+/* Accounts that a caller has room for; all are counted. */
+struct listing {
+	struct sim_account *accounts;
+	uint32_t n, max;
+};
+
+static void list_account(struct listing *l, const struct sim_account *account,
+			 const uint64_t *copy_ns)
+{
+	if (l->n < l->max) {
+		l->accounts[l->n] = *account;
+		memcpy(l->accounts[l->n].copy_ns, copy_ns, sizeof(account->copy_ns));
+	}
+	l->n++;
+}
+
+static void list_living(struct listing *l, const struct sim_engine *engine)
+{
+	for (uint32_t i = 0; i < engine->clock.n_contexts; i++) {
+		const struct sim_engine_context *c = &engine->contexts[i];
+		struct sim_account account = {
+			.id = c->id, .pid = c->pid, .alive = true, .compute_ns = c->busy_ns};
+
+		if (c->used)
+			list_account(l, &account, c->copy_ns);
+	}
+}
+
+static void list_past(struct listing *l, const struct sim_engine *engine)
+{
+	uint64_t n = engine->n_past, first = n > SIM_ENGINE_PAST ? n - SIM_ENGINE_PAST : 0;
+
+	for (uint64_t i = first; i < n; i++) {
+		const struct sim_engine_past *past = &engine->past[i % SIM_ENGINE_PAST];
+		struct sim_account account = {
+			.id = past->id, .pid = past->pid, .compute_ns = past->busy_ns};
+
+		list_account(l, &account, past->copy_ns);
+	}
+}
+
+uint32_t sim_machine_accounts(struct sim_machine *m, uint32_t device,
+			      struct sim_device_times *ret_times, struct sim_account *accounts,
+			      uint32_t max, uint64_t *ret_gaps)
+{
+	struct listing l = {.accounts = accounts, .max = max};
+	struct sim_engine *engine;
+
+	sim_machine_sweep(m);
+	engine = sim_engine_lock(m, device);
+	read_times(engine, ret_times);
+	list_living(&l, engine);
+	list_past(&l, engine);
+	if (ret_gaps)
+		memcpy(ret_gaps, engine->gaps, sizeof(engine->gaps));
+	sim_engine_unlock(m, device);
+	return l.n;
 }

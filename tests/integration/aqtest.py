@@ -441,6 +441,15 @@ class Machine:
         return [e for e in self.api("/v1/events?since=0&limit=100000")
                 if kind in (None, e["type"]) and fraction in (None, e["fraction"])]
 
+    def truth(self, bare=False):
+        """What the simulator itself knows of its devices' time; see sim/times.c. @bare: of the
+        machine that bare() made."""
+        where = self.bare_dir if bare else self.rundir / "sim"
+        done = subprocess.run([str(BUILD / "sim/aliquot-sim-times"), str(where)], text=True,
+                              capture_output=True, timeout=PATIENCE)
+        equal(done.returncode, 0, f"status of aliquot-sim-times ({done.stderr})")
+        return json.loads(done.stdout)
+
     def gone(self, name):
         """Wait until a fraction has ended."""
         eventually(lambda: name not in self.fractions(), f"fraction {name} ends")

@@ -86,7 +86,7 @@ static pid_t user_of(uint32_t device)
 		    sim_frames_alloc(&m, device, FRAMES, &first, &id))
 			_exit(1);
 		e = sim_engine_lock(&m, device);
-		if (sim_engine_attach(e, m.self, &index) ||
+		if (sim_engine_attach(e, m.self, getpid(), &index) ||
 		    sim_engine_push(e, index, now, 1000 * AQ_NS_PER_S, now, &number))
 			_exit(2);
 		m.shared->processes[m.self].on[device].contexts++;

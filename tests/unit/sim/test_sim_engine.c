@@ -31,7 +31,7 @@ static uint32_t attach(struct sim_engine *e)
 {
 	uint32_t index;
 
-	assert_int_equal(sim_engine_attach(e, 7, &index), 0);
+	assert_int_equal(sim_engine_attach(e, 7, 4711, &index), 0);
 	return index;
 }
 
@@ -281,6 +281,62 @@ static void test_engine__who_goes_away_frees_the_engine(void **state)
 	free_engine(e);
 }
 
+static void test_engine__accounts_outlive_contexts(void **state)
+{
+	struct sim_engine *e = new_engine(MS, 100 * US);
+	uint32_t a = attach(e), b = attach(e);
+	uint64_t start, finish, id = e->contexts[a].id;
+
+	push(e, a, T0, 7 * MS);
+	push(e, b, T0, 2 * MS);
+	sim_engine_copy(e, a, SIM_COPY_D2H, T0, 3 * MS, &start, &finish);
+	/* a 0..1, b 1.1..2.1, a 2.2..2.7 and then it is gone, b as if nobody had been there. */
+	sim_engine_detach(e, a, T0 + 2700 * US);
+	assert_int_equal(e->n_past, 1);
+	assert_int_equal(e->past[0].id, id);
+	assert_int_equal(e->past[0].pid, 4711);
+	assert_int_equal(e->past[0].busy_ns, 1500 * US);
+	assert_int_equal(e->past[0].copy_ns[SIM_COPY_D2H], 3 * MS);
+	assert_int_equal(e->past[0].copy_ns[SIM_COPY_H2D], 0);
+	/* The index comes again, the id does not; and the ring keeps the newest. */
+	for (uint32_t i = 0; i < SIM_ENGINE_PAST; i++) {
+		assert_int_equal(attach(e), a);
+		assert_int_equal(e->contexts[a].id, id + 2 + i);
+		sim_engine_detach(e, a, T0 + 3 * MS);
+	}
+	assert_int_equal(e->n_past, SIM_ENGINE_PAST + 1);
+	assert_int_equal(e->past[0].id, id + 1 + SIM_ENGINE_PAST);
+	sim_engine_advance(e, T0 + 20 * MS);
+	assert_int_equal(e->contexts[b].busy_ns, 2 * MS);
+	assert_int_equal(e->clock.busy_ns, 3500 * US);
+	free_engine(e);
+}
+
+static void test_engine__switches_are_counted_by_the_idle_time_before_them(void **state)
+{
+	struct sim_engine *e = new_engine(MS, 100 * US);
+	uint32_t a = attach(e), b = attach(e);
+
+	/* Two slices each without a gap: a b a b, three switches. */
+	push(e, a, T0, 2 * MS);
+	push(e, b, T0, 2 * MS);
+	sim_engine_advance(e, T0 + 4300 * US);
+	assert_int_equal(e->gaps[0], 3);
+	/* Done at 4.3 ms. The same one goes on after a pause: no switch. The other one 32 us later.
+	 */
+	push(e, b, T0 + 5 * MS, MS);
+	push(e, a, T0 + 6032 * US, MS);
+	sim_engine_predict(e, a, e->contexts[a].last - 1); /* what only may be is not counted */
+	sim_engine_advance(e, T0 + 8 * MS);
+	assert_int_equal(e->gaps[32 * US / SIM_ENGINE_GAP_NS], 1);
+	/* Long pauses are counted as long. */
+	push(e, b, T0 + 100 * MS, MS);
+	sim_engine_advance(e, T0 + 102 * MS);
+	assert_int_equal(e->gaps[SIM_ENGINE_GAPS - 1], 1);
+	assert_int_equal(e->clock.switches, 5);
+	free_engine(e);
+}
+
 static void test_engine__contexts_are_bounded(void **state)
 {
 	struct sim_engine *e = new_engine(MS, 0);
@@ -288,7 +344,7 @@ static void test_engine__contexts_are_bounded(void **state)
 
 	for (uint32_t i = 0; i < SIM_ENGINE_CONTEXTS; i++)
 		assert_int_equal(attach(e), i);
-	assert_int_equal(sim_engine_attach(e, 0, &index), -ENOSPC);
+	assert_int_equal(sim_engine_attach(e, 0, 0, &index), -ENOSPC);
 	for (uint32_t i = 0; i < SIM_ENGINE_CONTEXTS; i++)
 		sim_engine_detach(e, i, T0);
 	assert_int_equal(e->clock.n_contexts, 0);
@@ -309,7 +365,8 @@ static void test_engine__copies_queue_behind_each_other(void **state)
 	/* The other direction is free. */
 	sim_engine_copy(e, a, SIM_COPY_D2H, T0 + MS, MS, &start, &finish);
 	assert_int_equal(start, T0 + MS);
-	assert_int_equal(e->contexts[a].copy_ns, 5 * MS);
+	assert_int_equal(e->contexts[a].copy_ns[SIM_COPY_H2D], 4 * MS);
+	assert_int_equal(e->contexts[a].copy_ns[SIM_COPY_D2H], MS);
 	free_engine(e);
 }
 
@@ -372,6 +429,8 @@ int main(void)
 		cmocka_unit_test(test_engine__the_queue_is_bounded_and_remembers_as_much),
 		cmocka_unit_test(test_engine__predicts_what_then_happens),
 		cmocka_unit_test(test_engine__who_goes_away_frees_the_engine),
+		cmocka_unit_test(test_engine__accounts_outlive_contexts),
+		cmocka_unit_test(test_engine__switches_are_counted_by_the_idle_time_before_them),
 		cmocka_unit_test(test_engine__contexts_are_bounded),
 		cmocka_unit_test(test_engine__copies_queue_behind_each_other),
 		cmocka_unit_test(test_engine__repair_makes_sense_of_anything),

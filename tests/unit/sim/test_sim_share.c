@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#define US 1000ull
 #define MS 1000000ull
 
 /* Launch kernels of *arg ns until killed. Never out of work: a stream takes a thousand. */
@@ -86,10 +87,79 @@ static void test_share__half_each_whatever_the_kernels(void **state)
 	sim_machine_close(&m);
 }
 
+/* Two contexts with work in each, one with a copy beside it, and then the end, as it was told. */
+static int work_and_end(void *arg)
+{
+	CUcontext ctx[2];
+	CUdeviceptr data;
+	CUfunction spin;
+	CUstream stream;
+	void *host;
+
+	ok(cuInit(0));
+	for (int i = 0; i < 2; i++) {
+		ok(cuCtxCreate_v2(&ctx[i], 0, 0));
+		spin = simcu_function(simcu_kernels(), "aq_spin_ns");
+		ok(simcu_spin(spin, NULL, (5 + 3 * (uint64_t)i) * MS));
+	}
+	ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	ok(cuMemAlloc_v2(&data, 56 * MIB));
+	ok(cuMemAllocHost_v2(&host, 56 * MIB));
+	ok(cuMemcpyHtoDAsync_v2(data, host, 56 * MIB, stream));
+	for (int i = 0; i < 2; i++) {
+		ok(cuCtxSetCurrent(ctx[i]));
+		ok(cuCtxSynchronize());
+	}
+	if (*(int *)arg)
+		raise(SIGKILL);
+	for (int i = 0; i < 2; i++)
+		ok(cuCtxDestroy_v2(ctx[i]));
+	return 0;
+}
+
+static void test_share__the_dead_stay_accounted_exactly(void **state)
+{
+	struct sim_account accounts[64];
+	struct sim_device_times t;
+	struct sim_machine m;
+	uint64_t sum, copies;
+
+	assert_int_equal(sim_machine_open(&m, simtest_dir), 0);
+	for (int killed = 0; killed < 2; killed++) {
+		pid_t pid = simtest_fork(work_and_end, &killed);
+		uint64_t compute = 0;
+		uint32_t n, found = 0;
+
+		assert_int_equal(simtest_wait(pid), killed ? -SIGKILL : 0);
+		n = sim_machine_accounts(&m, 0, &t, accounts, 64, NULL);
+		assert_true(n <= 64);
+		sum = copies = 0;
+		for (uint32_t i = 0; i < n; i++) {
+			sum += accounts[i].compute_ns;
+			copies += accounts[i].copy_ns[SIM_COPY_H2D];
+			if (accounts[i].pid != pid)
+				continue;
+			assert_false(accounts[i].alive);
+			compute += accounts[i].compute_ns;
+			found++;
+		}
+		assert_int_equal(found, 2);
+		/* The kernels and the time that launching takes on the device, twice. */
+		assert_in_range(compute, 13 * MS, 13 * MS + 20000);
+		/* Nothing is in the device's account that is not in somebody's. */
+		assert_int_equal(sum, t.compute_ns);
+		assert_int_equal(copies, t.copy_ns[SIM_COPY_H2D]);
+		/* 56 MiB at 55.6 GB/s: on an engine of its own, not in the compute time. */
+		assert_in_range(copies, (killed + 1) * 1056 * US, (killed + 1) * 1057 * US);
+	}
+	sim_machine_close(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_share__half_each_whatever_the_kernels),
+		cmocka_unit_test(test_share__the_dead_stay_accounted_exactly),
 	};
 
 	simtest_begin("h100");
