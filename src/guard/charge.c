@@ -39,26 +39,68 @@ static int grow(int index, uint64_t need_bytes, uint64_t call_bytes, const char 
 	return msg.grow_reply.result < 0 ? -ENOMEM : 0;
 }
 
+uint64_t aq__free_bytes(int index, uint64_t *ret_limit)
+{
+	uint64_t limit = __atomic_load_n((uint64_t *)&device(index)->limit_bytes, __ATOMIC_ACQUIRE);
+	struct aq_grant g = aq_grant_load(&device(index)->grant);
+	uint64_t unused = g.granted > g.used ? aq_grain_bytes(g.granted - g.used) : 0;
+	union aq_msg msg;
+
+	aq_msg_init(&msg, AQ_MSG_QUERY, 0);
+	msg.query.device = (uint32_t)index;
+	if (aq__conn_call(&msg, AQ_MSG_QUERY_REPLY, true) == 0 && msg.query_reply.result == 0) {
+		unused = msg.query_reply.free_bytes;
+		limit = msg.query_reply.limit_bytes;
+	}
+	*ret_limit = limit;
+	return unused < limit ? unused : limit;
+}
+
+/* Every change of what is used is counted, so that the daemon can tell it from no change. */
+static bool use(struct aq_page_device *dev, uint32_t grains, uint32_t *ret_missing)
+{
+	if (!aq_grant_use(&dev->grant, grains, ret_missing))
+		return false;
+	__atomic_fetch_add((uint64_t *)&dev->changes, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
 bool aq__reserve_now(int index, uint32_t grains)
 {
 	uint32_t missing;
 
-	return aq_grant_use(&device(index)->grant, grains, &missing);
+	return use(device(index), grains, &missing);
 }
 
-/* The grant does not do. In this order: what pools gave back unseen; more; what pools can spare. */
-static CUresult reserve_more(int index, uint32_t grains, uint64_t bytes, const char *api)
+/*
+ * The driver empties its pools before it says that memory is out, and so do we; but not without
+ * need, and before the daemon is asked to grow, for its refusal is an event. Return: whether that
+ * gave room.
+ */
+static bool squeeze_for(int index, uint64_t bytes)
+{
+	uint64_t limit;
+
+	return aq__pools_any() && aq__free_bytes(index, &limit) < bytes && aq__pools_squeeze();
+}
+
+/* The grant does not do. */
+static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const char *api)
 {
 	bool squeezed = false;
 	uint32_t missing = grains;
 
 	aq__synchronised();
 	for (int tries = 0; tries < GROW_TRIES; tries++) {
-		if (aq_grant_use(&device(index)->grant, grains, &missing))
+		if (use(device(index), grains, &missing))
 			return CUDA_SUCCESS;
-		if (grow(index, aq_grain_bytes(missing), bytes, api) == 0)
+		if (!squeezed && squeeze_for(index, aq_grain_bytes(grains))) {
+			squeezed = true;
 			continue;
-		/* The driver, too, empties its pools before it says that memory is out. */
+		}
+		if (grow(index, aq_grain_bytes(missing), asked, api) == 0)
+			continue;
+		/* Somebody else took what there was when we asked. */
 		if (squeezed || !aq__pools_squeeze())
 			break;
 		squeezed = true;
@@ -66,7 +108,8 @@ static CUresult reserve_more(int index, uint32_t grains, uint64_t bytes, const c
 	return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains)
+CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *api,
+			 uint32_t *ret_grains)
 {
 	uint32_t grains, missing;
 
@@ -76,11 +119,11 @@ CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_g
 	if (index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	if (!aq_grains(bytes, &grains)) {
-		(void)grow(index, bytes, bytes, api); /* refused; told for the event's sake */
+		(void)grow(index, bytes, asked, api); /* refused; told for the event's sake */
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	if (__builtin_expect(!aq_grant_use(&device(index)->grant, grains, &missing), 0)) {
-		CUresult r = reserve_more(index, grains, bytes, api);
+	if (__builtin_expect(!use(device(index), grains, &missing), 0)) {
+		CUresult r = reserve_more(index, grains, asked, api);
 
 		if (r != CUDA_SUCCESS)
 			return r;
@@ -89,10 +132,17 @@ CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_g
 	return CUDA_SUCCESS;
 }
 
+CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains)
+{
+	return aq__reserve_for(index, bytes, bytes, api, ret_grains);
+}
+
 void aq__release(int index, uint32_t grains)
 {
-	if (index >= 0 && grains)
-		aq_grant_release(&device(index)->grant, grains);
+	if (index < 0 || !grains)
+		return;
+	aq_grant_release(&device(index)->grant, grains);
+	__atomic_fetch_add((uint64_t *)&device(index)->changes, 1, __ATOMIC_RELEASE);
 }
 
 CUresult aq__settle(int index, uint64_t bytes, const char *api, uint32_t *grains)
@@ -139,16 +189,20 @@ static int cost(const struct aq__cost *c, enum aq_cost_phase phase, bool wait)
 
 CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, const char *api)
 {
+	bool squeezed;
+
 	*c = (struct aq__cost){.index = index, .estimate_bytes = estimate_bytes, .api = api};
 	if (index == AQ__UNBOUND)
 		return CUDA_SUCCESS;
 	if (index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	aq__synchronised();
+	squeezed = squeeze_for(index, estimate_bytes);
 	if (cost(c, AQ_COST_BEGIN, true) == 0)
 		return CUDA_SUCCESS;
-	return aq__pools_squeeze() && cost(c, AQ_COST_BEGIN, true) == 0 ? CUDA_SUCCESS
-									: CUDA_ERROR_OUT_OF_MEMORY;
+	return !squeezed && aq__pools_squeeze() && cost(c, AQ_COST_BEGIN, true) == 0
+		       ? CUDA_SUCCESS
+		       : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 bool aq__cost_fits(struct aq__cost *c)
@@ -171,21 +225,4 @@ void aq__cost_gone(int index, const char *api)
 	struct aq__cost c = {.index = index, .api = api};
 
 	aq__cost_undone(&c);
-}
-
-uint64_t aq__free_bytes(int index, uint64_t *ret_limit)
-{
-	uint64_t limit = __atomic_load_n((uint64_t *)&device(index)->limit_bytes, __ATOMIC_ACQUIRE);
-	struct aq_grant g = aq_grant_load(&device(index)->grant);
-	uint64_t unused = g.granted > g.used ? aq_grain_bytes(g.granted - g.used) : 0;
-	union aq_msg msg;
-
-	aq_msg_init(&msg, AQ_MSG_QUERY, 0);
-	msg.query.device = (uint32_t)index;
-	if (aq__conn_call(&msg, AQ_MSG_QUERY_REPLY, false) == 0 && msg.query_reply.result == 0) {
-		unused = msg.query_reply.free_bytes;
-		limit = msg.query_reply.limit_bytes;
-	}
-	*ret_limit = limit;
-	return unused < limit ? unused : limit;
 }

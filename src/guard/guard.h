@@ -80,6 +80,10 @@ static inline void aq__gate(void)
  */
 CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains);
 
+/* The same for a call that asked for @asked bytes, of which @bytes is the worst that may come. */
+CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *api,
+			 uint32_t *ret_grains);
+
 /* The same without asking or waiting for anybody. */
 bool aq__reserve_now(int index, uint32_t grains);
 
@@ -112,7 +116,8 @@ void aq__cost_undone(const struct aq__cost *c);
 /* Something that was counted so is gone: have it measured. */
 void aq__cost_gone(int index, const char *api);
 
-/* What the fraction could get now, in bytes; without a daemon, what this process still may. */
+/* What the fraction could get now, in bytes; without a daemon, what this process still may. Waits
+ * for the next daemon, as growing does, when the last has just gone. */
 uint64_t aq__free_bytes(int index, uint64_t *ret_limit);
 
 /* ---- place (context.c) ---- */
@@ -144,9 +149,10 @@ void aq__relax_end(CUstreamCaptureMode mode);
 /* Nonzero when a pool may have given memory back since it was last looked at. */
 extern uint32_t aq__pools_dirty;
 
+bool aq__pools_any(void);     /* is there one? */
 void aq__pools_mark_dirty(void);
 void aq__pools_refresh(void); /* read all pools anew, release what they gave back */
-bool aq__pools_squeeze(void); /* the same, trimming them first; true when there was a pool */
+bool aq__pools_squeeze(void); /* the same, trimming them first; true when that released any */
 void aq__pools_forked(void);
 void aq__graphmem_forked(void);
 

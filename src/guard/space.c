@@ -170,7 +170,7 @@ static uint64_t worst_growth(struct space *s, uint64_t bytes, bool *ret_guess)
 CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api, struct aq__space_call *c)
 {
 	struct space *s = &spaces[id];
-	uint64_t worst;
+	uint64_t worst, least = round_up(bytes, LEAST_STEP_BYTES), limit;
 	CUresult r;
 	bool guess;
 
@@ -180,17 +180,18 @@ CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api, struc
 	if (s->index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	/* Cheapest first: what is granted; what the space has; more; more of a kinder guess. */
+	/* Cheapest first: what is granted; what the space has; more, of a kinder guess if need be. */
 	worst = worst_growth(s, bytes, &guess);
 	if (worst <= AQ_GRANT_MAX_BYTES && aq__reserve_now(s->index, grains_of(worst))) {
 		c->grains = grains_of(worst);
 	} else if (begin_in_room(s, c)) {
 		return CUDA_SUCCESS;
 	} else {
-		r = aq__reserve(s->index, worst, api, &c->grains);
-		if (r != CUDA_SUCCESS && guess)
-			r = aq__reserve(s->index, round_up(bytes, LEAST_STEP_BYTES), api,
-					&c->grains);
+		if (guess && aq__free_bytes(s->index, &limit) < worst)
+			worst = least;
+		r = aq__reserve_for(s->index, worst, bytes, api, &c->grains);
+		if (r != CUDA_SUCCESS && guess && worst > least) /* others were faster */
+			r = aq__reserve_for(s->index, least, bytes, api, &c->grains);
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
@@ -302,9 +303,14 @@ CUresult aq__space_settle(aq__space_id id, const struct aq__space_call *c, const
 
 /* ---- looking again ---- */
 
+bool aq__pools_any(void)
+{
+	return __atomic_load_n(&spaces_end, __ATOMIC_RELAXED) > 1;
+}
+
 void aq__pools_mark_dirty(void)
 {
-	if (__atomic_load_n(&spaces_end, __ATOMIC_RELAXED) > 1)
+	if (aq__pools_any())
 		__atomic_store_n(&aq__pools_dirty, 1, __ATOMIC_RELEASE);
 }
 

@@ -21,7 +21,6 @@ def well_formed(events):
         check("fraction" in event and "pid" in event and "device" in event, "keys:", event)
 
 
-@aqtest.waits("one event for one refusal after the first pool")
 def denials_say_everything(machine):
     machine.start_daemon()
     tenant = machine.tenant(memory="4G", name="denied")

@@ -21,6 +21,8 @@ import time
 ABI = 2
 MAGIC = 0x4D51
 PAGE_MAGIC = 0x31514C41
+PAGE_HEAD, PAGE_DEVICE = 128, 192  # bytes
+UNMEASURED, CHANGES = 48, 56      # offsets in a device
 GRAIN = 512
 MIB = 1 << 20
 GIB = 1 << 30
@@ -276,11 +278,19 @@ class Guard:
     # The page
 
     def word(self, device):
-        value, = struct.unpack_from("<Q", self.page, 128 + 192 * device)
+        value, = struct.unpack_from("<Q", self.page, PAGE_HEAD + PAGE_DEVICE * device)
         return value >> 32, value & 0xFFFFFFFF
 
     def set_word(self, device, granted, used):
-        struct.pack_into("<Q", self.page, 128 + 192 * device, granted << 32 | used)
+        struct.pack_into("<Q", self.page, PAGE_HEAD + PAGE_DEVICE * device, granted << 32 | used)
+
+    def tell_unmeasured(self, device=0):
+        self.add(device, UNMEASURED)
+
+    def add(self, device, offset):
+        at = PAGE_HEAD + PAGE_DEVICE * device + offset
+        value, = struct.unpack_from("<Q", self.page, at)
+        struct.pack_into("<Q", self.page, at, value + 1)
 
     def granted(self, device=0):
         return self.word(device)[0] * GRAIN
@@ -290,7 +300,7 @@ class Guard:
 
     def field(self, device, index):
         """1 limit, 2 request, 3 context"""
-        return struct.unpack_from("<Q", self.page, 128 + 192 * device + 8 * index)[0]
+        return struct.unpack_from("<Q", self.page, PAGE_HEAD + PAGE_DEVICE * device + 8 * index)[0]
 
     def limit(self, device=0):
         return self.field(device, 1)
@@ -310,6 +320,7 @@ class Guard:
             granted, used = self.word(device)
             if used + grains <= granted:
                 self.set_word(device, granted, used + grains)
+                self.add(device, CHANGES)
                 return True
             if self.grow((used + grains - granted) * GRAIN, device)[0] < 0:
                 return False
@@ -317,6 +328,7 @@ class Guard:
     def free(self, size, device=0):
         granted, used = self.word(device)
         self.set_word(device, granted, used - -(-size // GRAIN))
+        self.add(device, CHANGES)
 
     def cost(self, phase, estimate, device=0, api="cuCtxCreate_v4"):
         """(result, overhead, free)"""

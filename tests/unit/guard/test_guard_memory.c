@@ -365,6 +365,22 @@ static void test_pool__is_emptied_before_linear_memory_is_refused(void **state)
 	g.cuMemFree_v2(p);
 }
 
+/* What pools could give back does not do: they are emptied first, and the daemon refuses once. */
+static void test_pool__a_refusal_is_told_once(void **state)
+{
+	uint32_t refusals;
+	CUdeviceptr p;
+
+	assert_int_equal(g.cuMemAllocAsync(&p, 10 * MIB, NULL), CUDA_SUCCESS);
+	assert_int_equal(g.cuMemFreeAsync(p, NULL), CUDA_SUCCESS);
+	refusals = fake_daemon.refusals;
+	assert_int_equal(g.cuMemAlloc_v2(&p, 2 * FAKE_LIMIT), CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(fake_daemon.refusals, refusals + 1);
+	assert_int_equal(fake->used[0], 0);
+	assert_int_equal(g.cuMemAllocAsync(&p, 2 * FAKE_LIMIT, NULL), CUDA_ERROR_OUT_OF_MEMORY);
+	assert_int_equal(fake_daemon.refusals, refusals + 2);
+}
+
 static void test_pool__a_destroyed_one_counts_until_its_last_pointer(void **state)
 {
 	CUmemPoolProps props = {.location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
@@ -571,6 +587,7 @@ int main(int argc, char **argv)
 		T(test_pool__over_the_limit_is_2_and_nothing_stays),
 		T(test_pool__what_it_keeps_stays_charged_until_it_gives_it_back),
 		T(test_pool__is_emptied_before_linear_memory_is_refused),
+		T(test_pool__a_refusal_is_told_once),
 		T(test_pool__a_destroyed_one_counts_until_its_last_pointer),
 		T(test_pool__a_captured_allocation_takes_nothing),
 		T(test_graph__memory_is_charged_from_launch_to_trim),
