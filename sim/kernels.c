@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Kernels that are known by name: computed on the bytes, and costed by a roofline of memory traffic
- * and operations. kernels.ptx.h has their PTX. Any other kernel changes nothing and takes
- * $ALIQUOT_SIM_KERNEL_US microseconds.
+ * and operations. kernels.ptx.h has their PTX, tests/programs/spin.c that of aq_loop. Any other
+ * kernel changes nothing and takes $ALIQUOT_SIM_KERNEL_US microseconds.
  *
  *   aq_fill(u32 *dst, u32 value, u64 count)                  dst[i] = value
  *   aq_copy(u32 *dst, const u32 *src, u64 count)             dst[i] = src[i]
@@ -10,6 +10,7 @@
  *   aq_mad(u32 *x, u32 m, u32 a, u64 count)                  x[i] = x[i] * m + a
  *   aq_sum(u64 *out, const u32 *src, u64 count)              *out += src[0] + ...
  *   aq_spin_ns(u64 ns)                                       takes that long
+ *   aq_loop(u64 steps, u64 *out)                             takes STEP_NS a step
  *   aq_read_bytes(u64 *out, const void *src, u64 bytes)      *out ^= all 32-bit words; see below
  *   aq_gemm_bf16(a, b, u32 m, u32 n, u32 k)                  cost of the product, no result
  *   vectoradd, VecAdd_kernel, vectorAdd (a, b, c, u32 n)     c[i] = a[i] + b[i]
@@ -26,6 +27,8 @@
 #include "base/banned.h"
 
 #define CHUNK 4096u /* elements that are computed at a time, 16 KiB of 32-bit ones */
+
+#define STEP_NS 1u /* of aq_loop: a round number, for callers measure it; a GPU takes some ns */
 
 #define DEFAULT_KERNEL_US 10u /* contract of ALIQUOT_SIM_KERNEL_US */
 
@@ -155,6 +158,16 @@ static void cost_spin(const struct sim_kernel_task *t, uint64_t *bytes, uint64_t
 	*fixed_ns = arg(t, 0) ? arg(t, 0) : 1;
 }
 
+static void cost_loop(const struct sim_kernel_task *t, uint64_t *bytes, uint64_t *flops,
+		      uint64_t *fixed_ns)
+{
+	uint64_t steps = arg(t, 0);
+
+	*fixed_ns = steps < INT64_MAX / STEP_NS ? steps * STEP_NS : INT64_MAX;
+	if (!*fixed_ns)
+		*fixed_ns = 1;
+}
+
 static void cost_read(const struct sim_kernel_task *t, uint64_t *bytes, uint64_t *flops,
 		      uint64_t *fixed_ns)
 {
@@ -196,6 +209,7 @@ static const struct sim_kernel kernels[] = {
 	{"aq_mad", 4, {8, 4, 4, 8}, cost_mad, mad},
 	{"aq_sum", 3, {8, 8, 8}, cost_sum, sum},
 	{"aq_spin_ns", 1, {8}, cost_spin, NULL},
+	{"aq_loop", 2, {8, 8}, cost_loop, NULL},
 	{"aq_read_bytes", 3, {8, 8, 8}, cost_read, read_bytes},
 	{"aq_gemm_bf16", 5, {8, 8, 4, 4, 4}, cost_gemm, NULL},
 	{"vectoradd", 4, {8, 8, 8, 4}, cost_add, sample_add},

@@ -235,6 +235,36 @@ static void test_sim_exec_code__old_launches(void **state)
 	ok(cuMemFree_v2(p));
 }
 
+static void test_sim_exec_code__a_loop_takes_its_steps(void **state)
+{
+	static const char text[] = ".version 7.0\n.target sm_70\n.address_size 64\n"
+				   ".visible .entry aq_loop(.param .u64 steps, .param .u64 out)\n"
+				   "{\n    ret;\n}\n";
+	uint64_t steps[3] = {0, 250000, 1000000};
+	CUdeviceptr out = 0;
+	CUevent before, after;
+	CUmodule loops;
+	CUfunction f;
+
+	ok(cuModuleLoadData(&loops, text));
+	f = simcu_function(loops, "aq_loop");
+	ok(cuEventCreate(&before, CU_EVENT_DEFAULT));
+	ok(cuEventCreate(&after, CU_EVENT_DEFAULT));
+	for (size_t i = 0; i < 3; i++) {
+		void *params[] = {&steps[i], &out};
+
+		ok(cuEventRecord(before, NULL));
+		ok(simcu_launch(f, NULL, params));
+		ok(cuEventRecord(after, NULL));
+		ok(cuEventSynchronize(after));
+		/* A nanosecond a step; and the device was idle, so nothing else is in between. */
+		assert_float_equal(simcu_elapsed_ms(before, after), (double)steps[i] / 1e6, 0.05);
+	}
+	ok(cuEventDestroy_v2(before));
+	ok(cuEventDestroy_v2(after));
+	ok(cuModuleUnload(loops));
+}
+
 static void test_sim_exec_code__known_kernels_compute(void **state)
 {
 	CUdeviceptr a = simcu_alloc(40000), b = simcu_alloc(40000), c = simcu_alloc(40000);
@@ -492,6 +522,7 @@ int main(void)
 		cmocka_unit_test(test_sim_exec_code__launches_are_checked),
 		cmocka_unit_test(test_sim_exec_code__launch_with_attributes),
 		cmocka_unit_test(test_sim_exec_code__old_launches),
+		cmocka_unit_test(test_sim_exec_code__a_loop_takes_its_steps),
 		cmocka_unit_test(test_sim_exec_code__known_kernels_compute),
 		cmocka_unit_test(test_sim_exec_code__known_kernels_cost_a_roofline),
 		cmocka_unit_test(test_sim_exec_code__libraries),
