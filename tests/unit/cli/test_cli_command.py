@@ -511,7 +511,7 @@ class Verbs(Case):
         child.stdout.close()
 
     def test_version(self):
-        self.expect(("version",), 0, out=r"aliquotd 0.0.1 \(abi 1\), private, pid \d+")
+        self.expect(("version",), 0, out=r"aliquotd 0.0.1 \(abi 2\), private, pid \d+")
         self.assertEqual(json.loads(self.expect(("version", "--json"), 0).stdout)["daemon"]
                          ["version"], "0.0.1")
 
