@@ -14,6 +14,7 @@
  *   aq_read_bytes(u64 *out, const void *src, u64 bytes)      *out ^= all 32-bit words; see below
  *   aq_gemm_bf16(a, b, u32 m, u32 n, u32 k)                  cost of the product, no result
  *   vectoradd, VecAdd_kernel, vectorAdd (a, b, c, u32 n)     c[i] = a[i] + b[i]
+ *   aq_llm_*                                                 kernels_llm.c
  *
  * aq_read_bytes on a GPU combines what each thread saw, if not zero: with one thread the value is
  * as here, with more it is the same, since exclusive or does not mind the order.
@@ -32,13 +33,18 @@
 
 #define DEFAULT_KERNEL_US 10u /* contract of ALIQUOT_SIM_KERNEL_US */
 
-static uint64_t arg(const struct sim_kernel_task *t, uint32_t i)
+uint64_t sim_kernel_arg(const struct sim_kernel_task *t, uint32_t i)
 {
 	const struct sim_ptx_param *p = &t->function->entry->params[i];
 	uint64_t value = 0;
 
 	memcpy(&value, t->params + p->offset_bytes, p->size_bytes < 8 ? p->size_bytes : 8);
 	return value;
+}
+
+static uint64_t arg(const struct sim_kernel_task *t, uint32_t i)
+{
+	return sim_kernel_arg(t, i);
 }
 
 static uint32_t chunk_of(uint64_t left)
@@ -217,13 +223,22 @@ static const struct sim_kernel kernels[] = {
 	{"VecAdd_kernel", 4, {8, 8, 8, 4}, cost_add, sample_add},
 };
 
+static bool is_kernel(const struct sim_kernel *k, const char *name, uint32_t n_params,
+		      const uint32_t *param_bytes)
+{
+	return !strcmp(k->name, name) && k->n_params == n_params &&
+	       !memcmp(k->param_bytes, param_bytes, n_params * sizeof(*param_bytes));
+}
+
 const struct sim_kernel *sim_kernel_find(const char *name, uint32_t n_params,
 					 const uint32_t *param_bytes)
 {
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(kernels); i++)
-		if (!strcmp(kernels[i].name, name) && kernels[i].n_params == n_params &&
-		    !memcmp(kernels[i].param_bytes, param_bytes, n_params * sizeof(*param_bytes)))
+		if (is_kernel(&kernels[i], name, n_params, param_bytes))
 			return &kernels[i];
+	for (size_t i = 0; i < sim_n_kernels_llm; i++)
+		if (is_kernel(&sim_kernels_llm[i], name, n_params, param_bytes))
+			return &sim_kernels_llm[i];
 	return NULL;
 }
 

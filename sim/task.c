@@ -99,7 +99,10 @@ static uint64_t kernel_cost_ns(const struct sim_device *device, const struct sim
 	if (!known)
 		return sim_kernel_unknown_ns();
 	known->cost(k, &bytes, &flops, &fixed_ns);
-	return fixed_ns ? fixed_ns : sim_cost_kernel(device, bytes, flops);
+	if (fixed_ns)
+		return fixed_ns;
+	return sim_cost_kernel(device, bytes, flops) +
+	       known->overhead_cycles * UINT64_C(1000000) / device->profile->clock_khz;
 }
 
 uint64_t sim_task_cost_ns(const struct sim_device *device, const struct sim_task *t)

@@ -131,7 +131,17 @@ struct sim_kernel {
 	void (*cost)(const struct sim_kernel_task *t, uint64_t *bytes, uint64_t *flops,
 		     uint64_t *fixed_ns);
 	CUresult (*compute)(const struct sim_kernel_task *t); /* NULL: changes no byte */
+	/* Time that is lost whatever the size, on top of the roofline: ramps, barriers, latencies. In
+	 * cycles of the SMs, since a faster clock loses less. */
+	uint32_t overhead_cycles;
 };
+
+/* Kernels of language models (kernels_llm.c), looked up with the others. */
+extern const struct sim_kernel sim_kernels_llm[];
+extern const size_t sim_n_kernels_llm;
+
+/* Argument @i of the launch, widened. */
+uint64_t sim_kernel_arg(const struct sim_kernel_task *t, uint32_t i);
 
 /* The kernel of that name and those parameter sizes; NULL: unknown, a no-op of fixed duration. */
 const struct sim_kernel *sim_kernel_find(const char *name, uint32_t n_params,
