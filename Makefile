@@ -12,7 +12,7 @@ all: $(BUILD)/build.ninja
 help:
 	@echo "make demo      build, then watch three programs share a GPU, simulated if there is none"
 	@echo "make check     build, then run every test that needs no GPU"
-	@echo "make bench     measure what the guard costs here"
+	@echo "make bench     measure what the guard costs here, and how compute is divided"
 	@echo "make           build into ./$(BUILD)"
 	@echo "make install   install under /usr/local (PREFIX=... for elsewhere)"
 
@@ -32,6 +32,7 @@ check:
 
 bench: all
 	@bench/micro/run $(BUILD)
+	@bench/micro/shares --build $(BUILD) --quick
 
 PREFIX ?= /usr/local
 install: all

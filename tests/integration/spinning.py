@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tenants that keep a device busy (tests/programs/spinner.c), and who had how much of it.
+
+What counts is the simulator's own account, read at an instant that it names itself: neither a late
+test nor a late tenant changes it. On a real device it is what the tenants say that they got done.
+"""
+import json
+import time
+
+import aqtest
+from aqtest import Child, check
+
+US, MS, S = 1000, 1000000, 1000000000
+
+# Everything in flight of a tenant at a time must fit the driver's queue of 1024 launches.
+DEEP = {
+    "10us": "--kernel 10us --steps 20 --depth 50",
+    "100us": "--kernel 100us --steps 2 --depth 100",
+    "1ms": "--kernel 1ms --depth 100",
+    "10ms": "--kernel 10ms --depth 20",
+}
+
+
+class Spinner(Child):
+    """A spinner that waits for go(); its reports as dicts."""
+
+    def begin(self):
+        ready = json.loads(self.line() or "{}")
+        check("ready" in ready, f"spinner did not begin: {ready} {self.stderr()[-500:]}")
+        self.rate = ready["steps_per_us"]
+        return self
+
+    def go(self):
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+        return self
+
+    def report(self, timeout=None):
+        line = self.line(timeout)
+        if line is None:
+            raise aqtest.Failure(f"spinner ended with {self.wait()}: {self.stderr()[-500:]}")
+        answer = json.loads(line)
+        check("error" not in answer, f"{self.args[-6:]}: {answer}")
+        return answer
+
+    def last(self, timeout=None):
+        """The final report, however many others come before."""
+        while True:
+            answer = self.report(timeout)
+            if answer.get("final"):
+                return answer
+
+
+def spinner_args(options, seconds, every=1.0):
+    # The simulator's aq_loop takes 1 ns a step: nothing to measure.
+    rate = [] if aqtest.REAL else ["--rate", "1000"]
+    return [aqtest.program("spinner"), "--hold", "--for", f"{seconds}s", "--every", f"{every}s",
+            *rate, *options.split()]
+
+
+def guarded(machine, options, seconds=60, every=1.0, env=None, **terms):
+    """A spinner in a fraction of its own with those terms; begun, not going."""
+    terms.setdefault("memory", "2G")
+    args = machine.run_args(spinner_args(options, seconds, every), **terms)
+    return machine.spawn(args, env, Spinner)
+
+
+def plain(machine, options, seconds=60, every=1.0):
+    """A spinner on the driver itself: what the hardware's own slicing gives it."""
+    if not machine.sim:
+        return machine.spawn(spinner_args(options, seconds, every), kind=Spinner)
+    env = {"LD_LIBRARY_PATH": str(aqtest.LIB / "sim"), "ALIQUOT_SIM": machine.sim,
+           "ALIQUOT_SIM_DIR": str(machine.bare_dir)}
+    machine.bare_dir.mkdir(exist_ok=True)
+    return machine.spawn(spinner_args(options, seconds, every), env, Spinner)
+
+
+def start(*spinners):
+    """All together."""
+    for spinner in spinners:
+        spinner.begin()
+    for spinner in spinners:
+        spinner.go()
+
+
+def device_ns(truth, pid, device=0, what="compute_ns"):
+    """Device time of a process, of contexts that have ended too."""
+    return sum(c[what] for c in truth["devices"][device]["contexts"] if c["pid"] == pid)
+
+
+class Account:
+    """Who had how much between two looks."""
+
+    def __init__(self, machine, pids, bare=False, device=0):
+        self.machine, self.pids, self.bare, self.device = machine, pids, bare, device
+        self.before = self.look()
+
+    def look(self):
+        truth = self.machine.truth(self.bare)
+        found = truth["devices"][self.device]
+        return {"now_ns": found["now_ns"], "all_ns": found["compute_ns"],
+                "switched_ns": found["switched_ns"], "switches": found["switches"],
+                "gaps": {us: n for us, n in found["gaps_us"]},
+                "each_ns": [device_ns(truth, pid, self.device) for pid in self.pids]}
+
+    def window(self):
+        """Since the last call (or the beginning)."""
+        now, before = self.look(), self.before
+        self.before = now
+        each = [b - a for a, b in zip(before["each_ns"], now["each_ns"])]
+        wall = now["now_ns"] - before["now_ns"]
+        return {"wall_ns": wall, "each_ns": each, "busy": sum(each) / wall,
+                "switches": now["switches"] - before["switches"],
+                "gaps": {us: n - before["gaps"].get(us, 0) for us, n in now["gaps"].items()},
+                "shares": [ns / max(1, sum(each)) for ns in each]}
+
+    def after(self, seconds):
+        time.sleep(seconds)
+        return self.window()
