@@ -15,6 +15,7 @@
 #include "abi/grant.h"
 #include "abi/page.h"
 #include "base/cleanup.h"
+#include "daemon/context.h"
 #include "daemon/event.h"
 #include "daemon/fraction.h"
 #include "daemon/gate.h"
@@ -179,6 +180,7 @@ static int make_client(struct aqd *d, struct aqd_fraction *f, struct aqd_process
 		free(c);
 		return r;
 	}
+	aq_list_init(&c->due);
 	c->fraction = f;
 	c->process = p;
 	p->refs++;
@@ -274,17 +276,22 @@ static void take_over(struct aqd *d, struct aqd_client *c, struct aq_page *page)
 {
 	struct aqd_fraction *f = c->fraction;
 
-	c->page = page;
 	for (uint32_t i = 0; i < f->ledger.share_count; i++) {
 		struct aq_grant g = aq_grant_load(&page->device[i].grant);
-		uint64_t granted = aq_grain_bytes(g.granted);
+		uint64_t granted = aq_grain_bytes(g.granted), used = aq_grain_bytes(g.used);
+		uint64_t all = c->ledger.hold[i].overhead_bytes;
 
+		/* Without its page, all that it has on the device was counted as overhead. What the
+		 * page says is used must not be counted twice, not even until it is measured. */
+		aq_ledger_measure(&d->ledger, &c->ledger, i, all > used ? all - used : 0);
 		if (granted > f->ledger.share[i].limit_bytes) { /* changed since it was judged */
 			note_lie(d, c, WORD_LIE);
 			granted = f->ledger.share[i].limit_bytes;
 		}
 		aq_ledger_adopt(&d->ledger, &c->ledger, i, granted);
 	}
+	c->page = page;
+	memset(c->reading, 0, sizeof(c->reading));
 	aqd_gate_adopt(c);
 	aqd_client_write_terms(d, c);
 	aqd_measure_client(d, c);
@@ -401,6 +408,8 @@ void aqd_client_end(struct aqd *d, struct aqd_client *c, const char *why)
 		facts.used_bytes += aq_ledger_client_used(&d->ledger, &c->ledger, i);
 	aq_ledger_remove(&d->ledger, &c->ledger);
 	aq_list_remove(&c->of_process);
+	aq_list_remove(&c->due);
+	aqd_context_client_lost(d, c);
 	c->fraction = NULL;
 	if (c->conn)
 		aqd_conn_close(d, c->conn);

@@ -77,17 +77,30 @@ struct aqd_device {
 	/* The last list of processes, sorted by pid. */
 	struct aq_nvml_process *procs;
 	size_t proc_count;
-	uint64_t read_turn; /* aqd.turn of that reading */
-	bool procs_known;   /* the library can tell, and did */
+	bool procs_known; /* the library can tell, and did */
 	bool procs_warned;
+	struct aqd_client *first_maker; /* makes the first context; NULL: nobody, or it is made */
+	bool contexts_untold;		/* the library does not say what one takes */
 };
 
+/* What is known of one client's overhead on one device; see reading.c. */
 struct aqd_reading {
-	uint64_t used_bytes;	 /* what the page said before the reading */
-	uint64_t overhead_bytes; /* of the last reading; lower ones must be confirmed */
-	uint64_t quiet_used_bytes; /* what the page said when it was first lower */
-	uint32_t agreed;	 /* readings since then that said the same */
-	uint64_t unmeasured;	 /* the page's counter when it was last looked at */
+	uint64_t used_bytes, changes; /* what the page said right before the last reading */
+	uint64_t overhead_bytes;      /* what that came to; the least of several if not whole */
+	bool told;		      /* the driver says what the process has */
+	bool whole;		      /* the page did not change meanwhile */
+	/* Of the periodic ones. */
+	uint64_t quiet_ns; /* since when they all say the same, and less than counts; 0 not */
+	uint64_t quiet_used_bytes, quiet_changes, quiet_overhead_bytes;
+	uint64_t least_bytes; /* of those in a row that were not whole */
+	uint32_t broken;      /* how many those are */
+	uint64_t unmeasured;  /* the page's counter when it was last looked at */
+};
+
+/* Reserved for contexts whose maker did not know what they cost. */
+struct aqd_blind {
+	uint64_t reserved_bytes;
+	uint32_t count;
 };
 
 struct aqd_client {
@@ -96,13 +109,17 @@ struct aqd_client {
 	struct aqd_process *process;
 	struct aq_list of_process;
 	struct aqd_deferred deferred;
-	struct aqd_conn *conn; /* NULL: connection lost, process alive */
-	struct aq_page *page;  /* NULL: of an earlier daemon, not back yet */
-	uint64_t page_inode;   /* names the memfd */
-	bool lied;	       /* its page or its messages were false */
-	const char *lie;       /* found while the ledger was at work: to be dealt with */
+	struct aqd_conn *conn;	       /* NULL: connection lost, process alive */
+	struct aq_page *page;	       /* NULL: of an earlier daemon, not back yet */
+	uint64_t page_inode;	       /* names the memfd */
+	bool lied;		       /* its page or its messages were false */
+	const char *lie;	       /* found while the ledger was at work: to be dealt with */
 	uint32_t gate[AQ_MAX_DEVICES]; /* AQ_GATE_*; the page has a copy; see gate.c */
 	struct aqd_reading reading[AQ_MAX_DEVICES];
+	struct aqd_blind blind[AQ_MAX_DEVICES];
+	struct aq_list due;   /* in aqd.due */
+	uint32_t due_shares;  /* bits: to be read at the end of the turn */
+	uint32_t anew_shares; /* those of them of which nothing else is known */
 };
 
 enum aqd_conn_state { AQD_CONN_HELLO, AQD_CONN_CLIENT, AQD_CONN_OBSERVER, AQD_CONN_CLOSED };
@@ -124,7 +141,8 @@ struct aqd_conn {
 	struct aqd_client *client;     /* state CLIENT */
 	struct aqd_fraction *fraction; /* state OBSERVER */
 	struct aq_list of_fraction;    /* in aqd_fraction.observers */
-	uint64_t deadline_ns;	       /* state HELLO: until when */
+	uint64_t deadline_ns;	       /* HELLO: until when; CLIENT: it waits for another's
+					* first context until then; 0: it does not */
 	union aq_msg held;	       /* the request that waits */
 };
 
@@ -185,6 +203,8 @@ struct aqd {
 	int guard_fd;
 	struct event *guard_readable, *guard_deadline, *guard_resume;
 	struct aq_list conns, hellos, measuring, adopting;
+	struct aq_list due; /* aqd_client.due */
+	bool due_anew;	    /* what some of those hold is not known yet */
 	uint32_t conn_count;
 	struct event *adopt_timer;
 

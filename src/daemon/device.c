@@ -231,17 +231,11 @@ static int by_pid(const void *a, const void *b)
 	return x->pid < y->pid ? -1 : x->pid > y->pid;
 }
 
-int aqd_device_read_once(struct aqd *d, struct aqd_device *dev)
-{
-	return dev->read_turn == d->turn && dev->procs_known ? 0 : aqd_device_read(d, dev);
-}
-
 int aqd_device_read(struct aqd *d, struct aqd_device *dev)
 {
 	size_t room = FIRST_PROCS;
 	int n;
 
-	dev->read_turn = d->turn;
 	dev->memory_used_known =
 		aq_nvml_memory_used(dev->nvml, dev->nvml_index, &dev->memory_used_bytes) == 0;
 	for (;;) {

@@ -33,10 +33,6 @@ void aqd_device_set_profile(struct aqd_device *dev, const char *profile);
 /* Read the list of processes now, into dev->procs. Return: 0 or negative errno. */
 int aqd_device_read(struct aqd *d, struct aqd_device *dev);
 
-/* The same, unless it was read in this turn already: so that what tenants cause, however often,
- * costs one reading. */
-int aqd_device_read_once(struct aqd *d, struct aqd_device *dev);
-
 /* What the last reading says of a process. Return: false when it is not on the list. */
 bool aqd_device_process(const struct aqd_device *dev, pid_t pid, uint64_t *ret_used_bytes);
 

@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "daemon/context.h"
 #include "daemon/event.h"
 #include "daemon/loop.h"
 #include "daemon/process.h"
@@ -82,8 +83,10 @@ void aqd_conn_close(struct aqd *d, struct aqd_conn *conn)
 	conn->state = AQD_CONN_CLOSED;
 	if (conn->readable)
 		event_del(conn->readable);
-	if (conn->client)
+	if (conn->client) {
+		aqd_context_client_lost(d, conn->client);
 		conn->client->conn = NULL;
+	}
 	conn->client = NULL;
 	aq_list_remove(&conn->of_fraction);
 	conn->fraction = NULL;
@@ -140,6 +143,7 @@ void aqd_conn_resume(struct aqd *d, struct aqd_conn *conn)
 void aqd_conn_is_client(struct aqd_conn *conn, struct aqd_client *c)
 {
 	conn->state = AQD_CONN_CLIENT;
+	conn->deadline_ns = 0;
 	conn->client = c;
 	aq_list_remove(&conn->pending);
 }

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Overhead is what NVML counts for a process less what its page says is used. A reading and a page
- * cannot be taken at one instant, so a reading only counts when `used` was the same before and
- * after, and a periodic one that says less than before only when the next agrees: a client that is
- * in the middle of an allocation has it in `used` already, but NVML does not see it yet.
+ * Decides when which devices are read, and for whom; what a reading is worth is in reading.c. Looks
+ * for processes that are on a device without a fraction.
  */
 #include "daemon/measure.h"
 
@@ -17,10 +15,12 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "daemon/client.h"
+#include "daemon/context.h"
 #include "daemon/device.h"
 #include "daemon/event.h"
 #include "daemon/loop.h"
 #include "daemon/process.h"
+#include "daemon/reading.h"
 #include "daemon/resolve.h"
 #include "base/banned.h"
 
@@ -31,124 +31,74 @@ struct foreigner {
 	bool seen; /* on the latest list */
 };
 
-enum how { PERIODIC, AT_ONCE };
-
-#define LOWER_AFTER 3u /* guess: readings that agree with the first that said less */
-
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
+#define READINGS 3u /* guess: who never rests is not caught by more */
 
 static struct aqd_device *device_of(struct aqd *d, const struct aqd_client *c, uint32_t share)
 {
 	return &d->device[c->fraction->ledger.share[share].device];
 }
 
-void aqd_measure_snapshot(struct aqd *d, struct aqd_client *c, uint32_t share)
+void aqd_measure_due(struct aqd *d, struct aqd_client *c, uint32_t share, bool anew)
 {
-	c->reading[share].used_bytes = aqd_client_page_used(d, c, share);
-}
-
-/* Tell the ledger, and people when that makes the fraction exceed its limit. */
-static void set_overhead(struct aqd *d, struct aqd_client *c, uint32_t share, uint64_t bytes)
-{
-	const struct aq_ledger_share *s = &c->fraction->ledger.share[share];
-	struct aqd_event_facts facts = aqd_event_none;
-	bool was_over = s->over;
-
-	if (bytes == c->ledger.hold[share].overhead_bytes)
-		return;
-	aq_ledger_measure(&d->ledger, &c->ledger, share, bytes);
-	if (!s->over || was_over)
-		return;
-	facts.fraction = c->fraction;
-	facts.pid = c->process->pid;
-	facts.device = device_of(d, c, share);
-	facts.reason = "measured";
-	facts.used_bytes = aq_ledger_used(&d->ledger, &c->fraction->ledger, share);
-	facts.limit_bytes = s->limit_bytes;
-	facts.free_bytes = 0;
-	aqd_event(d, AQD_EVENT_over_limit, &facts,
-		  "measured beyond the limit: contexts, modules or memory that no call showed");
-}
-
-/* What the last reading says of the client. Return: false when it says nothing. */
-static bool read_client(struct aqd *d, const struct aqd_client *c, uint32_t share,
-			uint64_t *ret_bytes)
-{
-	struct aqd_device *dev = device_of(d, c, share);
-
-	if (!dev->procs_known)
-		return false;
-	*ret_bytes = 0;
-	aqd_device_process(dev, c->process->pid, ret_bytes);
-	return *ret_bytes != AQ_NVML_UNKNOWN;
-}
-
-/* Return: false when the driver tells nothing. */
-static bool apply(struct aqd *d, struct aqd_client *c, uint32_t share, enum how how)
-{
-	struct aqd_reading *r = &c->reading[share];
-	uint64_t now = aqd_client_page_used(d, c, share), had, total, last = r->overhead_bytes;
-
-	if (!read_client(d, c, share, &total))
-		return false;
-	had = c->ledger.hold[share].overhead_bytes;
-	if (now != r->used_bytes) {
-		/* Not at one instant: at least this much, and perhaps more. */
-		now = max_u64(now, r->used_bytes);
-		if (how == AT_ONCE && total > now && total - now > had)
-			set_overhead(d, c, share, total - now);
-		return true;
+	if (!c->due_shares)
+		aq_list_append(&d->due, &c->due);
+	c->due_shares |= 1u << share;
+	if (anew) {
+		c->anew_shares |= 1u << share;
+		d->due_anew = true;
 	}
-	r->overhead_bytes = total > now ? total - now : 0;
-	if (how == PERIODIC && c->ledger.hold[share].reserved_bytes) {
-		/* Something is being made: what is reserved for it may be in the reading already,
-		 * and must not count twice. Its end is measured. */
-		uint64_t reserved = c->ledger.hold[share].reserved_bytes;
-
-		total = r->overhead_bytes > reserved ? r->overhead_bytes - reserved : 0;
-		set_overhead(d, c, share, max_u64(total, had));
-		return true;
-	}
-	if (how == PERIODIC && r->overhead_bytes < had) {
-		/* Readings of a busy client can fall between its guard's reservation and the
-		 * driver's call, and agree on too little: only a quiet one is believed. */
-		if (now != r->quiet_used_bytes || r->overhead_bytes != last)
-			r->agreed = 0;
-		r->quiet_used_bytes = now;
-		if (r->agreed++ < LOWER_AFTER)
-			return true;
-	}
-	r->agreed = 0;
-	set_overhead(d, c, share, r->overhead_bytes);
-	return true;
 }
 
 void aqd_measure_client(struct aqd *d, struct aqd_client *c)
 {
-	for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++) {
-		aqd_measure_snapshot(d, c, i);
-		aqd_device_read_once(d, device_of(d, c, i));
-		apply(d, c, i, AT_ONCE);
+	for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++)
+		aqd_measure_due(d, c, i, true);
+}
+
+static bool is_due(const struct aqd_client *c, uint32_t share, bool again)
+{
+	return c->due_shares & 1u << share && !(again && c->reading[share].whole);
+}
+
+/* One reading of all that is due. Return: whether it was whole for all. */
+static bool read_due(struct aqd *d, bool again)
+{
+	struct aqd_client *c, *next;
+	uint64_t devices = 0;
+	bool whole = true;
+
+	AQ_LIST_FOREACH (c, next, &d->due, due)
+		for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++)
+			if (is_due(c, i, again)) {
+				aqd_reading_begin(d, c, i);
+				devices |= 1ull << c->fraction->ledger.share[i].device;
+			}
+	for (uint32_t i = 0; i < d->ledger.device_count; i++)
+		if (devices & 1ull << i)
+			aqd_device_read(d, &d->device[i]);
+	AQ_LIST_FOREACH (c, next, &d->due, due)
+		for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++)
+			if (is_due(c, i, again))
+				whole &= aqd_reading_end(d, c, i, again);
+	return whole;
+}
+
+void aqd_measure_take_due(struct aqd *d)
+{
+	uint32_t n = 0;
+
+	while (!read_due(d, n > 0) && ++n < READINGS)
+		;
+	while (!aq_list_empty(&d->due)) {
+		struct aqd_client *c = aq_container_of(d->due.next, struct aqd_client, due);
+
+		for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++)
+			if (c->anew_shares & 1u << i)
+				aqd_reading_count(d, c, i);
+		c->due_shares = c->anew_shares = 0;
+		aq_list_remove(&c->due);
 	}
-}
-
-static bool makes_context(const char *api)
-{
-	return strstr(api, "CtxCreate") || strstr(api, "PrimaryCtxRetain");
-}
-
-static void learn_context(struct aqd *d, struct aqd_device *dev, uint64_t bytes)
-{
-	struct aqd_fraction *f, *next;
-
-	if (bytes <= dev->context_bytes)
-		return;
-	dev->context_bytes = bytes;
-	AQ_LIST_FOREACH (f, next, &d->fractions, link)
-		aqd_client_write_terms_of(d, f);
+	d->due_anew = false;
 }
 
 void aqd_measure_apply_cost(struct aqd *d, struct aqd_client *c, uint32_t share,
@@ -156,15 +106,14 @@ void aqd_measure_apply_cost(struct aqd *d, struct aqd_client *c, uint32_t share,
 {
 	struct aq_ledger_hold *h = &c->ledger.hold[share];
 	uint64_t before = h->overhead_bytes;
+	bool told = cost->phase == AQ_COST_END ? aqd_reading_count_more(d, c, share)
+					       : aqd_reading_count(d, c, share);
 
-	if (!apply(d, c, share, AT_ONCE)) {
-		/* Nobody measures here: the estimate is all there is. */
-		if (cost->phase == AQ_COST_END && cost->estimate_bytes < AQ_LEDGER_MAX_BYTES)
-			set_overhead(d, c, share, before + cost->estimate_bytes);
-		return;
-	}
-	if (cost->phase == AQ_COST_END && makes_context(cost->api) && h->overhead_bytes > before)
-		learn_context(d, device_of(d, c, share), h->overhead_bytes - before);
+	/* Where nobody measures, the estimate is all there is. */
+	if (!told && cost->phase == AQ_COST_END && cost->estimate_bytes < AQ_LEDGER_MAX_BYTES)
+		aqd_reading_assume(d, c, share, before + cost->estimate_bytes);
+	aqd_context_ended(d, c, cost, told,
+			  h->overhead_bytes > before ? h->overhead_bytes - before : 0);
 }
 
 /* Is @pid on the device with our blessing? */
@@ -278,17 +227,13 @@ static void each_share(struct aqd *d,
 				what(d, aqd_client_of(l), i);
 }
 
-static void before_reading(struct aqd *d, struct aqd_client *c, uint32_t share)
-{
-	aqd_measure_snapshot(d, c, share);
-}
-
 static void after_reading(struct aqd *d, struct aqd_client *c, uint32_t share)
 {
 	struct aqd_reading *r = &c->reading[share];
 	uint64_t unmeasured;
 
-	apply(d, c, share, PERIODIC);
+	aqd_reading_end(d, c, share, false);
+	aqd_reading_count_periodic(d, c, share);
 	if (!c->page)
 		return;
 	unmeasured =
@@ -339,7 +284,7 @@ void aqd_measure_all(struct aqd *d)
 	AQ_LIST_FOREACH (f, next, &d->fractions, link)
 		if (f->holder)
 			aqd_resolve_learn(d, f, f->holder->pid);
-	each_share(d, before_reading);
+	each_share(d, aqd_reading_begin);
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		if (d->ledger.device[i].fraction_count)
 			aqd_device_read(d, &d->device[i]);

@@ -8,13 +8,21 @@
 /* The once-a-second look at all devices that have fractions. */
 void aqd_measure_all(struct aqd *d);
 
-/* Read the client's devices now and count what it has beside its grant. */
+/**
+ * aqd_measure_due() - read a device for a client at the end of this turn.
+ * Many that ask in one turn cost one reading; so does nobody's page change between the two.
+ * @anew: nothing is known of what the client has there: count it, whatever it says
+ */
+void aqd_measure_due(struct aqd *d, struct aqd_client *c, uint32_t share, bool anew);
+
+/* The same for all its devices, anew. */
 void aqd_measure_client(struct aqd *d, struct aqd_client *c);
 
-/* Note what the page says is used, right before a reading. */
-void aqd_measure_snapshot(struct aqd *d, struct aqd_client *c, uint32_t share);
+/* Take the readings that are due, and count those taken anew. The others are counted by
+ * aqd_measure_apply_cost(). */
+void aqd_measure_take_due(struct aqd *d);
 
-/* Count the device's last reading for the END or UNDO of a COST; learns what a context costs. */
+/* Count the client's last reading for the END or UNDO of a COST; learns what a context costs. */
 void aqd_measure_apply_cost(struct aqd *d, struct aqd_client *c, uint32_t share,
 			    const struct aq_msg_cost *cost);
 

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/size.h"
 #include "daemon/client.h"
+#include "daemon/context.h"
 #include "daemon/device.h"
 #include "daemon/event.h"
 #include "daemon/fraction.h"
@@ -19,6 +20,8 @@
 #include "daemon/measure.h"
 #include "daemon/resolve.h"
 #include "base/banned.h"
+
+#define CONTEXT_WAIT_NS (2 * AQ_NS_PER_S) /* guess: a context takes some 100 ms */
 
 static void hello_failed(struct aqd *d, struct aqd_conn *conn, uint32_t seq, int error,
 			 const char *name, const char *text)
@@ -128,7 +131,6 @@ static void adopt(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct aqd
 		aqd_event(d, AQD_EVENT_over_limit, &facts,
 			  "what its processes came back with is more than its limit");
 	}
-	aqd_request_retry_adopting(d);
 }
 
 static void come_back(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct aqd_fraction *f)
@@ -215,14 +217,40 @@ static void event_denied(struct aqd *d, struct aqd_client *c, uint32_t share, co
 		  why->reason == AQ_REFUSED_DEVICE ? "; the device is full" : "");
 }
 
-/* May the client have what it asks for now, or must it wait for others to come back? */
-static bool must_wait(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
+/* A first context that takes longer than CONTEXT_WAIT_NS is not waited for any more. */
+static bool waits_for_context(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg,
+			      uint64_t now)
 {
-	struct aqd_fraction *f = conn->client->fraction;
+	if (msg->head.type != AQ_MSG_COST || !aqd_context_must_wait(d, conn->client, &msg->cost))
+		return false;
+	if (!conn->deadline_ns)
+		conn->deadline_ns = now + CONTEXT_WAIT_NS;
+	return now < conn->deadline_ns;
+}
+
+/*
+ * Can nobody say yet whether the client may have what it asks for? Others of its fraction are to
+ * come back, or what somebody holds is read at the end of this turn, or what it makes is of unknown
+ * size and another makes the first.
+ */
+static bool cannot_tell(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
+{
 	uint64_t now = aq_now_ns();
 
-	if (!aqd_fraction_is_settling(f, now))
+	if (d->due_anew)
+		return true;
+	if (msg->head.type == AQ_MSG_QUERY || msg->head.type == AQ_MSG_PROCS)
+		return false; /* as far as it is known */
+	return aqd_fraction_is_settling(conn->client->fraction, now) ||
+	       waits_for_context(d, conn, msg, now);
+}
+
+static bool must_wait(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
+{
+	if (!cannot_tell(d, conn, msg)) {
+		conn->deadline_ns = 0;
 		return false;
+	}
 	aqd_conn_hold(d, conn, AQD_WAIT_ADOPTION, msg);
 	if (!evtimer_pending(d->adopt_timer, NULL))
 		aqd_timer_set(d->adopt_timer, 50 * AQ_NS_PER_MS);
@@ -290,15 +318,20 @@ static void cost(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 	if (m->device >= c->fraction->ledger.share_count) {
 		reply_cost(d, conn, m, -ENODEV);
 	} else if (m->phase == AQ_COST_BEGIN) {
+		uint64_t bytes;
 		int r;
 
 		if (must_wait(d, conn, msg))
 			return;
-		r = aq_ledger_reserve(&d->ledger, &c->ledger, m->device, m->estimate_bytes, &why);
+		bytes = aqd_context_expected(d, c, m);
+		r = aq_ledger_reserve(&d->ledger, &c->ledger, m->device, bytes, &why);
 		if (r < 0)
-			event_denied(d, c, m->device, m->api, m->estimate_bytes, &why);
+			event_denied(d, c, m->device, m->api, bytes, &why);
+		else
+			aqd_context_begun(d, c, m, bytes);
 		reply_cost(d, conn, m, r < 0 ? -ENOMEM : 0);
 	} else if (m->phase == AQ_COST_END || m->phase == AQ_COST_UNDO) {
+		aqd_measure_due(d, c, m->device, false);
 		aqd_conn_hold(d, conn, AQD_WAIT_MEASURE, msg);
 	} else {
 		aqd_conn_babbled(d, conn, "a COST of no known phase");
@@ -313,7 +346,7 @@ static void finish_cost(struct aqd *d, struct aqd_conn *conn)
 	const struct aq_ledger_share *s = &c->fraction->ledger.share[m->device];
 	int result = 0;
 
-	aq_ledger_unreserve(&d->ledger, &c->ledger, m->device, m->estimate_bytes);
+	aq_ledger_unreserve(&d->ledger, &c->ledger, m->device, aqd_context_reserved(c, m));
 	aqd_measure_apply_cost(d, c, m->device, m);
 	if (m->phase == AQ_COST_END && s->over) {
 		struct aq_refusal why = {
@@ -331,46 +364,19 @@ static void finish_cost(struct aqd *d, struct aqd_conn *conn)
 
 void aqd_request_finish_measuring(struct aqd *d)
 {
-	uint64_t devices = 0;
 	struct aqd_conn *conn, *next;
+	bool costs = !aq_list_empty(&d->measuring);
 
-	if (aq_list_empty(&d->measuring))
+	if (aq_list_empty(&d->due))
 		return;
-	AQ_LIST_FOREACH (conn, next, &d->measuring, pending) {
-		uint32_t share = conn->held.cost.device;
-
-		aqd_measure_snapshot(d, conn->client, share);
-		devices |= 1ull << conn->client->fraction->ledger.share[share].device;
-	}
-	for (uint32_t i = 0; i < d->ledger.device_count; i++)
-		if (devices & 1ull << i)
-			aqd_device_read(d, &d->device[i]);
+	aqd_measure_take_due(d);
 	AQ_LIST_FOREACH (conn, next, &d->measuring, pending) {
 		finish_cost(d, conn);
 		aqd_conn_resume(d, conn);
 	}
-	aqd_loop_tick_soon(d);
-}
-
-void aqd_request_retry_adopting(struct aqd *d)
-{
-	uint64_t now = aq_now_ns();
-	struct aqd_conn *conn, *next;
-	bool waiting = false;
-
-	AQ_LIST_FOREACH (conn, next, &d->adopting, pending) {
-		union aq_msg msg;
-
-		if (aqd_fraction_is_settling(conn->client->fraction, now)) {
-			waiting = true;
-			continue;
-		}
-		memcpy(&msg, &conn->held, conn->held.head.size);
-		aqd_conn_resume(d, conn);
-		aqd_request(d, conn, &msg, -1);
-	}
-	if (waiting && !evtimer_pending(d->adopt_timer, NULL))
-		aqd_timer_set(d->adopt_timer, 50 * AQ_NS_PER_MS);
+	if (costs)
+		aqd_loop_tick_soon(d);
+	aqd_request_retry_adopting(d);
 }
 
 /* The fraction that a client or observer belongs to. */
@@ -467,10 +473,12 @@ void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, 
 		cost(d, conn, msg);
 		break;
 	case AQ_MSG_QUERY:
-		query(d, conn, &msg->query);
+		if (!must_wait(d, conn, msg))
+			query(d, conn, &msg->query);
 		break;
 	case AQ_MSG_PROCS:
-		procs(d, conn, &msg->query);
+		if (!must_wait(d, conn, msg))
+			procs(d, conn, &msg->query);
 		break;
 	case AQ_MSG_BELL:
 		if (aqd_gate_bell(d, conn->client, msg->bell.devices) < 0)
@@ -478,5 +486,27 @@ void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, 
 		break;
 	default: /* replies are ours to send */
 		aqd_conn_babbled(d, conn, "a message that only the daemon sends");
+	}
+}
+
+void aqd_request_retry_adopting(struct aqd *d)
+{
+	struct aq_list all;
+
+	/* Who still has to wait is put back. */
+	aq_list_init(&all);
+	while (!aq_list_empty(&d->adopting)) {
+		struct aq_list *first = d->adopting.next;
+
+		aq_list_remove(first);
+		aq_list_append(&all, first);
+	}
+	while (!aq_list_empty(&all)) {
+		struct aqd_conn *conn = aq_container_of(all.next, struct aqd_conn, pending);
+		union aq_msg msg;
+
+		memcpy(&msg, &conn->held, conn->held.head.size);
+		aqd_conn_resume(d, conn);
+		aqd_request(d, conn, &msg, -1);
 	}
 }

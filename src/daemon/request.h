@@ -11,10 +11,10 @@ void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, 
 /* A packet of another ABI: name both versions, and close. Only msg->head may be read. */
 void aqd_request_foreign_abi(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg);
 
-/* Measure for all who wait for it, each device once, and answer them. */
+/* Measure for all of whom it is due, each device once for all, and answer those who wait for it. */
 void aqd_request_finish_measuring(struct aqd *d);
 
-/* Somebody came back, or need not be waited for: answer those who wait for adoptions. */
+/* Try again those who wait for others: to come back, to be measured, to make a first context. */
 void aqd_request_retry_adopting(struct aqd *d);
 
 #endif /* AQ_DAEMON_REQUEST_H */

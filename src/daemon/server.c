@@ -38,6 +38,7 @@ struct aqd *aqd_server_create(void)
 	aq_list_init(&d->hellos);
 	aq_list_init(&d->measuring);
 	aq_list_init(&d->adopting);
+	aq_list_init(&d->due);
 	aq_list_init(&d->waits);
 	for (uint32_t i = 0; i < AQD_PID_BUCKETS; i++)
 		aq_list_init(&d->processes[i]);

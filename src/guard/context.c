@@ -206,9 +206,9 @@ static CUresult created(struct aq__cost *c, CUresult r, CUcontext *ctx)
 }
 
 /*
- * The first contexts of a device are made before anybody knows what one costs. When many are made
- * at once, together they can be too much, and all be unmade. By then it is known: once more, with
- * a reservation.
+ * Contexts that are made before anybody knows what one costs can be too much together, and all be
+ * unmade. The daemon lets one go first, but does not wait for it for ever. After unmaking it is
+ * known: once more, with a reservation.
  */
 static bool known_now(CUresult r, int index, uint64_t expected_bytes)
 {
@@ -227,8 +227,9 @@ static bool known_now(CUresult r, int index, uint64_t expected_bytes)
 		do {                                                                               \
 			expected = context_bytes(index);                                           \
 			r = aq__cost_begin(&c, index, expected, #sym);                             \
-			if (r == CUDA_SUCCESS)                                                     \
-				r = created(&c, AQ__CALL(sym, __VA_ARGS__), ctx);                  \
+			if (r != CUDA_SUCCESS)                                                     \
+				return r;                                                          \
+			r = created(&c, AQ__CALL(sym, __VA_ARGS__), ctx);                          \
 		} while (known_now(r, index, expected));                                           \
 		return r;                                                                          \
 	}
@@ -354,22 +355,18 @@ static void primary_made(CUcontext ctx, CUdevice dev, int index)
 	running();
 }
 
-static CUresult retain_first(CUcontext *ctx, CUdevice dev, int index, uint64_t expected_bytes)
+static CUresult retain_first(struct aq__cost *c, CUcontext *ctx, CUdevice dev, int index)
 {
-	struct aq__cost c;
-	CUresult r = aq__cost_begin(&c, index, expected_bytes, "cuDevicePrimaryCtxRetain");
+	CUresult r = AQ__CALL(cuDevicePrimaryCtxRetain, ctx, dev);
 
-	if (r != CUDA_SUCCESS)
-		return r;
-	r = AQ__CALL(cuDevicePrimaryCtxRetain, ctx, dev);
-	if (r == CUDA_SUCCESS && !aq__cost_fits(&c)) {
+	if (r == CUDA_SUCCESS && !aq__cost_fits(c)) {
 		(void)AQ__CALL(cuDevicePrimaryCtxRelease_v2, dev);
 		r = CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	if (r == CUDA_SUCCESS)
 		primary_made(*ctx, dev, index);
 	else
-		aq__cost_undone(&c);
+		aq__cost_undone(c);
 	return r;
 }
 
@@ -380,6 +377,7 @@ static CUresult retain_first(CUcontext *ctx, CUdevice dev, int index, uint64_t e
 CUresult cuDevicePrimaryCtxRetain(CUcontext *ctx, CUdevice dev)
 {
 	int index = ctx ? aq__device_index(dev) : AQ__UNBOUND;
+	struct aq__cost c;
 	uint64_t expected;
 	CUresult r;
 
@@ -387,7 +385,10 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *ctx, CUdevice dev)
 		return AQ__CALL(cuDevicePrimaryCtxRetain, ctx, dev);
 	do {
 		expected = context_bytes(index);
-		r = retain_first(ctx, dev, index, expected);
+		r = aq__cost_begin(&c, index, expected, "cuDevicePrimaryCtxRetain");
+		if (r != CUDA_SUCCESS)
+			return r;
+		r = retain_first(&c, ctx, dev, index);
 	} while (known_now(r, index, expected));
 	return r;
 }

@@ -180,7 +180,7 @@ CUresult aq__space_begin(aq__space_id id, uint64_t bytes, const char *api, struc
 	if (s->index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 
-	/* Cheapest first: what is granted; what the space has; more, of a kinder guess if need be. */
+	/* Cheapest first: what is granted; what the space has; more, kindly guessed if need be. */
 	worst = worst_growth(s, bytes, &guess);
 	if (worst <= AQ_GRANT_MAX_BYTES && aq__reserve_now(s->index, grains_of(worst))) {
 		c->grains = grains_of(worst);

@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ABI = 2
@@ -216,10 +218,48 @@ class Daemon:
                 f.write("%d %d %d\n" % use)
         os.rename(new, os.path.join(self.sim_dir, "usage"))
 
+    def usage_served(self, uses):
+        """The same asked anew at each reading, while the daemon waits: uses() gives the list."""
+        return Served(self, uses)
+
     def guard(self, fraction, **how):
         g = Guard(self.path("aliquotd.sock"), fraction, **how)
         self.guards.append(g)
         return g
+
+
+class Served:
+    """A fake NVML's `usage` that is a pipe; a new one for each reader, so that no two meet."""
+
+    def __init__(self, daemon, uses):
+        self.daemon, self.uses, self.over = daemon, uses, False
+        self.path = os.path.join(daemon.sim_dir, "usage")
+        self.next()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def next(self):
+        os.mkfifo(self.path + ".pipe")
+        os.rename(self.path + ".pipe", self.path)
+
+    def serve(self):
+        while not self.over:
+            fd = os.open(self.path, os.O_WRONLY)
+            if not self.over:
+                self.next()
+            os.write(fd, b"".join(b"%d %d %d\n" % use for use in self.uses()))
+            os.close(fd)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.over = True
+        fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        self.thread.join(10)
+        self.daemon.usage(self.uses())
+        os.close(os.open("/proc/self/fd/%d" % fd, os.O_WRONLY | os.O_NONBLOCK))  # whoever came late
+        os.close(fd)
 
 
 class Guard:
@@ -413,10 +453,21 @@ class Remote:
             raise AssertionError("remote guard %d died" % self.pid)
         return json.loads(line)
 
+    def begin(self, name, *args):
+        """Have it do something; the result comes from result()."""
+        self.file.write(json.dumps([name, args]) + "\n")
+        self.file.flush()
+
+    def result(self):
+        return self._answer()
+
+    def waits(self, seconds):
+        """Is there no result after so long?"""
+        return not select.select([self.requests], [], [], seconds)[0]
+
     def __getattr__(self, name):
         def ask(*args):
-            self.file.write(json.dumps([name, args]) + "\n")
-            self.file.flush()
+            self.begin(name, *args)
             return self._answer()
         return ask
 

@@ -175,6 +175,92 @@ def test_overhead_comes_and_goes(daemon):
         d.check()
 
 
+def test_what_is_there_for_a_moment_is_no_overhead(daemon):
+    """A page that says the same before and after a reading has not stood still for that."""
+    with daemon() as d:
+        d.create(name="f", memory_limit_bytes=GIB)
+        g, me = d.guard("f"), os.getpid()
+        assert g.alloc(600 * MIB) and not g.alloc(GIB)
+        g.free(400 * MIB)
+        d.usage([(0, me, 300 * MIB)])
+        wait_for(lambda: g.query()["used"] == 300 * MIB, 3)
+        seen = []
+
+        def comes_and_goes():
+            assert g.alloc(300 * MIB)  # inside the grant, so nobody is asked
+            g.free(300 * MIB)
+            seen.append(time.monotonic())
+            return [(0, me, 600 * MIB)]
+        with d.usage_served(comes_and_goes):
+            wait_for(lambda: len(seen) >= 4, 5)  # two for each reading
+            assert g.query()["used"] == 300 * MIB
+        d.usage([(0, me, 300 * MIB)])
+        assert not d.events("over_limit")
+        d.check()
+
+
+def test_who_never_rests_hides_nothing(daemon):
+    with daemon() as d:
+        d.create(name="f", memory_limit_bytes=GIB)
+        g, me = d.guard("f"), os.getpid()
+        assert g.alloc(100 * MIB)
+
+        def restless():
+            g.free(MIB)
+            assert g.alloc(MIB)
+            return [(0, me, 900 * MIB)]
+        with d.usage_served(restless):
+            wait_for(lambda: g.query()["used"] == 900 * MIB, 8)
+        assert not g.alloc(GIB - 900 * MIB + GRAIN)
+        d.check()
+
+
+def test_the_first_context_is_made_alone(daemon):
+    """Of many whose cost nobody knows, one goes first; the others then fit, or are refused."""
+    with daemon(sim="fake:2") as d:
+        d.create(name="f", gpus=2, memory_limit_bytes=GIB)
+        a, b, c = (Remote(d, "f") for _ in range(3))
+        assert a.cost(BEGIN, 0)[0] == 0
+        b.begin("cost", BEGIN, 0, 0, "cuDevicePrimaryCtxRetain")
+        c.begin("cost", BEGIN, 0)
+        assert b.waits(0.3) and c.waits(0.1)
+        # what is no context, or one elsewhere, is not held up
+        assert a.cost(BEGIN, MIB, 0, "cuModuleLoad")[0] == 0
+        assert a.cost(UNDO, MIB, 0, "cuModuleLoad")[0] == 0
+        assert a.cost(BEGIN, 0, 1)[0] == 0 and a.cost(UNDO, 0, 1)[0] == 0
+        d.usage([(0, a.pid, 400 * MIB)])
+        assert a.cost(END, 0)[:2] == [0, 400 * MIB]
+        # 400 MiB are reserved for one of them, and there is no room for the other
+        results = [(r.result()[0], r) for r in (b, c)]
+        assert sorted(r for r, _ in results) == [-ENOMEM, 0], results
+        maker = [r for n, r in results if n == 0][0]
+        assert d.fraction("f")["memory_used_bytes"] == 800 * MIB
+        d.usage([(0, a.pid, 400 * MIB), (0, maker.pid, 400 * MIB)])
+        assert maker.cost(END, 0)[:2] == [0, 400 * MIB]
+        assert a.query()["free"] == GIB - 800 * MIB
+        assert len(d.events("denied")) == 1 and not d.events("over_limit")
+        d.check()
+        a.end(), b.end(), c.end()
+
+
+def test_a_first_context_that_never_comes(daemon):
+    """Who dies over it, or takes for ever, holds up nobody for long."""
+    with daemon() as d:
+        d.create(name="f", memory_limit_bytes=GIB)
+        a, b, c = (Remote(d, "f") for _ in range(3))
+        assert a.cost(BEGIN, 0)[0] == 0
+        b.begin("cost", BEGIN, 0)
+        assert b.waits(0.2)
+        a.end()
+        assert not b.waits(1) and b.result()[0] == 0
+        start = time.monotonic()
+        c.begin("cost", BEGIN, 0)
+        assert not c.waits(10) and c.result()[0] == 0
+        assert 1.5 < time.monotonic() - start
+        d.check()
+        b.end(), c.end()
+
+
 def test_driver_that_tells_no_processes(daemon):
     """Then estimates count: a context is not free because nobody can measure it."""
     with daemon() as d:

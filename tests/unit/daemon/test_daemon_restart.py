@@ -74,6 +74,33 @@ def test_killed_and_adopted(daemon):
         a.end(), b.end()
 
 
+def test_adoption_counts_nothing_twice(daemon):
+    """What was overhead without a page is use with it, even of a client that never rests."""
+    with daemon() as d:
+        d.create(name="f", memory_limit_bytes=GIB)
+        g, me = d.guard("f"), os.getpid()
+        assert g.alloc(400 * MIB)
+        d.usage([(0, me, 500 * MIB)])
+        time.sleep(0.1)
+        d.kill9()
+        g.sock.close()
+        d.start()
+        assert d.fraction("f")["memory_used_bytes"] == 500 * MIB
+
+        def restless():
+            g.free(MIB)
+            return [(0, me, 500 * MIB)]
+        with d.usage_served(restless):
+            back_again = Guard(d.path("aliquotd.sock"), "f", page_fd=g.page_fd)
+            assert back_again.result == 0 and back_again.query()["used"] <= 500 * MIB
+        assert back_again.alloc(GIB - 500 * MIB)
+        used = back_again.used()
+        assert GIB - 100 * MIB - 20 * MIB <= used <= GIB - 100 * MIB, used // MIB
+        assert not d.events("denied", "over_limit")
+        d.check()
+        back_again.close()
+
+
 def test_gone_while_it_was_dead(daemon):
     with daemon() as d:
         code = ("import http.client,socket,time\n"
