@@ -14,6 +14,8 @@
 #define PERMILLE 1000
 /* So that nobody starves: the least anyone with work is owed, and the least weight. */
 #define FLOOR_PERMILLE 1
+/* A lease that a cap ends leaves a little, for less is measured than time goes by. */
+#define NEARLY_EMPTY_NS ((int64_t)(200 * AQ_NS_PER_US))
 
 const struct aq_arbiter_tuning aq_arbiter_defaults = {
 	/* A hand-over costs 20 to 80 us (to be measured): 1 to 2 % of this. */
@@ -23,6 +25,8 @@ const struct aq_arbiter_tuning aq_arbiter_defaults = {
 	.patience_ns = {16 * AQ_NS_PER_MS, 8 * AQ_NS_PER_MS, 0},
 	/* Caps hold over a second to within this. */
 	.burst_ns = 5 * AQ_NS_PER_MS,
+	/* A capped lease is no shorter than this, or hand-overs would eat it up. */
+	.refill_ns = 2 * AQ_NS_PER_MS,
 	/* In any second a share may be short by this, for having had more before it. */
 	.surplus_ns = 5 * AQ_NS_PER_MS,
 };
@@ -60,11 +64,19 @@ static bool capped(const struct aq_contender *c)
 	return c->terms.limit_permille < PERMILLE;
 }
 
+/* Device time that the lease under way has taken at the most; measured only at its end. */
+static int64_t running_ns(const struct aq_contender *c, uint64_t now_ns)
+{
+	if (c->state == AQ_LEASE_NONE || now_ns <= c->lease_start_ns)
+		return 0;
+	return (int64_t)(now_ns - c->lease_start_ns);
+}
+
 /* Let time pass for one contender. */
 static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns)
 {
 	uint64_t dt = now_ns > c->updated_ns ? now_ns - c->updated_ns : 0;
-	int64_t earned = part(dt, request_of(c));
+	int64_t earned = part(dt, request_of(c)), most;
 
 	c->updated_ns += dt;
 	c->debt_ns = c->debt_ns > earned ? c->debt_ns - earned : 0;
@@ -74,17 +86,12 @@ static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 		c->lag_ns = c->lag_ns + earned < 0 ? c->lag_ns + earned : 0;
 	if (capped(c)) {
 		c->bucket_ns += part(dt, c->terms.limit_permille);
-		if (c->bucket_ns > (int64_t)a->tuning.burst_ns)
-			c->bucket_ns = (int64_t)a->tuning.burst_ns;
+		most = (int64_t)a->tuning.burst_ns + running_ns(c, now_ns); /* not taken off yet */
+		if (c->bucket_ns > most)
+			c->bucket_ns = most;
+		if (c->bucket_ns >= (int64_t)a->tuning.refill_ns)
+			c->refilling = false;
 	}
-}
-
-/* Device time that the lease under way has taken at the most; measured only at its end. */
-static int64_t running_ns(const struct aq_contender *c, uint64_t now_ns)
-{
-	if (c->state == AQ_LEASE_NONE || now_ns <= c->lease_start_ns)
-		return 0;
-	return (int64_t)(now_ns - c->lease_start_ns);
 }
 
 int64_t aq_arbiter_lag(const struct aq_arbiter *a, const struct aq_contender *c, uint64_t now_ns)
@@ -158,13 +165,38 @@ void aq_arbiter_want(struct aq_arbiter *a, struct aq_contender *c, bool wants, u
 		c->lag_ns = 0;
 }
 
+/* Far beyond any lease, and small enough to add up a few of them. */
+static int64_t saturate(uint64_t ns)
+{
+	return ns > INT64_MAX / 1024 ? INT64_MAX / 1024 : (int64_t)ns;
+}
+
+static void count(struct aq_contender *c, int64_t used)
+{
+	c->lag_ns -= used;
+	if (capped(c)) {
+		c->bucket_ns -= used;
+		c->refilling |= c->bucket_ns < NEARLY_EMPTY_NS;
+	}
+	c->vtime_ns += (uint64_t)used / (uint64_t)request_of(c) * PERMILLE;
+	c->service_ns += (uint64_t)used;
+}
+
+void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
+		       uint64_t now_ns)
+{
+	update(a, c, now_ns);
+	c->debt_ns += saturate(used_ns);
+	count(c, saturate(used_ns));
+}
+
 void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
 			 uint64_t now_ns)
 {
-	int64_t used = used_ns > INT64_MAX / 4 ? INT64_MAX / 4 : (int64_t)used_ns, floor;
+	int64_t floor;
 
 	update(a, c, now_ns);
-	c->lag_ns -= used;
+	count(c, saturate(used_ns));
 	if (c->contested && now_ns > c->lease_until_ns)
 		c->debt_ns += (int64_t)(now_ns - c->lease_until_ns);
 	floor = -(int64_t)a->tuning.surplus_ns - c->debt_ns;
@@ -172,12 +204,8 @@ void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 		c->lag_ns = floor;
 	if (!c->wants && c->lag_ns > 0)
 		c->lag_ns = 0;
-	if (capped(c))
-		c->bucket_ns -= used;
-	c->vtime_ns += (uint64_t)used / (uint64_t)request_of(c) * PERMILLE;
-	c->service_ns += (uint64_t)used;
 	c->state = AQ_LEASE_NONE;
-	c->contested = false;
+	c->contested = c->waited_for = false;
 }
 
 /* Where a contender stands at one instant; what choices are made by. */
@@ -234,7 +262,7 @@ static uint64_t cap_end(const struct aq_contender *c, uint64_t now_ns)
 
 static bool may_run(const struct aq_contender *c)
 {
-	return c->wants && c->state == AQ_LEASE_NONE && (!capped(c) || c->bucket_ns > 0);
+	return c->wants && c->state == AQ_LEASE_NONE && !(capped(c) && c->refilling);
 }
 
 static void set_lease(struct aq_contender *c, enum aq_lease_state state, uint64_t until_ns)
@@ -288,7 +316,8 @@ static uint64_t review_holders(struct aq_arbiter *a, uint64_t now_ns, uint64_t *
 			continue;
 		*ret_busy |= c->terms.devices;
 		rival = first_waiting(a, c->terms.devices, now_ns, &theirs);
-		c->contested |= rival != NULL;
+		c->waited_for = rival != NULL;
+		c->contested |= c->waited_for;
 		if (c->state == AQ_LEASE_DRAINING)
 			continue;
 
@@ -360,6 +389,14 @@ static uint64_t borrow_end(const struct kept *k, const struct aq_contender *c, u
 	return until;
 }
 
+/* How long until a used-up cap allows the next lease. */
+static uint64_t refill_time(const struct aq_arbiter *a, const struct aq_contender *c)
+{
+	uint64_t lacks = (uint64_t)((int64_t)a->tuning.refill_ns - c->bucket_ns);
+
+	return (lacks / c->terms.limit_permille + 1) * PERMILLE;
+}
+
 /*
  * Then the waiting, the best first. A gang that cannot have all its devices yet keeps its place:
  * whoever comes after it may borrow the free ones among them until the others are due, unless that
@@ -393,11 +430,8 @@ static uint64_t grant_waiting(struct aq_arbiter *a, uint64_t now_ns, uint64_t bu
 	/* Somebody who lost against a lease just given out bounds it; see review_holders(). */
 	AQ_LIST_FOREACH (c, tmp, &a->contenders, link) {
 		c->blocked_until_ns = 0;
-		if (c->wants && c->state == AQ_LEASE_NONE && capped(c) && c->bucket_ns <= 0)
-			next = earlier(next, now_ns +
-						     (uint64_t)(1 - c->bucket_ns) * PERMILLE /
-							     c->terms.limit_permille +
-						     1);
+		if (c->wants && c->state == AQ_LEASE_NONE && capped(c) && c->refilling)
+			next = earlier(next, now_ns + refill_time(a, c));
 	}
 	return next;
 }

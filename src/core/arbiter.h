@@ -51,6 +51,7 @@ struct aq_contender {
 	bool wants; /* has work to submit, or submits it now */
 	enum aq_lease_state state;
 	bool changed; /* by aq_arbiter_decide(); the caller acts on it and clears it */
+	bool waited_for; /* as of the last decision: somebody waits for a device of its lease */
 	uint64_t lease_start_ns;
 	uint64_t lease_until_ns; /* AQ_ARBITER_NEVER: until told otherwise */
 	uint64_t service_ns;	 /* device time measured so far */
@@ -60,6 +61,7 @@ struct aq_contender {
 	int64_t lag_ns;	   /* owed when >= 0 */
 	int64_t debt_ns;   /* of the lag: taken after the end of a lease that others waited for */
 	int64_t bucket_ns; /* device time that the cap allows now */
+	bool refilling;	   /* the bucket was used up, and is not yet full enough to go on */
 	uint64_t vtime_ns; /* service by weight, for what is left over */
 	bool contested;	   /* somebody else wanted a device of it during this lease */
 	uint64_t bound_ns; /* the lease is of devices kept for a gang until then */
@@ -70,6 +72,7 @@ struct aq_arbiter_tuning {
 	uint64_t quantum_ns;			     /* a lease when others wait */
 	uint64_t patience_ns[AQ_ARBITER_PRIORITIES]; /* by priority */
 	uint64_t burst_ns;			     /* how far a cap may run ahead */
+	uint64_t refill_ns; /* of device time that a cap lets one save up before one goes on */
 	uint64_t surplus_ns;			     /* kept of what was had beyond the request */
 };
 
@@ -104,6 +107,13 @@ void aq_arbiter_want(struct aq_arbiter *a, struct aq_contender *c, bool wants, u
  */
 void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
 			 uint64_t now_ns);
+
+/**
+ * aq_arbiter_charge() - device time used without a lease: what ran on after one was taken as back.
+ * It is a debt, paid back in full, and counts against the cap; a lease under way goes on.
+ */
+void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
+		       uint64_t now_ns);
 
 /**
  * aq_arbiter_decide() - hand out and take back leases, as things are at @now_ns.
