@@ -15,6 +15,7 @@
 #include "abi/grant.h"
 #include "abi/page.h"
 #include "base/cleanup.h"
+#include "daemon/compute.h"
 #include "daemon/context.h"
 #include "daemon/event.h"
 #include "daemon/fraction.h"
@@ -406,6 +407,7 @@ void aqd_client_end(struct aqd *d, struct aqd_client *c, const char *why)
 	facts.used_bytes = 0;
 	for (uint32_t i = 0; i < f->ledger.share_count; i++)
 		facts.used_bytes += aq_ledger_client_used(&d->ledger, &c->ledger, i);
+	aqd_compute_leave(d, c);
 	aq_ledger_remove(&d->ledger, &c->ledger);
 	aq_list_remove(&c->of_process);
 	aq_list_remove(&c->due);

@@ -26,6 +26,7 @@
 #include "core/ledger.h"
 #include "core/placement.h"
 #include "daemon/config.h"
+#include "daemon/lease.h"
 #include "nvml/nvml.h"
 
 #define AQD_MAX_CLIENTS AQ_LEDGER_MAX_CLIENTS
@@ -120,6 +121,7 @@ struct aqd_client {
 	struct aq_list due;   /* in aqd.due */
 	uint32_t due_shares;  /* bits: to be read at the end of the turn */
 	uint32_t anew_shares; /* those of them of which nothing else is known */
+	struct aqd_lessee lessee;
 };
 
 enum aqd_conn_state { AQD_CONN_HELLO, AQD_CONN_CLIENT, AQD_CONN_OBSERVER, AQD_CONN_CLOSED };
@@ -148,7 +150,8 @@ struct aqd_conn {
 
 struct aqd_fraction {
 	struct aq_ledger_fraction ledger; /* first */
-	struct aq_list link;		  /* in aqd.fractions, oldest first */
+	struct aqd_lease lease;
+	struct aq_list link; /* in aqd.fractions, oldest first */
 	struct aqd_deferred deferred;
 	struct aqd *daemon;
 	char name[AQ_NAME_BYTES], project[AQ_NAME_BYTES], command[AQD_COMMAND_BYTES];
@@ -196,6 +199,10 @@ struct aqd {
 	struct aq_nvml *nvml_real, *nvml_sim;
 	int nvml_real_error; /* why there is none */
 	bool sim_made;	     /* the machine in sim_dir is ours to remove */
+
+	struct aqd_leases leases;
+	struct event *lease_timer; /* when to look at them again */
+	bool leases_dirty;	   /* ... and in this turn */
 
 	struct aq_list fractions;
 	struct aq_list processes[AQD_PID_BUCKETS];

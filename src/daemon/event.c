@@ -193,6 +193,8 @@ static enum aq_log_level level_of(enum aqd_event_type type)
 	case AQD_EVENT_rejected:
 	case AQD_EVENT_babbled:
 	case AQD_EVENT_refused:
+	case AQD_EVENT_overran:
+	case AQD_EVENT_returned:
 		return AQ_LOG_DEBUG;
 	case AQD_EVENT_lied:
 	case AQD_EVENT_foreign:

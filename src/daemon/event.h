@@ -28,6 +28,8 @@
 	AQD_EVENT(rejected)   /* a client that may not attach */                                   \
 	AQD_EVENT(denied)     /* memory */                                                         \
 	AQD_EVENT(over_limit) /* measured or adopted beyond the limit */                           \
+	AQD_EVENT(overran)    /* a lease: still busy when others were to go on */                  \
+	AQD_EVENT(returned)   /* ... and what it came to, at last */                               \
 	AQD_EVENT(lied)	      /* a page or message that cannot be true */                          \
 	AQD_EVENT(babbled)    /* a connection that broke the protocol */                           \
 	AQD_EVENT(foreign)    /* a process on a device without a fraction for it */

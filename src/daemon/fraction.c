@@ -14,6 +14,7 @@
 #include "base/size.h"
 #include "daemon/api.h"
 #include "daemon/client.h"
+#include "daemon/compute.h"
 #include "daemon/event.h"
 #include "daemon/guard.h"
 #include "daemon/loop.h"
@@ -207,6 +208,7 @@ static int enter(struct aqd *d, const struct aqd_fraction *like, const struct aq
 		return r;
 	}
 	aq_list_append(&d->fractions, &f->link);
+	aqd_compute_begin(d, f);
 	d->state_dirty = true;
 	aqd_loop_used(d);
 	*ret = f;
@@ -323,6 +325,7 @@ int aqd_fraction_resize(struct aqd *d, struct aqd_fraction *f,
 	if (r < 0)
 		return r;
 	aqd_client_write_terms_of(d, f);
+	aqd_compute_change(d, f);
 	d->state_dirty = true;
 	d->queue_dirty = true;
 	facts.fraction = f;
@@ -350,6 +353,7 @@ void aqd_fraction_end(struct aqd *d, struct aqd_fraction *f, const char *why)
 	AQ_LIST_FOREACH (conn, next_conn, &f->observers, of_fraction)
 		aqd_conn_close(d, conn);
 	aqd_fraction_holder_gone(f);
+	aqd_compute_end(d, f);
 	aq_ledger_end(&d->ledger, &f->ledger);
 	aq_list_remove(&f->link);
 	facts.fraction = f;

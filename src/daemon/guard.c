@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "daemon/compute.h"
 #include "daemon/context.h"
 #include "daemon/event.h"
 #include "daemon/loop.h"
@@ -85,6 +86,7 @@ void aqd_conn_close(struct aqd *d, struct aqd_conn *conn)
 		event_del(conn->readable);
 	if (conn->client) {
 		aqd_context_client_lost(d, conn->client);
+		aqd_compute_leave(d, conn->client);
 		conn->client->conn = NULL;
 	}
 	conn->client = NULL;
@@ -140,12 +142,13 @@ void aqd_conn_resume(struct aqd *d, struct aqd_conn *conn)
 		event_add(conn->readable, NULL);
 }
 
-void aqd_conn_is_client(struct aqd_conn *conn, struct aqd_client *c)
+void aqd_conn_is_client(struct aqd *d, struct aqd_conn *conn, struct aqd_client *c)
 {
 	conn->state = AQD_CONN_CLIENT;
 	conn->deadline_ns = 0;
 	conn->client = c;
 	aq_list_remove(&conn->pending);
+	aqd_compute_join(d, c);
 }
 
 void aqd_conn_is_observer(struct aqd_conn *conn, struct aqd_fraction *f)

@@ -24,7 +24,7 @@ void aqd_conn_hold(struct aqd *d, struct aqd_conn *conn, enum aqd_conn_wait why,
 void aqd_conn_resume(struct aqd *d, struct aqd_conn *conn);
 
 /* The handshake is done. */
-void aqd_conn_is_client(struct aqd_conn *conn, struct aqd_client *c);
+void aqd_conn_is_client(struct aqd *d, struct aqd_conn *conn, struct aqd_client *c);
 void aqd_conn_is_observer(struct aqd_conn *conn, struct aqd_fraction *f);
 
 /* Answer those who wait for a measurement. Part of the end of a turn. */

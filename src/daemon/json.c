@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "daemon/client.h"
+#include "daemon/compute.h"
 #include "daemon/device.h"
 #include "daemon/event.h"
 #include "base/banned.h"
@@ -164,7 +165,7 @@ json_t *aqd_json_fraction(struct aqd *d, const struct aqd_fraction *f)
 	set_uint(o, "memory_parked_bytes", 0);
 	set_uint(o, "compute_request_permille", f->ledger.compute_request_permille);
 	set_uint(o, "compute_limit_permille", f->ledger.compute_limit_permille);
-	set_uint(o, "gpu_time_ns", 0); /* not accounted yet: leases will */
+	set_uint(o, "gpu_time_ns", aqd_compute_gpu_ns_all(f));
 	json_object_set_new(o, "clients", clients_json(d, &f->ledger));
 	set_text(o, "command", f->command);
 	set_uint(o, "owner_uid", f->owner);

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "daemon/client.h"
+#include "daemon/compute.h"
 #include "daemon/fraction.h"
 #include "daemon/guard.h"
 #include "daemon/measure.h"
@@ -114,6 +115,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		d->quick_ticks--;
 	aqd_timer_set(d->tick, d->quick_ticks ? TICK_SOON_NS : TICK_NS);
 	aqd_measure_all(d);
+	aqd_compute_look(d);
 }
 
 static void on_state_timer(evutil_socket_t fd, short what, void *arg)
@@ -143,15 +145,29 @@ static void on_library_log(int severity, const char *text)
 	       "libevent: %s", text);
 }
 
+/* Leases last milliseconds: timers of the default precision would be late by up to one. */
+static int make_base(struct event_base **ret)
+{
+	struct event_config *config = event_config_new();
+
+	if (!config)
+		return -ENOMEM;
+	event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER);
+	*ret = event_base_new_with_config(config);
+	event_config_free(config);
+	return *ret ? 0 : -ENOMEM;
+}
+
 int aqd_loop_init(struct aqd *d)
 {
 	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+	int r;
 
 	event_set_log_callback(on_library_log);
 	d->turn = 1;
-	d->base = event_base_new();
-	if (!d->base)
-		return -ENOMEM;
+	r = make_base(&d->base);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(numbers); i++) {
 		d->signals[i] = evsignal_new(d->base, numbers[i], on_signal, d);
 		if (!d->signals[i] || event_add(d->signals[i], NULL) < 0)
@@ -182,11 +198,13 @@ void aqd_loop_finish(struct aqd *d)
 static void end_turn(struct aqd *d)
 {
 	aqd_client_settle_lies(d);
+	aqd_compute_turn(d);
 	aqd_guard_finish_measuring(d);
 	if (d->queue_dirty) {
 		d->queue_dirty = false;
 		aqd_queue_try(d);
 	}
+	aqd_compute_turn(d); /* what has followed from that */
 	if (d->state_dirty)
 		aqd_state_save(d);
 	else if (d->state_stale && !evtimer_pending(d->state_timer, NULL))

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/size.h"
 #include "daemon/client.h"
+#include "daemon/compute.h"
 #include "daemon/context.h"
 #include "daemon/device.h"
 #include "daemon/event.h"
@@ -85,7 +86,7 @@ static void attach(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct aq
 			     text);
 		return;
 	}
-	aqd_conn_is_client(conn, c);
+	aqd_conn_is_client(d, conn, c);
 	aqd_resolve_learn(d, f, conn->process->pid);
 	facts.fraction = f;
 	facts.pid = conn->process->pid;
@@ -116,7 +117,7 @@ static void adopt(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct aqd
 			     text);
 		return;
 	}
-	aqd_conn_is_client(conn, c);
+	aqd_conn_is_client(d, conn, c);
 	aqd_resolve_learn(d, f, conn->process->pid);
 	aqd_event(d, AQD_EVENT_adopted, &facts, "process %d", (int)facts.pid);
 	hello_done(d, conn, seq, f, -1);
@@ -146,7 +147,7 @@ static void come_back(struct aqd *d, struct aqd_conn *conn, uint32_t seq, struct
 		hello_failed(d, conn, seq, r, f->name, text);
 		return;
 	}
-	aqd_conn_is_client(conn, c);
+	aqd_conn_is_client(d, conn, c);
 	hello_done(d, conn, seq, f, -1);
 }
 
@@ -374,8 +375,10 @@ void aqd_request_finish_measuring(struct aqd *d)
 		finish_cost(d, conn);
 		aqd_conn_resume(d, conn);
 	}
-	if (costs)
+	if (costs) {
+		aqd_compute_look(d); /* a context, perhaps */
 		aqd_loop_tick_soon(d);
+	}
 	aqd_request_retry_adopting(d);
 }
 

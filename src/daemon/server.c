@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "daemon/api.h"
 #include "daemon/client.h"
+#include "daemon/compute.h"
 #include "daemon/device.h"
 #include "daemon/event.h"
 #include "daemon/fraction.h"
@@ -100,6 +101,8 @@ int aqd_server_start(struct aqd *d, const char *sim)
 	r = aqd_loop_init(d);
 	if (r == 0)
 		r = aqd_events_create(d);
+	if (r == 0)
+		r = aqd_compute_init(d);
 	if (r < 0)
 		return report("event loop", "libevent", r);
 	aqd_state_load_sim(d);
@@ -154,6 +157,7 @@ void aqd_server_free(struct aqd *d)
 			aqd_fraction_end(d, f, "the daemon ends");
 		aqd_measure_finish(d);
 	}
+	aqd_compute_finish(d);
 	aqd_loop_finish(d);
 	aqd_events_free(d);
 	aqd_devices_finish(d);

@@ -33,7 +33,7 @@ void aq__gate_wait(void)
 		uint32_t *gate = (uint32_t *)&page->device[index].gate;
 		uint32_t word = __atomic_load_n(gate, __ATOMIC_ACQUIRE);
 
-		if (!word)
+		if (!(word & ~AQ_GATE_LEASED)) /* no lease is asked for yet */
 			break;
 		syscall(SYS_futex, gate, FUTEX_WAIT, word, &look_again, NULL, 0);
 	}

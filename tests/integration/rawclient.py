@@ -18,8 +18,8 @@ ABI = 2
 MAGIC = 0x4D51
 PAGE_MAGIC = 0x31514C41
 PAGE_BYTES = 4096
-HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY = \
-    range(1, 11)
+HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY, \
+    BELL = range(1, 12)
 CLIENT, OBSERVER = 1, 2
 BEGIN, END, UNDO = 1, 2, 3
 MAX = (1 << 64) - 1
@@ -47,6 +47,10 @@ def cost(phase, estimate, device=0, api=b"cuCtxCreate_v4", **kw):
 
 def query(device=0, kind=QUERY, **kw):
     return head(kind, struct.pack("<II16s", device, 0, b""), **kw)
+
+
+def bell(devices=1, **kw):
+    return head(BELL, struct.pack("<II", devices, 0), **kw)
 
 
 class Reply(dict):
@@ -134,6 +138,121 @@ class Link:
         self.sock.close()
         if self.fd >= 0:
             os.close(self.fd)
+
+
+# Fields of a page and, from the device's beginning, of one device: (format, offset).
+PAGE_FIELDS = {"gates": ("I", 16), "client_state": ("I", 20), "news": ("I", 96)}
+DEVICE_FIELDS = {"gate": ("I", 64), "lease_turn": ("I", 68), "lease_until_ns": ("Q", 72),
+                 "waiting": ("I", 80), "want": ("I", 84), "active_turn": ("I", 88),
+                 "done_turn": ("I", 92), "gpu_ns": ("Q", 96)}
+ATTACHED, RUNNING = 1, 2
+LEASED = 1
+SYS_FUTEX, FUTEX_WAIT = {"x86_64": 202, "aarch64": 98}.get(os.uname().machine), 0
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def now_ns():
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+class Timespec(ctypes.Structure):
+    _fields_ = [("sec", ctypes.c_long), ("nsec", ctypes.c_long)]
+
+
+class Lessee(Link):
+    """A guard as far as leases go, on one device: kernels are stretches of time."""
+
+    def attach(self, fraction, running=True, device=0):
+        reply = super().attach(fraction)
+        self.device = device
+        self.turns = 0  # leases used
+        if running:
+            self.put("client_state", RUNNING)
+            self.ring()
+        return reply
+
+    def _where(self, field):
+        if field in PAGE_FIELDS:
+            return PAGE_FIELDS[field]
+        kind, at = DEVICE_FIELDS[field]
+        return kind, 128 + 192 * self.device + at
+
+    def get(self, field):
+        kind, at = self._where(field)
+        return struct.unpack_from("<" + kind, self.page, at)[0]
+
+    def put(self, field, value):
+        kind, at = self._where(field)
+        struct.pack_into("<" + kind, self.page, at, value)
+
+    def ring(self, mask=None):
+        self.send(bell(1 << self.device if mask is None else mask))
+
+    def sleep_on(self, field, value, seconds):
+        """futex(2) on a word of the page, while it is `value`."""
+        _, at = self._where(field)
+        word = (ctypes.c_char * PAGE_BYTES).from_buffer(self.page)
+        timeout = Timespec(int(seconds), int(seconds % 1 * 1e9))
+        LIBC.syscall(SYS_FUTEX, ctypes.c_void_p(ctypes.addressof(word) + at), FUTEX_WAIT,
+                     ctypes.c_uint32(value), ctypes.byref(timeout), None, 0)
+
+    def enter(self):
+        """Take the lease if there is one. Return: its turn, or None."""
+        turn = self.get("lease_turn")
+        if turn == self.get("done_turn"):
+            return None
+        self.put("active_turn", turn)
+        if self.get("lease_turn") == turn and self.get("lease_until_ns") > now_ns():
+            return turn
+        self.put("done_turn", turn)
+        return None
+
+    def acquire(self, timeout=5):
+        """Wait for a lease as a guard does. Return: its turn, or None after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            before = self.get("lease_turn")
+            turn = self.enter()
+            if turn is not None:
+                self.turns += 1
+                return turn
+            self.put("want", 1)
+            self.ring()
+            self.sleep_on("lease_turn", before, 0.01)
+        return None
+
+    def over(self, turn):
+        """Must the lease be given back?"""
+        return self.get("lease_turn") != turn or self.get("lease_until_ns") <= now_ns()
+
+    def give_back(self, turn, used_ns, want):
+        self.put("gpu_ns", self.get("gpu_ns") + used_ns)
+        self.put("want", want)
+        self.put("done_turn", turn)
+        self.ring()
+
+    def work(self, seconds, kernel_s=0.0002, idle_s=0):
+        """Kernels of that length for a while, as many in a lease as it lets one. Return: device
+        seconds."""
+        end = time.monotonic() + seconds
+        total = 0
+        while time.monotonic() < end:
+            turn = self.acquire()
+            if turn is None:
+                break
+            begin = now_ns()
+            while not self.over(turn) and time.monotonic() < end:
+                time.sleep(kernel_s)
+                if idle_s:
+                    break
+            used = now_ns() - begin
+            total += used
+            self.give_back(turn, used, 0 if idle_s else 1)
+            if idle_s:
+                time.sleep(idle_s)
+        self.put("want", 0)
+        self.ring()
+        return total / 1e9
 
 
 def forged_page(fraction, granted, used, seal=SEAL_SEAL | SEAL_SHRINK | SEAL_GROW, size=PAGE_BYTES,

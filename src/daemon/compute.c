@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs the leases in the daemon's loop, with a timer, and makes events of what they report. */
+#include "daemon/compute.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/cleanup.h"
+#include "daemon/event.h"
+#include "daemon/gate.h"
+#include "daemon/lease_page.h"
+#include "daemon/loop.h"
+#include "base/banned.h"
+
+static struct aqd_client *client_of(struct aqd_lessee *l)
+{
+	return aq_container_of(l, struct aqd_client, lessee);
+}
+
+static struct aqd_event_facts facts_of(struct aqd *d, struct aqd_lessee *who, uint32_t index)
+{
+	struct aqd_event_facts facts = aqd_event_none;
+
+	facts.fraction = aq_container_of(who->lease, struct aqd_fraction, lease);
+	facts.pid = client_of(who)->process->pid;
+	facts.device = &d->device[who->lease->device[index]];
+	return facts;
+}
+
+static void on_overran(void *context, struct aqd_lessee *who, uint32_t index, uint64_t late_ns)
+{
+	struct aqd_event_facts facts = facts_of(context, who, index);
+
+	facts.reason = "lease";
+	aqd_event(context, AQD_EVENT_overran, &facts,
+		  "process %d is still busy %" PRIu64
+		  " us after the end of its lease: others go on beside it",
+		  (int)facts.pid, (uint64_t)(late_ns / AQ_NS_PER_US));
+}
+
+static void on_caught_up(void *context, struct aqd_lessee *who, uint32_t index, uint64_t late_ns,
+			 uint64_t debt_ns)
+{
+	struct aqd_event_facts facts = facts_of(context, who, index);
+
+	facts.reason = "lease";
+	aqd_event(context, AQD_EVENT_returned, &facts,
+		  "process %d was %" PRIu64 " us too late; %" PRIu64
+		  " us of device time are its fraction's debt",
+		  (int)facts.pid, (uint64_t)(late_ns / AQ_NS_PER_US),
+		  (uint64_t)(debt_ns / AQ_NS_PER_US));
+}
+
+static void on_lied(void *context, struct aqd_lessee *who, uint32_t index, uint64_t claimed_ns,
+		    uint64_t possible_ns)
+{
+	struct aqd_event_facts facts = facts_of(context, who, index);
+
+	facts.reason = "gpu_time";
+	aqd_event(context, AQD_EVENT_lied, &facts,
+		  "process %d claims %" PRIu64 " us of device time where %" PRIu64
+		  " us are possible: the latter count",
+		  (int)facts.pid, (uint64_t)(claimed_ns / AQ_NS_PER_US),
+		  (uint64_t)(possible_ns / AQ_NS_PER_US));
+}
+
+static void set_gate(void *context, struct aqd_lessee *who, uint32_t index, bool closed)
+{
+	aqd_gate_set(context, client_of(who), index, AQ_GATE_LEASED, closed);
+	if (!closed)
+		aqd_page_wake(who->page, index);
+}
+
+static const struct aqd_lease_ops ops = {
+	.gate = set_gate,
+	.overran = on_overran,
+	.caught_up = on_caught_up,
+	.lied = on_lied,
+};
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct aqd *d = arg;
+
+	d->leases_dirty = true;
+}
+
+int aqd_compute_init(struct aqd *d)
+{
+	aqd_leases_init(&d->leases, &aq_arbiter_defaults, &ops, d);
+	d->lease_timer = evtimer_new(d->base, on_timer, d);
+	return d->lease_timer ? 0 : -ENOMEM;
+}
+
+void aqd_compute_finish(struct aqd *d)
+{
+	if (d->lease_timer)
+		event_free(d->lease_timer);
+	d->lease_timer = NULL;
+}
+
+static struct aq_arbiter_terms terms_of(const struct aqd_fraction *f)
+{
+	return (struct aq_arbiter_terms){
+		.request_permille = f->ledger.compute_request_permille,
+		.limit_permille = f->ledger.compute_limit_permille,
+		.priority = (uint32_t)f->ledger.priority,
+	};
+}
+
+void aqd_compute_begin(struct aqd *d, struct aqd_fraction *f)
+{
+	struct aq_arbiter_terms terms = terms_of(f);
+	uint32_t device[AQ_MAX_DEVICES];
+
+	for (uint32_t i = 0; i < f->ledger.share_count; i++)
+		device[i] = f->ledger.share[i].device;
+	aqd_lease_init(&d->leases, &f->lease, device, f->ledger.share_count, &terms);
+}
+
+void aqd_compute_change(struct aqd *d, struct aqd_fraction *f)
+{
+	struct aq_arbiter_terms terms = terms_of(f);
+
+	aqd_lease_change(&d->leases, &f->lease, &terms, aq_now_ns());
+	d->leases_dirty = true;
+}
+
+void aqd_compute_end(struct aqd *d, struct aqd_fraction *f)
+{
+	aqd_lease_finish(&d->leases, &f->lease, aq_now_ns());
+	d->leases_dirty = true;
+}
+
+void aqd_compute_join(struct aqd *d, struct aqd_client *c)
+{
+	if (c->page && c->fraction && !c->lied)
+		aqd_lessee_join(&d->leases, &c->fraction->lease, &c->lessee, c->page, aq_now_ns());
+	d->leases_dirty = true;
+}
+
+void aqd_compute_leave(struct aqd *d, struct aqd_client *c)
+{
+	aqd_lessee_leave(&d->leases, &c->lessee, aq_now_ns());
+	d->leases_dirty = true;
+}
+
+void aqd_compute_bell(struct aqd *d, struct aqd_client *c, uint32_t devices)
+{
+	aqd_lessee_rang(&d->leases, &c->lessee, devices);
+	d->leases_dirty = true;
+}
+
+void aqd_compute_look(struct aqd *d)
+{
+	aqd_leases_look(&d->leases, aq_now_ns());
+	d->leases_dirty = true;
+}
+
+void aqd_compute_turn(struct aqd *d)
+{
+	uint64_t next, now;
+
+	if (!d->leases_dirty)
+		return;
+	d->leases_dirty = false;
+	now = aq_now_ns();
+	next = aqd_leases_run(&d->leases, now);
+	if (next == AQ_ARBITER_NEVER)
+		evtimer_del(d->lease_timer);
+	else
+		aqd_timer_set(d->lease_timer, next > now ? next - now : 0);
+}
+
+uint64_t aqd_compute_gpu_ns(const struct aqd_fraction *f, uint32_t index)
+{
+	return f->lease.gpu_ns[index];
+}
+
+uint64_t aqd_compute_gpu_ns_all(const struct aqd_fraction *f)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < f->ledger.share_count; i++)
+		sum += aqd_compute_gpu_ns(f, i);
+	return sum;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leases: the arbiter's decisions carried into pages, and what pages say carried to the arbiter.
+ *
+ * Knows pages and instants, but no loop, socket or clock: time is an argument, so that tests run
+ * it in virtual time against pages that they play themselves. compute.c connects it to the daemon.
+ *
+ * A device is *managed* while two or more fractions run something on it; a fraction with a cap is
+ * managed on all its devices. Elsewhere gates are open, and nothing here happens.
+ *
+ * The end of a lease: it is back when every client of the fraction is out, that is, has not used
+ * it, or has given it back. Who is not out AQD_LEASE_GRACE_NS after the end while others wait has
+ * *overrun*: the lease counts as back, the others go on beside it (the hardware divides the device
+ * meanwhile), and what ran on is a debt, known when the client gives back at last.
+ */
+#ifndef AQ_DAEMON_LEASE_H
+#define AQ_DAEMON_LEASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <aliquot/abi.h>
+
+#include "base/list.h"
+#include "core/arbiter.h"
+
+/* Longer than what a guard has in flight (1 ms) and a busy machine needs to run its thread;
+ * short enough that nobody waits long for one that cannot stop. */
+#define AQD_LEASE_GRACE_NS (20 * AQ_NS_PER_MS)
+
+/* One client on one device of its fraction. */
+struct aqd_lessee_device {
+	bool gated; /* AQ_GATE_LEASED is set */
+	bool given; /* may hold the lease of @turn */
+	bool waiting; /* as written to the page */
+	bool deaf;  /* did not take its last lease: its want does not count until it rings */
+	bool late;  /* still out after a lease that was taken as back */
+	uint32_t turn; /* of the last lease given */
+	uint32_t late_turn;
+	uint64_t given_ns;	/* when */
+	uint64_t late_from_ns;	/* late: when the first lease of this overrun was given */
+	uint64_t late_since_ns; /* late: when it was taken as back */
+	uint64_t late_clock_ns; /* late: the device's clock of overruns then */
+	uint64_t late_paid_ns;	/* late: charged since by leases that it was given meanwhile */
+	uint64_t gpu_ns;	/* of the page; counted already */
+	uint64_t counted_ns;	/* when */
+};
+
+/* One client. */
+struct aqd_lessee {
+	struct aq_list link;	 /* in aqd_lease.lessees */
+	struct aqd_lease *lease; /* NULL: takes no part (not connected, or cut off) */
+	struct aq_page *page;
+	bool running; /* has a context */
+	bool fresh;   /* its gates are not known to be as they should */
+	bool lied;    /* about its device time; told once */
+	struct aqd_lessee_device device[AQ_MAX_DEVICES];
+};
+
+/* One fraction. */
+struct aqd_lease {
+	struct aq_contender contender; /* of the arbiter while @joined */
+	struct aq_list link;	       /* in aqd_leases.all */
+	struct aq_list lessees;
+	struct aq_arbiter_terms terms; /* .devices: on which it is managed now */
+	uint32_t device_count;
+	uint32_t device[AQ_MAX_DEVICES]; /* numbers of the devices, by index in the page */
+	uint32_t running;		 /* clients with a context */
+	bool joined;
+	bool given;	   /* pages have the lease, or may have */
+	bool touched;	   /* something in its pages may have changed */
+	uint32_t late;	   /* (client, device)s in overrun */
+	uint64_t until_ns; /* as written to the pages; 0: ended */
+	uint64_t ended_ns; /* ended: when */
+	uint64_t clock_ns[AQ_MAX_DEVICES]; /* given: the holder's clock then */
+	uint64_t lost_ns[AQ_MAX_DEVICES];  /* given: taken by clients that died with the lease */
+	uint64_t wanted_ns; /* wants and has no lease: since when; else 0 */
+
+	/* Accounts. */
+	uint64_t gpu_ns[AQ_MAX_DEVICES]; /* device time, by index in the page */
+	uint64_t grants, overruns;
+	uint64_t wait_ns; /* spent wanting without a lease */
+};
+
+/* What the owner wants to be told. */
+struct aqd_lease_ops {
+	/* Open or close AQ_GATE_LEASED of a client. */
+	void (*gate)(void *context, struct aqd_lessee *who, uint32_t index, bool closed);
+	void (*overran)(void *context, struct aqd_lessee *who, uint32_t index, uint64_t late_ns);
+	void (*caught_up)(void *context, struct aqd_lessee *who, uint32_t index, uint64_t late_ns,
+			  uint64_t debt_ns);
+	void (*lied)(void *context, struct aqd_lessee *who, uint32_t index, uint64_t claimed_ns,
+		     uint64_t possible_ns);
+};
+
+struct aqd_leases {
+	struct aq_arbiter arbiter;
+	const struct aqd_lease_ops *ops;
+	void *context;
+	struct aq_list all;
+	bool remanage; /* who runs where, or a cap, has changed */
+	uint32_t running[AQ_ARBITER_MAX_DEVICES]; /* fractions with a context, by device */
+	/* Time passes by 1/(1+n) beside n others that compete by hardware slices. */
+	struct {
+		uint32_t late;	      /* overrunners */
+		bool held;	      /* somebody has the lease */
+		uint64_t since_ns;    /* both clocks were brought up to date */
+		uint64_t holder_ns;   /* as it passes for who has the lease */
+		uint64_t late_ns;     /* ... for an overrunner */
+	} clock[AQ_ARBITER_MAX_DEVICES];
+};
+
+void aqd_leases_init(struct aqd_leases *l, const struct aq_arbiter_tuning *tuning,
+		     const struct aqd_lease_ops *ops, void *context);
+
+/**
+ * aqd_lease_init() - a fraction begins; nobody runs in it yet.
+ * @device: numbers of its devices, below AQ_ARBITER_MAX_DEVICES, @count of them
+ * @terms:  .devices does not matter
+ */
+void aqd_lease_init(struct aqd_leases *l, struct aqd_lease *f, const uint32_t *device,
+		    uint32_t count, const struct aq_arbiter_terms *terms);
+
+/* Its terms are others from now on. */
+void aqd_lease_change(struct aqd_leases *l, struct aqd_lease *f,
+		      const struct aq_arbiter_terms *terms, uint64_t now_ns);
+
+/* The fraction ends; its lessees must have left. */
+void aqd_lease_finish(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns);
+
+/* A client with @page takes part from now on. What its page has counted before is no news. */
+void aqd_lessee_join(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+		     struct aq_page *page, uint64_t now_ns);
+
+/* ... no more: it died, hung up or was cut off. It is out at once. Harmless when it does not. */
+void aqd_lessee_leave(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns);
+
+/* It rang for the devices of @mask. */
+void aqd_lessee_rang(struct aqd_leases *l, struct aqd_lessee *c, uint32_t mask);
+
+/* Look whether clients got a context, and collect what was counted while gates were open. */
+void aqd_leases_look(struct aqd_leases *l, uint64_t now_ns);
+
+/**
+ * aqd_leases_run() - decide, and carry out what is decided until nothing more follows from it.
+ * To be called after every change, and at the instant that it returns.
+ * Return: that instant, or AQ_ARBITER_NEVER
+ */
+uint64_t aqd_leases_run(struct aqd_leases *l, uint64_t now_ns);
+
+/* Is the device divided by leases now? */
+bool aqd_leases_manage(const struct aqd_leases *l, uint32_t device);
+
+#endif /* AQ_DAEMON_LEASE_H */

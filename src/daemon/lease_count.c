@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the use of a device is counted as. Guards measure device time between the edges of their
+ * leases; while somebody overruns, the hardware slices the device, so that time between two edges
+ * is not all theirs: it counts by the number of those who competed. A claim of more than can have
+ * been is cut to what can, and told.
+ */
+#include "daemon/lease.h"
+
+#include "base/timing.h"
+#include "daemon/lease_internal.h"
+#include "daemon/lease_page.h"
+#include "base/banned.h"
+
+/* Who holds a lease that others wait for is charged at least this part of the time: or one could
+ * keep others away for nothing, by having leases and not using them. */
+#define LEAST_PART 4u
+
+static uint64_t less(uint64_t x, uint64_t y)
+{
+	return x < y ? x : y;
+}
+
+static uint64_t minus(uint64_t x, uint64_t y)
+{
+	return x > y ? x - y : 0;
+}
+
+/* @ns of @whole as part of @of; all but the last are at most hours. */
+static uint64_t scale(uint64_t ns, uint64_t part, uint64_t of)
+{
+	return part >= of ? ns : (uint64_t)((double)ns * ((double)part / (double)of));
+}
+
+static void tick(struct aqd_leases *l, uint32_t d, uint64_t now_ns)
+{
+	uint64_t dt = minus(now_ns, l->clock[d].since_ns);
+	uint32_t late = l->clock[d].late, all = late + l->clock[d].held;
+
+	l->clock[d].holder_ns += dt / (1 + late);
+	l->clock[d].late_ns += dt / (all ? all : 1);
+	l->clock[d].since_ns = now_ns;
+}
+
+void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devices, bool held,
+		       uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < f->device_count; i++) {
+		uint32_t d = f->device[i];
+
+		if (!(devices >> d & 1))
+			continue;
+		tick(l, d, now_ns);
+		l->clock[d].held = held;
+		/* As if it had had the device since its lease began. */
+		f->clock_ns[i] = l->clock[d].holder_ns - minus(now_ns, f->contender.lease_start_ns);
+	}
+}
+
+/* Device time that a page claims since it was last counted, as far as it is possible. */
+static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, uint64_t now_ns)
+{
+	struct aqd_lessee_device *dev = &c->device[i];
+	uint64_t says = aqd_page_look(c->page, i).gpu_ns, before = dev->gpu_ns;
+	uint64_t possible = minus(now_ns, dev->counted_ns) + AQD_LEASE_GRACE_NS;
+
+	dev->gpu_ns = says;
+	dev->counted_ns = now_ns;
+	if (says >= before && says - before <= possible)
+		return says - before;
+	if (!c->lied)
+		l->ops->lied(l->context, c, i, says >= before ? says - before : 0, possible);
+	c->lied = true;
+	return says >= before ? possible : 0;
+}
+
+void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c, uint32_t i,
+			uint64_t now_ns)
+{
+	struct aqd_lessee_device *dev = &c->device[i];
+
+	if (!dev->given && !dev->late)
+		f->gpu_ns[i] += claimed(l, c, i, now_ns);
+}
+
+uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
+{
+	uint64_t sum = f->lost_ns[i], wall = minus(now_ns, f->contender.lease_start_ns), late = 0;
+	uint32_t d = f->device[i];
+	struct aqd_lessee *c, *tmp;
+
+	AQ_LIST_FOREACH (c, tmp, &f->lessees, link) {
+		const struct aqd_lessee_device *dev = &c->device[i];
+
+		if (!dev->given)
+			continue;
+		if (dev->late) /* counted when it has given back */
+			late = less(wall, minus(now_ns, dev->given_ns));
+		else
+			sum += claimed(l, c, i, now_ns);
+	}
+	tick(l, d, now_ns);
+	sum = scale(less(sum, wall), minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
+	f->gpu_ns[i] += sum;
+	sum = sum > late ? sum : late;
+	if (f->contender.contested && sum < wall / LEAST_PART)
+		sum = wall / LEAST_PART;
+	return sum;
+}
+
+void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			 uint32_t i, uint64_t now_ns)
+{
+	struct aqd_lessee_device *dev = &c->device[i];
+	uint32_t d = f->device[i];
+
+	if (dev->late) { /* again, with what it was given meanwhile */
+		dev->late_paid_ns += minus(now_ns, dev->given_ns);
+		return;
+	}
+	tick(l, d, now_ns);
+	l->clock[d].late++;
+	dev->late = true;
+	dev->late_turn = dev->turn;
+	dev->late_from_ns = dev->given_ns;
+	dev->late_since_ns = now_ns;
+	dev->late_clock_ns = l->clock[d].late_ns;
+	dev->late_paid_ns = 0;
+	f->late++;
+	f->overruns++;
+	l->ops->overran(l->context, c, i, minus(now_ns, f->ended_ns));
+}
+
+/* The end of an overrun in which the device was used for @ns since the lease was given. */
+static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c, uint32_t i,
+		   uint64_t ns, uint64_t now_ns)
+{
+	struct aqd_lessee_device *dev = &c->device[i];
+	uint64_t in_lease = minus(dev->late_since_ns, dev->late_from_ns), debt;
+	uint32_t d = f->device[i];
+
+	tick(l, d, now_ns);
+	l->clock[d].late--;
+	dev->late = false;
+	f->late--;
+	debt = scale(minus(ns, in_lease), minus(l->clock[d].late_ns, dev->late_clock_ns),
+		     minus(now_ns, dev->late_since_ns));
+	f->gpu_ns[i] += less(ns, in_lease) + debt;
+	debt = minus(debt, dev->late_paid_ns);
+	if (f->joined)
+		aq_arbiter_charge(&l->arbiter, &f->contender, debt, now_ns);
+	l->ops->caught_up(l->context, c, i, minus(now_ns, dev->late_since_ns), debt);
+}
+
+void aqd__lease_caught_up(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			  uint32_t i, uint64_t now_ns)
+{
+	settle(l, f, c, i, claimed(l, c, i, now_ns), now_ns);
+}
+
+void aqd__lease_abandoned(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			  uint32_t i, uint64_t now_ns)
+{
+	struct aqd_lessee_device *dev = &c->device[i];
+	struct aqd_page_says says = aqd_page_look(c->page, i);
+	uint64_t wall = minus(now_ns, dev->given_ns);
+
+	if (dev->late) {
+		settle(l, f, c, i, minus(now_ns, dev->late_from_ns), now_ns);
+		return;
+	}
+	if (!dev->given)
+		return;
+	f->lost_ns[i] += claimed(l, c, i, now_ns);
+	/* Nobody measured what it had under way: a lease's worth at the most. */
+	if (says.active_turn == dev->turn && says.done_turn != dev->turn)
+		f->lost_ns[i] += less(wall, l->arbiter.tuning.quantum_ns);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of leases share among themselves. */
+#ifndef AQ_DAEMON_LEASE_INTERNAL_H
+#define AQ_DAEMON_LEASE_INTERNAL_H
+
+#include "daemon/lease.h"
+
+/* lease.c: give a client the lease that its fraction has. */
+void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+		     uint32_t index, uint64_t now_ns);
+
+/* lease_manage.c: who is managed where, after who runs where has changed. */
+void aqd__leases_manage(struct aqd_leases *l, uint64_t now_ns);
+
+/* Has the client got a context? */
+void aqd__lessee_look(struct aqd_leases *l, struct aqd_lessee *c);
+
+/* lease_count.c: device time taken by the lease on the device of that index, counted once. */
+uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t index,
+			  uint64_t now_ns);
+
+/* What a page claims for the time without a lease: of a lease that did not end before the gates
+ * opened, for instance. Counted, but not charged. */
+void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			uint32_t index, uint64_t now_ns);
+
+/* The lease is given, or back, on these devices: time passes differently for overrunners. */
+void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devices, bool held,
+		       uint64_t now_ns);
+
+/* A client has work under way on a lease that is now taken as back. */
+void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			 uint32_t index, uint64_t now_ns);
+
+/* An overrunner has given back: what it ran on for is its fraction's debt. */
+void aqd__lease_caught_up(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			  uint32_t index, uint64_t now_ns);
+
+/* A client leaves as it is: what it has under way counts as far as is known. */
+void aqd__lease_abandoned(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			  uint32_t index, uint64_t now_ns);
+
+#endif /* AQ_DAEMON_LEASE_INTERNAL_H */
