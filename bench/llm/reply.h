@@ -23,7 +23,9 @@ struct llm_replies {
 	uint64_t n_made;
 	struct aq_list all; /* struct llm_reply */
 	uint32_t n;
-	double mean_output; /* tokens after which a model ends by itself; 0: never */
+	double mean_output;	    /* tokens after which a model ends by itself; 0: never */
+	void (*on_none)(void *arg); /* called when the last of them is over */
+	void *arg;
 };
 
 /* A JSON object as a whole answer; @value is taken. */

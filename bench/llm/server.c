@@ -55,8 +55,10 @@ static void wake(void *arg)
 		return; /* the counter is at its most: it is awake */
 }
 
-static void end_if_drained(struct server *s)
+static void end_if_drained(void *arg)
 {
+	struct server *s = arg;
+
 	if (s->draining && !s->replies.n)
 		event_base_loopbreak(s->base);
 }
@@ -351,6 +353,8 @@ int llm_server_run(const struct llm_server_options *o)
 
 	aq_list_init(&s.replies.all);
 	s.replies.base = s.base;
+	s.replies.on_none = end_if_drained;
+	s.replies.arg = &s;
 	if (getrandom(&s.replies.key, sizeof(s.replies.key), 0) < 0)
 		s.replies.key = (uint64_t)getpid() << 32 ^ (uint64_t)time(NULL);
 	if (s.base && s.wake_fd >= 0)
