@@ -57,6 +57,14 @@ int aq_pid_start_time(pid_t pid, uint64_t *ret_ticks)
 	return 0;
 }
 
+bool aq_pid_stopped(pid_t pid)
+{
+	char buf[STAT_BYTES];
+	const char *p;
+
+	return read_stat(pid, buf, sizeof(buf), &p) == 0 && (*p == 'T' || *p == 't');
+}
+
 pid_t aq_pid_parent(pid_t pid)
 {
 	char buf[STAT_BYTES];

@@ -3,6 +3,7 @@
 #ifndef AQ_BASE_FD_H
 #define AQ_BASE_FD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -13,6 +14,9 @@
  * Return: 0; -ESRCH no such process; -EIO unreadable
  */
 int aq_pid_start_time(pid_t pid, uint64_t *ret_ticks);
+
+/* Is the process stopped, by a signal or a debugger? (proc(5), stat, field 3) */
+bool aq_pid_stopped(pid_t pid);
 
 /* Parent's pid (field 4 of stat). Return: pid >= 0; -ESRCH; -EIO. */
 pid_t aq_pid_parent(pid_t pid);

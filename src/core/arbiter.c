@@ -82,6 +82,8 @@ static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 	c->debt_ns = c->debt_ns > earned ? c->debt_ns - earned : 0;
 	if (c->wants || c->state != AQ_LEASE_NONE)
 		c->lag_ns += earned;
+	else if (c->overruns)
+		c->put_by_ns += earned;
 	else if (c->lag_ns < 0) /* idle: debts are paid off, nothing is saved up */
 		c->lag_ns = c->lag_ns + earned < 0 ? c->lag_ns + earned : 0;
 	if (capped(c)) {
@@ -182,12 +184,24 @@ static void count(struct aq_contender *c, int64_t used)
 	c->service_ns += (uint64_t)used;
 }
 
+void aq_arbiter_overruns(struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns)
+{
+	update(a, c, now_ns);
+	c->overruns++;
+}
+
 void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
 		       uint64_t now_ns)
 {
 	update(a, c, now_ns);
-	c->debt_ns += saturate(used_ns);
+	c->lag_ns += c->put_by_ns;
+	c->put_by_ns = 0;
+	c->overruns -= c->overruns ? 1 : 0;
 	count(c, saturate(used_ns));
+	if (c->debt_ns < -c->lag_ns)
+		c->debt_ns = -c->lag_ns;
+	if (!c->wants && c->state == AQ_LEASE_NONE && c->lag_ns > 0)
+		c->lag_ns = 0;
 }
 
 void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,

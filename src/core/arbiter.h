@@ -60,6 +60,8 @@ struct aq_contender {
 	uint64_t updated_ns;
 	int64_t lag_ns;	   /* owed when >= 0 */
 	int64_t debt_ns;   /* of the lag: taken after the end of a lease that others waited for */
+	uint32_t overruns; /* under way */
+	int64_t put_by_ns; /* earned during these without work that waits */
 	int64_t bucket_ns; /* device time that the cap allows now */
 	bool refilling;	   /* the bucket was used up, and is not yet full enough to go on */
 	uint64_t vtime_ns; /* service by weight, for what is left over */
@@ -108,9 +110,14 @@ void aq_arbiter_want(struct aq_arbiter *a, struct aq_contender *c, bool wants, u
 void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
 			 uint64_t now_ns);
 
+/* What the contender had in flight runs on after its lease was taken as back: until it is charged
+ * for that. What it is entitled to in that time is put by, for it does use the device. */
+void aq_arbiter_overruns(struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns);
+
 /**
- * aq_arbiter_charge() - device time used without a lease: what ran on after one was taken as back.
- * It is a debt, paid back in full, and counts against the cap; a lease under way goes on.
+ * aq_arbiter_charge() - the end of an overrun: for @used_ns it used the device without a lease.
+ * What that is beyond its request is a debt, paid back in full; all of it counts against the cap. A
+ * lease under way goes on.
  */
 void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
 		       uint64_t now_ns);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "daemon/event.h"
 #include "daemon/gate.h"
 #include "daemon/lease_page.h"
@@ -27,6 +28,11 @@ static struct aqd_event_facts facts_of(struct aqd *d, struct aqd_lessee *who, ui
 	return facts;
 }
 
+static bool is_stopped(void *context, struct aqd_lessee *who)
+{
+	return aq_pid_stopped(client_of(who)->process->pid);
+}
+
 static void on_overran(void *context, struct aqd_lessee *who, uint32_t index, uint64_t late_ns)
 {
 	struct aqd_event_facts facts = facts_of(context, who, index);
@@ -45,8 +51,8 @@ static void on_caught_up(void *context, struct aqd_lessee *who, uint32_t index, 
 
 	facts.reason = "lease";
 	aqd_event(context, AQD_EVENT_returned, &facts,
-		  "process %d was %" PRIu64 " us too late; %" PRIu64
-		  " us of device time are its fraction's debt",
+		  "process %d was %" PRIu64 " us too late: %" PRIu64
+		  " us of device time are charged to its fraction",
 		  (int)facts.pid, (uint64_t)(late_ns / AQ_NS_PER_US),
 		  (uint64_t)(debt_ns / AQ_NS_PER_US));
 }
@@ -73,6 +79,7 @@ static void set_gate(void *context, struct aqd_lessee *who, uint32_t index, bool
 
 static const struct aqd_lease_ops ops = {
 	.gate = set_gate,
+	.stopped = is_stopped,
 	.overran = on_overran,
 	.caught_up = on_caught_up,
 	.lied = on_lied,

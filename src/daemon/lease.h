@@ -11,7 +11,7 @@
  * The end of a lease: it is back when every client of the fraction is out, that is, has not used
  * it, or has given it back. Who is not out AQD_LEASE_GRACE_NS after the end while others wait has
  * *overrun*: the lease counts as back, the others go on beside it (the hardware divides the device
- * meanwhile), and what ran on is a debt, known when the client gives back at last.
+ * meanwhile), and what ran on is charged when the client gives back at last.
  */
 #ifndef AQ_DAEMON_LEASE_H
 #define AQ_DAEMON_LEASE_H
@@ -35,6 +35,7 @@ struct aqd_lessee_device {
 	bool waiting; /* as written to the page */
 	bool deaf;  /* did not take its last lease: its want does not count until it rings */
 	bool late;  /* still out after a lease that was taken as back */
+	bool late_counts; /* late: competes for the device, as far as is known */
 	uint32_t turn; /* of the last lease given */
 	uint32_t late_turn;
 	uint64_t given_ns;	/* when */
@@ -44,6 +45,7 @@ struct aqd_lessee_device {
 	uint64_t late_paid_ns;	/* late: charged since by leases that it was given meanwhile */
 	uint64_t gpu_ns;	/* of the page; counted already */
 	uint64_t counted_ns;	/* when */
+	uint64_t claimed_ns;	/* counted since it joined */
 };
 
 /* One client. */
@@ -51,6 +53,7 @@ struct aqd_lessee {
 	struct aq_list link;	 /* in aqd_lease.lessees */
 	struct aqd_lease *lease; /* NULL: takes no part (not connected, or cut off) */
 	struct aq_page *page;
+	uint64_t joined_ns;
 	bool running; /* has a context */
 	bool fresh;   /* its gates are not known to be as they should */
 	bool lied;    /* about its device time; told once */
@@ -86,6 +89,8 @@ struct aqd_lease {
 struct aqd_lease_ops {
 	/* Open or close AQ_GATE_LEASED of a client. */
 	void (*gate)(void *context, struct aqd_lessee *who, uint32_t index, bool closed);
+	/* Is the process stopped? Then it has little under way, however late it is. */
+	bool (*stopped)(void *context, struct aqd_lessee *who);
 	void (*overran)(void *context, struct aqd_lessee *who, uint32_t index, uint64_t late_ns);
 	void (*caught_up)(void *context, struct aqd_lessee *who, uint32_t index, uint64_t late_ns,
 			  uint64_t debt_ns);
@@ -102,7 +107,7 @@ struct aqd_leases {
 	uint32_t running[AQ_ARBITER_MAX_DEVICES]; /* fractions with a context, by device */
 	/* Time passes by 1/(1+n) beside n others that compete by hardware slices. */
 	struct {
-		uint32_t late;	      /* overrunners */
+		uint32_t late;	      /* overrunners that are not stopped */
 		bool held;	      /* somebody has the lease */
 		uint64_t since_ns;    /* both clocks were brought up to date */
 		uint64_t holder_ns;   /* as it passes for who has the lease */

@@ -57,21 +57,26 @@ void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devic
 	}
 }
 
-/* Device time that a page claims since it was last counted, as far as it is possible. */
+/* Device time that a page claims since it was last counted, as far as it is possible. Who lies is
+ * taken to have used all that it could. */
 static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, uint64_t now_ns)
 {
 	struct aqd_lessee_device *dev = &c->device[i];
 	uint64_t says = aqd_page_look(c->page, i).gpu_ns, before = dev->gpu_ns;
-	uint64_t possible = minus(now_ns, dev->counted_ns) + AQD_LEASE_GRACE_NS;
+	uint64_t since = minus(now_ns, dev->counted_ns) + AQD_LEASE_GRACE_NS;
+	uint64_t ever = minus(now_ns + AQD_LEASE_GRACE_NS, c->joined_ns + dev->claimed_ns);
+	uint64_t possible = less(since, ever), ns = says - before;
 
 	dev->gpu_ns = says;
 	dev->counted_ns = now_ns;
-	if (says >= before && says - before <= possible)
-		return says - before;
-	if (!c->lied)
-		l->ops->lied(l->context, c, i, says >= before ? says - before : 0, possible);
-	c->lied = true;
-	return says >= before ? possible : 0;
+	if (ns > possible) { /* also when it went backwards */
+		if (!c->lied)
+			l->ops->lied(l->context, c, i, ns, possible);
+		c->lied = true;
+		ns = possible;
+	}
+	dev->claimed_ns += ns;
+	return ns;
 }
 
 void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c, uint32_t i,
@@ -119,7 +124,8 @@ void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_l
 		return;
 	}
 	tick(l, d, now_ns);
-	l->clock[d].late++;
+	dev->late_counts = !l->ops->stopped(l->context, c);
+	l->clock[d].late += dev->late_counts;
 	dev->late = true;
 	dev->late_turn = dev->turn;
 	dev->late_from_ns = dev->given_ns;
@@ -128,7 +134,25 @@ void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_l
 	dev->late_paid_ns = 0;
 	f->late++;
 	f->overruns++;
+	aq_arbiter_overruns(&l->arbiter, &f->contender, now_ns);
 	l->ops->overran(l->context, c, i, minus(now_ns, f->ended_ns));
+}
+
+void aqd__lease_late_look(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			  uint32_t i, uint64_t now_ns)
+{
+	struct aqd_lessee_device *dev = &c->device[i];
+	uint32_t d = f->device[i];
+	bool counts;
+
+	if (!dev->late)
+		return;
+	counts = !l->ops->stopped(l->context, c);
+	if (counts == dev->late_counts)
+		return;
+	tick(l, d, now_ns);
+	l->clock[d].late += counts ? 1 : -1u;
+	dev->late_counts = counts;
 }
 
 /* The end of an overrun in which the device was used for @ns since the lease was given. */
@@ -140,7 +164,7 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 	uint32_t d = f->device[i];
 
 	tick(l, d, now_ns);
-	l->clock[d].late--;
+	l->clock[d].late -= dev->late_counts;
 	dev->late = false;
 	f->late--;
 	debt = scale(minus(ns, in_lease), minus(l->clock[d].late_ns, dev->late_clock_ns),

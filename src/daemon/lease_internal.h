@@ -32,6 +32,10 @@ void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devic
 void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
 			 uint32_t index, uint64_t now_ns);
 
+/* Has an overrunner been stopped, or sent on? */
+void aqd__lease_late_look(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+			  uint32_t index, uint64_t now_ns);
+
 /* An overrunner has given back: what it ran on for is its fraction's debt. */
 void aqd__lease_caught_up(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
 			  uint32_t index, uint64_t now_ns);

@@ -87,8 +87,10 @@ void aqd_leases_look(struct aqd_leases *l, uint64_t now_ns)
 	AQ_LIST_FOREACH (f, next_fraction, &l->all, link)
 		AQ_LIST_FOREACH (c, next_client, &f->lessees, link) {
 			aqd__lessee_look(l, c);
-			for (uint32_t i = 0; i < f->device_count; i++)
+			for (uint32_t i = 0; i < f->device_count; i++) {
 				aqd__lease_collect(l, f, c, i, now_ns);
+				aqd__lease_late_look(l, f, c, i, now_ns);
+			}
 		}
 }
 
@@ -100,6 +102,7 @@ void aqd_lessee_join(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 	c->lease = f;
 	c->page = page;
 	c->fresh = true;
+	c->joined_ns = now_ns;
 	aq_list_append(&f->lessees, &c->link);
 	for (uint32_t i = 0; i < f->device_count; i++) {
 		/* It may come from an earlier daemon, with a lease and work under way. */

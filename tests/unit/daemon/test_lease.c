@@ -1,0 +1,770 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Leases on pages in virtual time. Guards are played: each launches kernels one after another while
+ * its page lets it, and writes what a guard writes. Nothing of a daemon but the leases runs.
+ */
+#include "cm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <aliquot/abi.h>
+
+#include "base/timing.h"
+#include "daemon/lease.h"
+
+#define MS AQ_NS_PER_MS
+#define US AQ_NS_PER_US
+#define S AQ_NS_PER_S
+#define MAX_GUARDS 80
+#define WAKE_NS (20 * US) /* from a word in the page to a thread that has seen it */
+
+/* A program with one thread, on one device of its page. */
+struct guard {
+	struct aqd_lessee lessee;
+	struct aq_page page;
+	uint32_t device; /* index in the page */
+	uint64_t kernel_ns;
+	uint64_t busy_ns, idle_ns; /* of bursts; idle_ns 0: saturating */
+	uint64_t wake_ns;	   /* idle until; or sees what was written to it */
+	uint64_t burst_left_ns;
+	uint64_t kernel_end_ns; /* 0: none runs */
+	uint64_t used_ns;	/* in this lease */
+	uint64_t total_ns;
+	uint64_t wanted_ns, worst_wait_ns;
+	bool ungated; /* the kernel that runs was launched without a lease */
+	bool stopped; /* SIGSTOP */
+	bool dead;
+	bool wanting;
+	int64_t lie_ns; /* added to what it claims in each lease */
+};
+
+struct fraction {
+	struct aqd_lease lease;
+};
+
+struct world {
+	struct aqd_leases l;
+	struct fraction f[MAX_GUARDS];
+	struct guard *g[MAX_GUARDS];
+	uint32_t fractions, guards;
+	uint64_t now, next;
+	uint32_t overruns, returns, lies;
+	uint64_t charged_ns;
+	uint64_t overlap_ns; /* two fractions had kernels on device 0 at once */
+	uint64_t idle_ns;    /* device 0 idle though somebody wanted it */
+};
+
+static void set_gate(void *context, struct aqd_lessee *who, uint32_t i, bool closed)
+{
+	(void)context;
+	who->page->device[i].gate = closed ? AQ_GATE_LEASED : 0;
+	if (closed)
+		who->page->gates |= 1u << i;
+	else
+		who->page->gates &= ~(1u << i);
+}
+
+static bool is_stopped(void *context, struct aqd_lessee *who)
+{
+	(void)context;
+	return aq_container_of(who, struct guard, lessee)->stopped;
+}
+
+static void overran(void *context, struct aqd_lessee *who, uint32_t i, uint64_t late_ns)
+{
+	struct world *w = context;
+
+	assert_true(late_ns >= AQD_LEASE_GRACE_NS);
+	assert_true(i < who->lease->device_count);
+	w->overruns++;
+}
+
+static void caught_up(void *context, struct aqd_lessee *who, uint32_t i, uint64_t late_ns,
+		      uint64_t debt_ns)
+{
+	struct world *w = context;
+
+	assert_true(debt_ns <= late_ns + AQD_LEASE_GRACE_NS);
+	assert_true(i < who->lease->device_count);
+	w->returns++;
+	w->charged_ns += debt_ns;
+}
+
+static void lied(void *context, struct aqd_lessee *who, uint32_t i, uint64_t claimed_ns,
+		 uint64_t possible_ns)
+{
+	struct world *w = context;
+
+	(void)who;
+	(void)i;
+	assert_true(claimed_ns > possible_ns);
+	w->lies++;
+}
+
+static const struct aqd_lease_ops ops = {
+	.gate = set_gate,
+	.stopped = is_stopped,
+	.overran = overran,
+	.caught_up = caught_up,
+	.lied = lied,
+};
+
+static struct world *world_new(void)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	w->now = S; /* instant 0 means "not" */
+	aqd_leases_init(&w->l, &aq_arbiter_defaults, &ops, w);
+	return w;
+}
+
+static struct aqd_lease *add_on(struct world *w, uint32_t devices, uint32_t request, uint32_t limit,
+				uint32_t priority)
+{
+	struct aq_arbiter_terms terms = {
+		.request_permille = request, .limit_permille = limit, .priority = priority};
+	struct aqd_lease *f = &w->f[w->fractions++].lease;
+	uint32_t numbers[AQ_MAX_DEVICES], n = 0;
+
+	for (uint32_t d = 0; d < AQ_MAX_DEVICES; d++)
+		if (devices >> d & 1)
+			numbers[n++] = d;
+	aqd_lease_init(&w->l, f, numbers, n, &terms);
+	return f;
+}
+
+static struct guard *join(struct world *w, struct aqd_lease *f, uint32_t device, uint64_t kernel_ns)
+{
+	struct guard *g = calloc(1, sizeof(*g));
+
+	assert_non_null(g);
+	g->device = device;
+	g->kernel_ns = kernel_ns;
+	g->page.device_count = f->device_count;
+	g->page.client_state = AQ_CLIENT_RUNNING;
+	w->g[w->guards++] = g;
+	aqd_lessee_join(&w->l, f, &g->lessee, &g->page, w->now);
+	w->next = w->now;
+	return g;
+}
+
+/* One fraction with one saturating client on device 0. */
+static struct guard *add(struct world *w, uint32_t request, uint32_t limit, uint32_t priority,
+			 uint64_t kernel_ns)
+{
+	return join(w, add_on(w, 1, request, limit, priority), 0, kernel_ns);
+}
+
+static void world_free(struct world *w)
+{
+	for (uint32_t i = 0; i < w->guards; i++) {
+		aqd_lessee_leave(&w->l, &w->g[i]->lessee, w->now);
+		free(w->g[i]);
+	}
+	for (uint32_t i = 0; i < w->fractions; i++)
+		aqd_lease_finish(&w->l, &w->f[i].lease, w->now);
+	free(w);
+}
+
+static void ring(struct world *w, struct guard *g)
+{
+	aqd_lessee_rang(&w->l, &g->lessee, 1u << g->device);
+	w->next = w->now;
+}
+
+static void die(struct world *w, struct guard *g)
+{
+	g->dead = true;
+	g->kernel_end_ns = 0;
+	aqd_lessee_leave(&w->l, &g->lessee, w->now);
+	w->next = w->now;
+}
+
+static void launch(struct world *w, struct guard *g, bool ungated)
+{
+	g->ungated = ungated;
+	g->kernel_end_ns = w->now + g->kernel_ns;
+	if (g->wanting && w->now - g->wanted_ns > g->worst_wait_ns)
+		g->worst_wait_ns = w->now - g->wanted_ns;
+	g->wanting = false;
+}
+
+static bool over(const struct world *w, const struct guard *g)
+{
+	const struct aq_page_device *dev = &g->page.device[g->device];
+
+	return dev->lease_turn != dev->active_turn || dev->lease_until_ns <= w->now;
+}
+
+static void give_back(struct world *w, struct guard *g, bool want)
+{
+	struct aq_page_device *dev = &g->page.device[g->device];
+
+	dev->gpu_ns += g->used_ns + (uint64_t)g->lie_ns;
+	g->used_ns = 0;
+	dev->want = want;
+	dev->done_turn = dev->active_turn;
+	ring(w, g);
+}
+
+static void try_launch(struct world *w, struct guard *g)
+{
+	struct aq_page_device *dev = &g->page.device[g->device];
+
+	if (!dev->gate) {
+		launch(w, g, true);
+	} else if (dev->done_turn != dev->lease_turn && dev->lease_until_ns > w->now) {
+		dev->active_turn = dev->lease_turn;
+		dev->want = 1;
+		launch(w, g, false);
+	} else if (!dev->want) {
+		dev->want = 1;
+		ring(w, g);
+	}
+	if (!g->kernel_end_ns && !g->wanting) {
+		g->wanting = true;
+		g->wanted_ns = w->now;
+	}
+}
+
+/* The burst is over: back to sleep. */
+static void rest(struct world *w, struct guard *g, bool ungated)
+{
+	g->wake_ns = w->now + g->idle_ns;
+	g->burst_left_ns = 0;
+	if (!ungated && g->page.device[g->device].waiting)
+		give_back(w, g, false);
+}
+
+static void kernel_ended(struct world *w, struct guard *g)
+{
+	bool ungated = g->ungated;
+
+	g->kernel_end_ns = 0;
+	g->total_ns += g->kernel_ns;
+	if (!ungated)
+		g->used_ns += g->kernel_ns;
+	if (g->idle_ns) {
+		g->burst_left_ns -= g->burst_left_ns > g->kernel_ns ? g->kernel_ns : g->burst_left_ns;
+		if (!g->burst_left_ns) {
+			rest(w, g, ungated);
+			return;
+		}
+	}
+	if (!ungated && over(w, g))
+		give_back(w, g, true);
+}
+
+static void step(struct world *w, struct guard *g)
+{
+	struct aq_page_device *dev = &g->page.device[g->device];
+
+	if (g->dead || g->stopped)
+		return;
+	if (g->kernel_end_ns && g->kernel_end_ns <= w->now)
+		kernel_ended(w, g);
+	if (g->kernel_end_ns || g->wake_ns > w->now)
+		return;
+	/* The guard's own thread: an idle program with a lease that is over, or waited for. */
+	if (g->idle_ns && !g->burst_left_ns) {
+		g->burst_left_ns = g->busy_ns;
+		if (!g->busy_ns)
+			return;
+	}
+	if (dev->active_turn == dev->lease_turn && dev->done_turn != dev->lease_turn && over(w, g))
+		give_back(w, g, true);
+	try_launch(w, g);
+}
+
+/* The guard's own thread gives back what nobody uses. */
+static void own_thread(struct world *w, struct guard *g)
+{
+	struct aq_page_device *dev = &g->page.device[g->device];
+
+	if (!g->dead && !g->stopped && !g->kernel_end_ns && g->wake_ns > w->now &&
+	    dev->done_turn != dev->active_turn && (over(w, g) || dev->waiting))
+		give_back(w, g, false);
+}
+
+static void account(struct world *w, uint64_t to)
+{
+	uint32_t busy = 0, wanting = 0;
+	const struct aqd_lease *first = NULL;
+	bool two = false;
+
+	for (uint32_t i = 0; i < w->guards; i++) {
+		const struct guard *g = w->g[i];
+
+		if (g->dead || g->lessee.lease->device[g->device])
+			continue;
+		wanting += g->wanting && g->lessee.lease->terms.limit_permille == 1000;
+		if (!g->kernel_end_ns)
+			continue;
+		busy++;
+		two |= first && first != g->lessee.lease;
+		first = g->lessee.lease;
+	}
+	w->overlap_ns += two ? to - w->now : 0;
+	w->idle_ns += !busy && wanting ? to - w->now : 0;
+}
+
+static void run(struct world *w, uint64_t duration_ns)
+{
+	uint64_t end = w->now + duration_ns;
+
+	while (w->now < end) {
+		uint64_t next;
+
+		for (uint32_t i = 0; i < w->guards; i++) {
+			step(w, w->g[i]);
+			own_thread(w, w->g[i]);
+		}
+		if (w->next <= w->now)
+			w->next = aqd_leases_run(&w->l, w->now);
+		next = w->next > w->now ? w->next : w->now + US;
+		next = next < end ? next : end;
+		for (uint32_t i = 0; i < w->guards; i++) {
+			struct guard *g = w->g[i];
+
+			if (g->dead || g->stopped)
+				continue;
+			if (g->wanting && g->page.device[g->device].lease_until_ns > w->now)
+				next = next < w->now + WAKE_NS ? next : w->now + WAKE_NS;
+			if (g->kernel_end_ns > w->now && g->kernel_end_ns < next)
+				next = g->kernel_end_ns;
+			if (g->wake_ns > w->now && g->wake_ns < next)
+				next = g->wake_ns;
+		}
+		account(w, next);
+		w->now = next;
+	}
+}
+
+static double share(const struct guard *g, const struct guard *other)
+{
+	return (double)g->total_ns / (double)(g->total_ns + other->total_ns);
+}
+
+static void test_lease__alone_is_left_alone(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g = add(w, 100, 1000, 1, 100 * US);
+
+	run(w, S);
+	assert_int_equal(g->page.gates, 0);
+	assert_int_equal(g->page.device[0].lease_turn, 0);
+	assert_int_equal(g->page.news, 0);
+	assert_false(aqd_leases_manage(&w->l, 0));
+	assert_true(w->next == AQ_ARBITER_NEVER);
+	world_free(w);
+}
+
+static void test_lease__beside_an_idle_one_nothing_ends(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g = add(w, 100, 1000, 1, 100 * US), *idle = add(w, 100, 1000, 1, 100 * US);
+	uint32_t turn;
+
+	idle->wake_ns = ~0ull;
+	run(w, 10 * MS);
+	turn = g->page.device[0].lease_turn;
+	assert_true(aqd_leases_manage(&w->l, 0));
+	assert_true(g->page.device[0].lease_until_ns == AQ_LEASE_UNTIL_TOLD);
+	assert_int_equal(g->page.device[0].waiting, 0);
+	run(w, S);
+	assert_int_equal(g->page.device[0].lease_turn, turn);
+	assert_true(g->total_ns >= S);
+	/* Its end opens the gate. */
+	die(w, idle);
+	run(w, MS);
+	assert_int_equal(g->page.gates, 0);
+	run(w, 100 * MS);
+	world_free(w);
+}
+
+static void test_lease__shares_and_one_at_a_time(void **state)
+{
+	static const uint64_t kernels[] = {10 * US, 200 * US, 2 * MS, 12 * MS};
+
+	for (uint32_t k = 0; k < 4; k++) {
+		struct world *w = world_new();
+		struct guard *a = add(w, 250, 1000, 1, kernels[k]);
+		struct guard *b = add(w, 750, 1000, 1, kernels[3 - k]);
+
+		run(w, 20 * MS); /* what was launched before the gate closed */
+		w->overlap_ns = w->idle_ns = 0;
+		run(w, 4 * S);
+		assert_true(share(a, b) > 0.24 && share(a, b) < 0.26);
+		assert_true(w->overlap_ns == 0);
+		assert_true(w->idle_ns < 40 * MS); /* 1 % */
+		assert_true(w->overruns == 0 && w->lies == 0);
+		/* What is told as device time is what it was. */
+		assert_true(a->lessee.lease->gpu_ns[0] > a->total_ns - 50 * MS);
+		assert_true(a->lessee.lease->gpu_ns[0] <= a->total_ns);
+		world_free(w);
+	}
+}
+
+static void test_lease__a_high_priority_goes_first(void **state)
+{
+	struct world *w = world_new();
+	struct guard *high = add(w, 300, 1000, 2, 200 * US);
+	struct guard *low = add(w, 700, 1000, 0, 300 * US);
+
+	high->busy_ns = 2 * MS;
+	high->idle_ns = 20 * MS;
+	run(w, 4 * S);
+	assert_true(high->worst_wait_ns <= 300 * US + 2 * WAKE_NS + 10 * US);
+	assert_true(low->total_ns > 3 * S);
+	world_free(w);
+}
+
+static void test_lease__a_long_kernel_overruns_once_and_pays(void **state)
+{
+	struct world *w = world_new();
+	struct guard *hog = add(w, 250, 1000, 1, 100 * US), *other = add(w, 750, 1000, 1, 100 * US);
+	uint64_t before;
+
+	run(w, 100 * MS);
+	hog->kernel_ns = 10 * S;
+	run(w, 50 * MS);
+	assert_int_equal(w->overruns, 1);
+	before = other->total_ns;
+	run(w, S);
+	assert_true(other->total_ns - before > 980 * MS); /* goes on beside it */
+	run(w, 8950 * MS);
+	hog->kernel_ns = 100 * US;
+	assert_int_equal(w->overruns, 1);
+	run(w, 100 * MS);
+	assert_int_equal(w->returns, 1);
+	/* Beside one other, half of the time was its own; half of that it was entitled to. */
+	assert_true(w->charged_ns > 4900 * MS && w->charged_ns < 5100 * MS);
+	before = hog->total_ns;
+	run(w, 9 * S);
+	assert_true(hog->total_ns - before < 100 * MS);
+	run(w, 2 * S);
+	before = hog->total_ns;
+	run(w, 2 * S);
+	assert_true(hog->total_ns - before > 480 * MS);
+	world_free(w);
+}
+
+static void test_lease__a_debt_outlives_its_process(void **state)
+{
+	struct world *w = world_new();
+	struct guard *hog = add(w, 100, 1000, 1, 100 * US), *heir;
+	struct guard *other = add(w, 900, 1000, 1, 100 * US);
+
+	run(w, 100 * MS);
+	hog->kernel_ns = 4 * S;
+	run(w, 3 * S);
+	assert_int_equal(w->overruns, 1);
+	die(w, hog);
+	run(w, MS);
+	assert_int_equal(w->returns, 1);
+	heir = join(w, &w->f[0].lease, 0, 100 * US);
+	run(w, 2 * S);
+	assert_true(heir->total_ns < 20 * MS);
+	assert_true(other->total_ns > 4900 * MS);
+	world_free(w);
+}
+
+static void test_lease__death_frees_at_once(void **state)
+{
+	struct world *w = world_new();
+	struct guard *a = add(w, 500, 1000, 1, 3 * S), *b = add(w, 500, 1000, 1, 3 * S);
+	struct guard *holder, *waiter;
+
+	run(w, 3 * S + MS);
+	holder = a->kernel_end_ns ? a : b;
+	waiter = holder == a ? b : a;
+	assert_true(waiter->wanting);
+	die(w, holder);
+	w->next = aqd_leases_run(&w->l, w->now); /* the same turn of the loop */
+	/* Alone now, so that the gate is open at once. */
+	assert_int_equal(waiter->page.gates, 0);
+	world_free(w);
+}
+
+static void test_lease__death_hands_on_among_three(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g[3], *holder = NULL;
+	uint32_t holders = 0;
+
+	for (uint32_t i = 0; i < 3; i++)
+		g[i] = add(w, 300, 1000, 1, 15 * MS);
+	run(w, 50 * MS);
+	for (uint32_t i = 0; i < 3; i++)
+		if (g[i]->lessee.lease->given)
+			holder = g[i];
+	assert_non_null(holder);
+	die(w, holder);
+	w->next = aqd_leases_run(&w->l, w->now);
+	for (uint32_t i = 0; i < 3; i++)
+		if (g[i] != holder && g[i]->page.device[0].lease_until_ns > w->now)
+			holders++;
+	assert_int_equal(holders, 1);
+	world_free(w);
+}
+
+static void test_lease__who_is_stopped_costs_one_quantum(void **state)
+{
+	struct world *w = world_new();
+	struct guard *stopped = add(w, 500, 1000, 1, 100 * US), *other;
+	uint64_t before;
+
+	other = add(w, 500, 1000, 1, 100 * US);
+	run(w, 100 * MS);
+	while (!stopped->wanting) /* stop it while it waits */
+		run(w, 50 * US);
+	stopped->stopped = true;
+	before = other->total_ns;
+	run(w, S);
+	assert_true(other->total_ns - before > 985 * MS);
+	stopped->stopped = false;
+	ring(w, stopped); /* who waits looks, and rings, every 10 ms */
+	before = stopped->total_ns;
+	run(w, S);
+	assert_true(stopped->total_ns - before > 450 * MS);
+	/* ... and with the lease in hand. */
+	while (!stopped->kernel_end_ns)
+		run(w, 50 * US);
+	stopped->stopped = true;
+	before = other->total_ns;
+	run(w, S);
+	assert_int_equal(w->overruns, 1);
+	assert_true(other->total_ns - before > 960 * MS);
+	/* Nobody takes half of the device from it: its time is its own. */
+	assert_true(other->lessee.lease->gpu_ns[0] > other->total_ns * 98 / 100);
+	world_free(w);
+}
+
+static void test_lease__impossible_times_are_cut(void **state)
+{
+	struct world *w = world_new();
+	struct guard *liar = add(w, 500, 1000, 1, 100 * US), *other = add(w, 500, 1000, 1, 100 * US);
+
+	run(w, 10 * MS);
+	liar->lie_ns = (int64_t)(1000 * S);
+	run(w, S);
+	assert_int_equal(w->lies, 1); /* told once */
+	assert_true(liar->lessee.lease->gpu_ns[0] < 1100 * MS);
+	liar->lie_ns = -(int64_t)(100 * S); /* backwards */
+	run(w, S);
+	assert_true(liar->lessee.lease->gpu_ns[0] < 2200 * MS);
+	assert_true(other->total_ns > 900 * MS);
+	world_free(w);
+}
+
+static void test_lease__claiming_nothing_keeps_nobody_away(void **state)
+{
+	struct world *w = world_new();
+	struct guard *liar = add(w, 100, 1000, 2, 100 * US), *other = add(w, 900, 1000, 0, 100 * US);
+
+	run(w, 10 * MS);
+	liar->lie_ns = 0;
+	for (uint32_t i = 0; i < 40000; i++) {
+		liar->used_ns = 0;
+		run(w, 50 * US);
+	}
+	assert_true(other->total_ns > 700 * MS); /* of two seconds */
+	world_free(w);
+}
+
+static void test_lease__a_cap_holds_alone_and_changes_live(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g = add(w, 100, 250, 1, 100 * US);
+	struct aq_arbiter_terms terms = g->lessee.lease->terms;
+	uint64_t before;
+
+	run(w, 100 * MS);
+	assert_int_equal(g->page.device[0].gate, AQ_GATE_LEASED);
+	assert_true(g->page.device[0].waiting || !g->lessee.lease->given);
+	before = g->total_ns;
+	run(w, 4 * S);
+	assert_true(g->total_ns - before > 990 * MS && g->total_ns - before < 1010 * MS);
+	terms.limit_permille = 700;
+	aqd_lease_change(&w->l, g->lessee.lease, &terms, w->now);
+	w->next = w->now;
+	before = g->total_ns;
+	run(w, 4 * S);
+	assert_true(g->total_ns - before > 2770 * MS && g->total_ns - before < 2830 * MS);
+	terms.limit_permille = 1000;
+	aqd_lease_change(&w->l, g->lessee.lease, &terms, w->now);
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_int_equal(g->page.gates, 0);
+	world_free(w);
+}
+
+static void test_lease__clients_of_a_fraction_share_its_lease(void **state)
+{
+	struct world *w = world_new();
+	struct aqd_lease *pair = add_on(w, 1, 500, 1000, 1);
+	struct guard *a = join(w, pair, 0, 300 * US), *b = join(w, pair, 0, 500 * US);
+	struct guard *other = add(w, 500, 1000, 1, 100 * US);
+	bool together = false;
+
+	run(w, 20 * MS);
+	w->overlap_ns = 0;
+	for (uint32_t i = 0; i < 2000; i++) {
+		run(w, MS);
+		together |= a->kernel_end_ns && b->kernel_end_ns;
+	}
+	assert_true(together);
+	assert_true(w->overlap_ns == 0);
+	/* By the device used most; both at once count as one. */
+	assert_true(other->total_ns > 940 * MS && other->total_ns < 1060 * MS);
+	world_free(w);
+}
+
+static void test_lease__only_contended_devices_have_gates(void **state)
+{
+	struct world *w = world_new();
+	struct aqd_lease *wide = add_on(w, 3, 500, 1000, 1);
+	struct guard *left = join(w, wide, 0, 100 * US), *right = join(w, wide, 1, 100 * US);
+	struct guard *other = join(w, add_on(w, 2, 500, 1000, 1), 0, 100 * US);
+
+	run(w, 2 * S);
+	assert_int_equal(left->page.gates, 2);
+	assert_int_equal(right->page.gates, 2);
+	assert_int_equal(other->page.gates, 1);
+	assert_true(left->total_ns >= 1990 * MS);
+	assert_true(share(right, other) > 0.48 && share(right, other) < 0.52);
+	/* Somebody on the other device, too: now it is a gang. */
+	join(w, add_on(w, 1, 500, 1000, 1), 0, 100 * US);
+	run(w, 20 * MS);
+	for (uint32_t i = 0; i < 400; i++) {
+		run(w, MS);
+		assert_int_equal(left->page.device[0].lease_until_ns > w->now,
+				 left->page.device[1].lease_until_ns > w->now);
+	}
+	world_free(w);
+}
+
+static void test_lease__pages_of_an_earlier_daemon(void **state)
+{
+	struct world *w = world_new();
+	struct aqd_lease *f = add_on(w, 1, 500, 1000, 1);
+	struct guard *old = calloc(1, sizeof(*old));
+	struct guard *other = add(w, 500, 1000, 1, 100 * US);
+
+	assert_non_null(old);
+	old->kernel_ns = 100 * US;
+	old->page.device_count = 1;
+	old->page.client_state = AQ_CLIENT_RUNNING;
+	old->page.gates = 1;
+	old->page.device[0].gate = AQ_GATE_LEASED;
+	old->page.device[0].lease_turn = UINT32_MAX; /* and it wraps */
+	old->page.device[0].active_turn = UINT32_MAX;
+	old->page.device[0].lease_until_ns = AQ_LEASE_UNTIL_TOLD;
+	old->page.device[0].gpu_ns = 77 * S;
+	w->g[w->guards++] = old;
+	aqd_lessee_join(&w->l, f, &old->lessee, &old->page, w->now);
+	assert_int_equal(old->page.device[0].lease_until_ns, 0);
+	w->next = w->now;
+	run(w, S);
+	assert_true(share(old, other) > 0.48 && share(old, other) < 0.52);
+	assert_int_equal(w->lies, 0);
+	assert_true(f->gpu_ns[0] < S);
+	world_free(w);
+}
+
+/* A client that looked between the two words of a grant entered by the number before. */
+static void test_lease__slipping_in_by_the_old_number_counts(void **state)
+{
+	struct world *w = world_new();
+	struct guard *a = add(w, 500, 1000, 1, 100 * US), *b = add(w, 500, 1000, 1, 100 * US);
+	struct aq_page_device *dev = &a->page.device[0];
+
+	a->wake_ns = b->wake_ns = ~0ull;
+	run(w, MS);
+	dev->want = 1;
+	ring(w, a);
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_true(dev->lease_until_ns > w->now);
+	dev->active_turn = dev->lease_turn - 1;
+	dev->done_turn = dev->lease_turn - 2;
+	b->page.device[0].want = 1;
+	ring(w, b);
+	w->now += 5 * MS;
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_int_equal(dev->lease_until_ns, 0);
+	assert_int_equal(b->page.device[0].lease_until_ns, 0); /* it waits */
+	dev->want = 0;
+	dev->done_turn = dev->active_turn;
+	ring(w, a);
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_true(b->page.device[0].lease_until_ns > w->now);
+	world_free(w);
+}
+
+static void test_lease__sixty_four_on_one_device(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g[64];
+
+	for (uint32_t i = 0; i < 64; i++)
+		g[i] = add(w, 15, 1000, 1, 200 * US);
+	run(w, 8 * S);
+	for (uint32_t i = 0; i < 64; i++)
+		assert_true(g[i]->total_ns > 8 * S / 64 * 9 / 10);
+	assert_int_equal(w->overruns, 0);
+	world_free(w);
+}
+
+/* Whatever is in the pages, the leases come to an answer, and others get their time. */
+static void test_lease__scribbled_pages(void **state)
+{
+	struct world *w = world_new();
+	struct guard *mad = add(w, 300, 1000, 1, 100 * US), *good = add(w, 700, 1000, 1, 100 * US);
+	uint64_t seed = 88172645463325252ull, before;
+
+	run(w, 100 * MS);
+	before = good->total_ns;
+	mad->stopped = true;
+	for (uint32_t i = 0; i < 4000; i++) {
+		uint64_t *words = (uint64_t *)&mad->page.device[0];
+
+		for (uint32_t k = 0; k < 4; k++) {
+			seed ^= seed << 13;
+			seed ^= seed >> 7;
+			seed ^= seed << 17;
+			words[8 + seed % 6] = seed >> (seed % 64);
+		}
+		ring(w, mad);
+		run(w, 500 * US);
+	}
+	assert_true(good->total_ns - before > 1200 * MS); /* of two seconds */
+	assert_true(mad->lessee.lease->gpu_ns[0] < 3 * S);
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lease__alone_is_left_alone),
+		cmocka_unit_test(test_lease__beside_an_idle_one_nothing_ends),
+		cmocka_unit_test(test_lease__shares_and_one_at_a_time),
+		cmocka_unit_test(test_lease__a_high_priority_goes_first),
+		cmocka_unit_test(test_lease__a_long_kernel_overruns_once_and_pays),
+		cmocka_unit_test(test_lease__a_debt_outlives_its_process),
+		cmocka_unit_test(test_lease__death_frees_at_once),
+		cmocka_unit_test(test_lease__death_hands_on_among_three),
+		cmocka_unit_test(test_lease__who_is_stopped_costs_one_quantum),
+		cmocka_unit_test(test_lease__impossible_times_are_cut),
+		cmocka_unit_test(test_lease__claiming_nothing_keeps_nobody_away),
+		cmocka_unit_test(test_lease__a_cap_holds_alone_and_changes_live),
+		cmocka_unit_test(test_lease__clients_of_a_fraction_share_its_lease),
+		cmocka_unit_test(test_lease__only_contended_devices_have_gates),
+		cmocka_unit_test(test_lease__pages_of_an_earlier_daemon),
+		cmocka_unit_test(test_lease__slipping_in_by_the_old_number_counts),
+		cmocka_unit_test(test_lease__sixty_four_on_one_device),
+		cmocka_unit_test(test_lease__scribbled_pages),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
