@@ -22,6 +22,7 @@
 #include "daemon/guard.h"
 #include "daemon/json.h"
 #include "daemon/loop.h"
+#include "daemon/peers.h"
 #include "base/banned.h"
 
 #define BODY_MAX_BYTES (64 * 1024)
@@ -34,8 +35,24 @@ struct aqd_api {
 	struct evhttp *http;
 	struct evconnlistener *listener; /* http's */
 	struct event *resume;
+	struct aqd_peers *peers;
 	int fd;
 };
+
+void aqd_api_send(struct evhttp_request *request, int code, const char *type)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+	struct evbuffer *body = evhttp_request_get_output_buffer(request);
+	char length[24];
+
+	evhttp_add_header(headers, "Content-Type", type);
+	if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
+		snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
+		evhttp_add_header(headers, "Content-Length", length);
+		evbuffer_drain(body, evbuffer_get_length(body));
+	}
+	evhttp_send_reply(request, code, NULL, NULL);
+}
 
 void aqd_api_reply(struct evhttp_request *request, int code, json_t *value)
 {
@@ -43,8 +60,6 @@ void aqd_api_reply(struct evhttp_request *request, int code, json_t *value)
 	struct evbuffer *body = evhttp_request_get_output_buffer(request);
 
 	json_decref(value);
-	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
-			  "application/json");
 	if (!text) {
 		code = 500;
 		evbuffer_add_printf(body,
@@ -53,7 +68,7 @@ void aqd_api_reply(struct evhttp_request *request, int code, json_t *value)
 		evbuffer_add(body, text, strlen(text));
 		evbuffer_add(body, "\n", 1);
 	}
-	evhttp_send_reply(request, code, NULL, NULL);
+	aqd_api_send(request, code, "application/json");
 }
 
 void aqd_api_error(struct evhttp_request *request, int code, const char *reason, json_t *numbers,
@@ -260,6 +275,8 @@ static void dispatch(struct aqd_call *call, const char *path)
 	char name[AQ_NAME_BYTES];
 	bool path_known = false;
 
+	if (method == EVHTTP_REQ_HEAD)
+		method = EVHTTP_REQ_GET; /* aqd_api_send() knows the difference */
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(routes); i++) {
 		if (!matches(routes[i].path, path, name))
 			continue;
@@ -286,6 +303,11 @@ static void on_request(struct evhttp_request *request, void *arg)
 	socklen_t size = sizeof(peer);
 
 	aqd_loop_used(arg);
+	aqd_api_settle(arg);
+	if (aqd_peers_refused(call.daemon->api->peers, aqd_api_peer_fd(request))) {
+		aqd_api_error(request, 429, "user_connections", NULL, "too many connections");
+		return;
+	}
 	if (getsockopt(aqd_api_peer_fd(request), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) {
 		aqd_api_error(request, 500, "peer", NULL, "cannot tell who asks: %s",
 			      strerror(errno));
@@ -313,6 +335,7 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
  */
 static struct bufferevent *on_connect(struct event_base *base, void *arg)
 {
+	struct bufferevent *bev;
 	struct aqd *d = arg;
 
 	aqd_loop_used(d);
@@ -320,7 +343,16 @@ static struct bufferevent *on_connect(struct event_base *base, void *arg)
 		evconnlistener_disable(d->api->listener);
 		aqd_timer_set(d->api->resume, RESUME_NS);
 	}
-	return bufferevent_socket_new(base, -1, 0);
+	bev = bufferevent_socket_new(base, -1, 0);
+	if (bev)
+		aqd_peers_expect(d->api->peers, bev);
+	return bev;
+}
+
+void aqd_api_settle(struct aqd *d)
+{
+	if (d->api)
+		aqd_peers_settle(d, d->api->peers);
 }
 
 bool aqd_api_in_use(const struct aqd *d)
@@ -339,7 +371,7 @@ int aqd_api_init(struct aqd *d)
 	d->api = api;
 	api->fd = -1;
 	api->http = evhttp_new(d->base);
-	if (!api->http)
+	if (!api->http || aqd_peers_create(&api->peers) < 0)
 		return -ENOMEM;
 	evhttp_set_max_body_size(api->http, BODY_MAX_BYTES);
 	evhttp_set_max_headers_size(api->http, HEADERS_MAX_BYTES);
@@ -376,6 +408,7 @@ void aqd_api_finish(struct aqd *d)
 		close(api->fd);
 	if (api->http)
 		evhttp_free(api->http); /* closes the socket too */
+	aqd_peers_free(api->peers);
 	free(api);
 	d->api = NULL;
 }

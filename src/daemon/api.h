@@ -11,6 +11,9 @@
 int aqd_api_init(struct aqd *d);
 void aqd_api_finish(struct aqd *d);
 
+/* Between turns: see who has connected. */
+void aqd_api_settle(struct aqd *d);
+
 /* Does somebody follow events? (Who waits for a fraction is in the queue.) */
 bool aqd_api_in_use(const struct aqd *d);
 
@@ -23,6 +26,9 @@ struct aqd_call {
 	json_t *body;	   /* an object; empty when none was sent */
 	uid_t uid;
 };
+
+/* Send what is in the request's output buffer; to a HEAD, only how much that is. */
+void aqd_api_send(struct evhttp_request *request, int code, const char *type);
 
 /* Answer with @value, whose reference is taken. */
 void aqd_api_reply(struct evhttp_request *request, int code, json_t *value);

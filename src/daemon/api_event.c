@@ -146,7 +146,7 @@ void aqd_api_events(struct aqd_call *call)
 		return;
 	}
 	past = aqd_events_json(call->daemon, since, limit);
-	if (!following) {
+	if (!following || evhttp_request_get_command(call->request) == EVHTTP_REQ_HEAD) {
 		aqd_api_reply(call->request, 200, past);
 		return;
 	}

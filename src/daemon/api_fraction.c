@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <event2/buffer.h>
+
 #include "base/cleanup.h"
 #include "base/size.h"
 #include "daemon/api.h"
@@ -402,7 +404,11 @@ void aqd_api_create(struct aqd_call *call)
 			      "cannot tell who asks: %s", strerror(-r));
 		return;
 	}
-	if (read_ask(call, &ask, &wait_ms)) {
+	if (!evbuffer_get_length(evhttp_request_get_input_buffer(call->request))) {
+		/* `{}` asks for a whole device; who sends nothing may not know that. */
+		aqd_api_error(call->request, 400, "no_body", NULL,
+			      "a JSON object must say what is wanted");
+	} else if (read_ask(call, &ask, &wait_ms)) {
 		if (!ask.name[0])
 			aqd_fraction_make_name(call->daemon, ask.command, ask.name);
 		create(call, &ask, wait_ms);

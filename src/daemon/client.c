@@ -24,6 +24,7 @@
 #include "daemon/loop.h"
 #include "daemon/measure.h"
 #include "daemon/process.h"
+#include "daemon/state.h"
 #include "base/banned.h"
 
 static const char WORD_LIE[] = "a grant in its page is not what it was given";
@@ -186,7 +187,7 @@ static int make_client(struct aqd *d, struct aqd_fraction *f, struct aqd_process
 	c->process = p;
 	p->refs++;
 	aq_list_append(&p->clients, &c->of_process);
-	d->state_stale = true;
+	aqd_state_changed(d, f, true);
 	aqd_loop_used(d);
 	aqd_loop_tick(d);
 	aqd_fraction_check(f);
@@ -418,7 +419,7 @@ void aqd_client_end(struct aqd *d, struct aqd_client *c, const char *why)
 	aqd_event(d, AQD_EVENT_detached, &facts, "process %d: %s", (int)facts.pid, why);
 	aqd_process_put(d, c->process);
 	aqd_defer(d, &c->deferred, free_client);
-	d->state_stale = true;
+	aqd_state_changed(d, f, true);
 	d->queue_dirty = true;
 	aqd_loop_used(d);
 	aqd_fraction_check(f);

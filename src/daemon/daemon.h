@@ -168,6 +168,7 @@ struct aqd_fraction {
 	bool restored;	    /* made by an earlier daemon */
 	uint64_t settle_ns; /* restored: until then GROW waits for lost clients */
 	uint64_t denials;
+	char *saved; /* its part of state.json; NULL: to be made anew */
 };
 
 struct aqd_event;

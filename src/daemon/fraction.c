@@ -20,7 +20,11 @@
 #include "daemon/loop.h"
 #include "daemon/process.h"
 #include "daemon/queue.h"
+#include "daemon/state.h"
 #include "base/banned.h"
+
+/* Above what can be there: fractions, and who waits for one on a connection of the API. */
+#define MAX_NUMBERED 16384u
 
 #define KILL_NS (5 * AQ_NS_PER_S)
 #define SETTLE_MIN_NS (300 * AQ_NS_PER_MS) /* three steps of a guard's first reconnections */
@@ -38,6 +42,43 @@ struct aqd_fraction *aqd_fraction_find(struct aqd *d, const char *name)
 bool aqd_fraction_name_taken(struct aqd *d, const char *name)
 {
 	return aqd_fraction_find(d, name) || aqd_queue_has_name(d, name);
+}
+
+/* The number of @name if it is STEM (1) or STEM-2, STEM-3 ... as we write them; else 0. */
+static uint32_t name_number(const char *name, const char *stem, size_t length)
+{
+	uint64_t number;
+
+	if (strncmp(name, stem, length))
+		return 0;
+	name += length;
+	if (!name[0])
+		return 1;
+	if (name[0] != '-' || name[1] < '1' || name[1] > '9' ||
+	    aq_uint_parse(name + 1, 2, MAX_NUMBERED - 1, &number) < 0)
+		return 0;
+	return (uint32_t)number;
+}
+
+/* @stem with the lowest number that is free. One look at each name, however many there are. */
+static void number_name(struct aqd *d, const char *stem, char *ret)
+{
+	bool taken[MAX_NUMBERED] = {false};
+	size_t length = strlen(stem);
+	struct aqd_fraction *f, *next_fraction;
+	struct aqd_wait *w, *next_wait;
+	uint32_t n = 1;
+
+	AQ_LIST_FOREACH (f, next_fraction, &d->fractions, link)
+		taken[name_number(f->name, stem, length)] = true;
+	AQ_LIST_FOREACH (w, next_wait, &d->waits, link)
+		taken[name_number(w->ask.name, stem, length)] = true;
+	while (n < MAX_NUMBERED - 1 && taken[n])
+		n++;
+	if (n == 1)
+		snprintf(ret, AQ_NAME_BYTES, "%s", stem);
+	else /* were the last one taken, the name would be refused */
+		snprintf(ret, AQ_NAME_BYTES, "%s-%u", stem, n);
 }
 
 void aqd_fraction_make_name(struct aqd *d, const char *command, char *ret)
@@ -58,11 +99,10 @@ void aqd_fraction_make_name(struct aqd *d, const char *command, char *ret)
 		else if (n)
 			stem[n++] = '-';
 	}
+	if (!n)
+		n = (size_t)snprintf(stem, sizeof(stem), "fraction");
 	stem[n] = '\0';
-	snprintf(ret, AQ_NAME_BYTES, "%s", n ? stem : "fraction");
-	/* At most AQD_MAX_FRACTIONS names are taken, so one of these is free. */
-	for (unsigned int i = 2; aqd_fraction_name_taken(d, ret) && i < 1000000; i++)
-		snprintf(ret, AQ_NAME_BYTES, "%s-%u", n ? stem : "fraction", i);
+	number_name(d, stem, ret);
 }
 
 bool aqd_fraction_is_settling(const struct aqd_fraction *f, uint64_t now_ns)
@@ -152,6 +192,7 @@ void aqd_fraction_set_holder(struct aqd_fraction *f, struct aqd_process *p)
 	f->holder = p;
 	p->refs++;
 	aq_list_append(&p->holdings, &f->of_holder);
+	aqd_state_changed(f->daemon, f, true);
 }
 
 void aqd_fraction_holder_gone(struct aqd_fraction *f)
@@ -161,7 +202,7 @@ void aqd_fraction_holder_gone(struct aqd_fraction *f)
 	aq_list_remove(&f->of_holder);
 	aqd_process_put(f->daemon, f->holder);
 	f->holder = NULL;
-	f->daemon->state_stale = true;
+	aqd_state_changed(f->daemon, f, true);
 	aqd_loop_used(f->daemon);
 	aqd_fraction_check(f);
 }
@@ -172,6 +213,7 @@ static void free_fraction(struct aqd_fraction *f)
 		event_free(f->linger);
 	if (f->killing)
 		event_free(f->killing);
+	free(f->saved);
 	free(f);
 }
 
@@ -195,6 +237,7 @@ static int enter(struct aqd *d, const struct aqd_fraction *like, const struct aq
 	memcpy(f, like, sizeof(*f));
 	f->daemon = d;
 	f->deferred = (struct aqd_deferred){0};
+	f->saved = NULL;
 	aq_list_init(&f->observers);
 	aq_list_init(&f->of_holder);
 	f->holder = NULL;
@@ -326,7 +369,7 @@ int aqd_fraction_resize(struct aqd *d, struct aqd_fraction *f,
 		return r;
 	aqd_client_write_terms_of(d, f);
 	aqd_compute_change(d, f);
-	d->state_dirty = true;
+	aqd_state_changed(d, f, false);
 	d->queue_dirty = true;
 	facts.fraction = f;
 	facts.device = &d->device[f->ledger.share[0].device];

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "daemon/api.h"
 #include "daemon/client.h"
 #include "daemon/compute.h"
 #include "daemon/fraction.h"
@@ -197,6 +198,7 @@ void aqd_loop_finish(struct aqd *d)
 /* Everything that handlers of the turn asked for, in an order in which later steps see earlier. */
 static void end_turn(struct aqd *d)
 {
+	aqd_api_settle(d);
 	aqd_client_settle_lies(d);
 	aqd_compute_turn(d);
 	aqd_guard_finish_measuring(d);

@@ -191,8 +191,6 @@ void aqd_api_metrics(struct aqd_call *call)
 	struct evbuffer *out = evhttp_request_get_output_buffer(call->request);
 	struct aqd *d = call->daemon;
 
-	evhttp_add_header(evhttp_request_get_output_headers(call->request), "Content-Type",
-			  "text/plain; version=0.0.4");
 	add_devices(d, out);
 	add_fractions(d, out);
 	evbuffer_add_printf(
@@ -202,5 +200,5 @@ void aqd_api_metrics(struct aqd_call *call)
 		evbuffer_add_printf(out, "aliquot_events_total{type=\"%s\"} %" PRIu64 "\n",
 				    aqd_event_word((enum aqd_event_type)t),
 				    aqd_events_count(d, (enum aqd_event_type)t));
-	evhttp_send_reply(call->request, 200, "OK", NULL);
+	aqd_api_send(call->request, 200, "text/plain; version=0.0.4");
 }

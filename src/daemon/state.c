@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
 #include <jansson.h>
 
 #include "base/cleanup.h"
@@ -93,19 +94,6 @@ static json_t *save_fraction(const struct aqd *d, const struct aqd_fraction *f)
 			 save_shares(d, f), "clients", save_clients(f));
 }
 
-static json_t *save_fractions(struct aqd *d)
-{
-	json_t *fractions = json_array();
-	struct aqd_fraction *f, *tmp;
-
-	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
-		if (json_array_append_new(fractions, save_fraction(d, f)) < 0) {
-			json_decref(fractions);
-			return NULL;
-		}
-	return fractions;
-}
-
 /* Which --sim word the simulated devices came by; the lack of one costs little. */
 static json_t *save_profiles(struct aqd *d)
 {
@@ -118,18 +106,71 @@ static json_t *save_profiles(struct aqd *d)
 	return profiles;
 }
 
-static json_t *save_all(struct aqd *d)
+/* All but the fractions. */
+static json_t *save_head(struct aqd *d)
 {
-	return json_pack("{s:i,s:o,s:b,s:o,s:o}", "version", STATE_VERSION, "boot", boot_id(),
-			 "sim_made", (int)d->sim_made, "profiles", save_profiles(d), "fractions",
-			 save_fractions(d));
+	return json_pack("{s:i,s:o,s:b,s:o}", "version", STATE_VERSION, "boot", boot_id(),
+			 "sim_made", (int)d->sim_made, "profiles", save_profiles(d));
+}
+
+static char *dump(json_t *value)
+{
+	char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+
+	json_decref(value);
+	return text;
+}
+
+/* The whole as text: the head, its last brace put off until the fractions are written, too. */
+static int compose(struct aqd *d, struct evbuffer *out)
+{
+	AQ_CLEANUP(free) char *head = dump(save_head(d));
+	const char *before = ",\"fractions\":[";
+	struct aqd_fraction *f, *tmp;
+
+	if (!head || evbuffer_add(out, head, strlen(head) - 1) < 0)
+		return -ENOMEM;
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link) {
+		if (!f->saved)
+			f->saved = dump(save_fraction(d, f));
+		if (!f->saved || evbuffer_add(out, before, strlen(before)) < 0 ||
+		    evbuffer_add(out, f->saved, strlen(f->saved)) < 0)
+			return -ENOMEM;
+		before = ",";
+	}
+	before = aq_list_empty(&d->fractions) ? "}" : "]}";
+	return evbuffer_add(out, before, strlen(before)) < 0 ? -ENOMEM : 0;
+}
+
+static int write_state(struct aqd *d, const char *path)
+{
+	struct evbuffer *out = evbuffer_new();
+	size_t size;
+	int r = -ENOMEM;
+
+	if (out && compose(d, out) == 0) {
+		size = evbuffer_get_length(out);
+		if (evbuffer_pullup(out, -1))
+			r = aq_file_replace(path, (const char *)evbuffer_pullup(out, -1), size);
+	}
+	if (out)
+		evbuffer_free(out);
+	return r;
+}
+
+void aqd_state_changed(struct aqd *d, struct aqd_fraction *f, bool soon)
+{
+	free(f->saved);
+	f->saved = NULL;
+	if (soon)
+		d->state_stale = true;
+	else
+		d->state_dirty = true;
 }
 
 void aqd_state_save(struct aqd *d)
 {
-	AQ_CLEANUP(free) char *text = NULL;
 	char path[AQ_PATH_BYTES], half[AQ_PATH_BYTES + 8];
-	json_t *state = NULL;
 	int r = state_path(d, path);
 
 	d->state_dirty = d->state_stale = false;
@@ -139,10 +180,7 @@ void aqd_state_save(struct aqd *d)
 		snprintf(half, sizeof(half), "%s.new", path);
 		unlink(half); /* of one that was killed in the middle of writing */
 	} else if (r == 0) {
-		state = save_all(d);
-		text = state ? json_dumps(state, JSON_COMPACT) : NULL;
-		r = text ? aq_file_replace(path, text, strlen(text)) : -ENOMEM;
-		json_decref(state);
+		r = write_state(d, path);
 	}
 	if (r < 0) /* the old one stays, and the next change tries again */
 		aq_error("state '%s': %s", path, strerror(-r));

@@ -5,6 +5,13 @@
 
 #include "daemon/daemon.h"
 
+/**
+ * aqd_state_changed() - what is to be saved of @f has changed.
+ * Most of a large state is as it was: each fraction's part is kept as text until it changes.
+ * @soon: save within STATE_DELAY_NS; false: before this turn ends, and with it any answer
+ */
+void aqd_state_changed(struct aqd *d, struct aqd_fraction *f, bool soon);
+
 /* Write state.json, or remove it when there is nothing to keep. Failure is logged. */
 void aqd_state_save(struct aqd *d);
 

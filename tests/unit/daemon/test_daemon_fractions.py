@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Fractions over HTTP: making, changing, refusing, ending. No guard is attached."""
+import contextlib
+import json
 import os
+import socket
 import subprocess
 import time
 
@@ -68,6 +71,10 @@ def test_input_is_checked(daemon):
         assert d.refused("GET", "/v1/fractions/none").code == 404
         assert d.refused("GET", "/v1/fractions/..%2f").code == 404
         assert d.refused("PATCH", "/v1/fractions").code == 405
+        # silence is not a wish for a whole device
+        for nothing in b"", None:
+            assert d.refused("POST", "/v1/fractions", nothing).body["reason"] == "no_body"
+        assert d.get("/v1/fractions") == []
         assert d.refused("POST", "/v1/fractions/none/kill").code == 404
         assert d.refused("GET", "/v1/events?since=x").code == 400
         assert d.refused("GET", "/v1/events?frm=1").code == 400
@@ -203,6 +210,86 @@ def test_sim_on_demand(daemon):
         h = d.create(sim="one", gpu_permille=500)
         assert h["devices"][0]["uuid"] == f["devices"][0]["uuid"]
         assert d.refused("POST", "/v1/fractions", {"sim": "one"}).code == 409
+
+
+def test_head_is_get_without_the_body(daemon):
+    with daemon() as d:
+        d.create(name="f", gpu_permille=100)
+        for path in ("/v1/version", "/v1/fractions", "/v1/fractions/f", "/v1/devices", "/v1/status",
+                     "/metrics", "/v1/nothing", "/v1/fractions/none"):
+            answers = [d.raw(method + b" " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n"
+                             b"Connection: close\r\n\r\n") for method in (b"GET", b"HEAD")]
+            (head, body), (only, rest) = [a.split(b"\r\n\r\n", 1) for a in answers]
+            assert body and not rest, (path, answers)
+            assert head.split(b"\r\n")[0] == only.split(b"\r\n")[0], (path, answers)
+            lengths = [int(line.split(b":")[1]) for h in (head, only) for line in h.split(b"\r\n")
+                       if line.lower().startswith(b"content-length:")]
+            assert lengths[0] == len(body) and len(lengths) == 2, (path, answers)
+            assert path == "/metrics" or lengths[0] == lengths[1], (path, lengths)  # counts grow
+        # a stream has no end to tell of
+        assert d.raw(b"HEAD /v1/events?follow=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+                     ).endswith(b"\r\n\r\n")
+
+
+def test_default_names_are_the_lowest_free(daemon):
+    with daemon() as d:
+        names = [d.create(command="/usr/bin/my prog", memory_limit_bytes=GIB, gpus=1,
+                          compute_request_permille=10)["name"] for _ in range(3)]
+        assert names == ["my", "my-2", "my-3"], names
+        for taken in "my-5", "my-06", "my-", "mystery", "my-7x":
+            d.create(name=taken, memory_limit_bytes=GIB, compute_request_permille=10)
+        more = [d.create(command="my", memory_limit_bytes=GIB, compute_request_permille=10)["name"]
+                for _ in range(4)]
+        assert more == ["my-4", "my-6", "my-7", "my-8"], more
+        # a name that one waits under is taken, too
+        body = json.dumps({"command": "my", "memory_limit_bytes": 79 * GIB, "wait_ms": -1}).encode()
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(d.path("api.sock"))
+        s.sendall(b"POST /v1/fractions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+                  % (len(body), body))
+        wait_for(lambda: [f for f in d.get("/v1/fractions") if f["name"] == "my-9"], 2)
+        assert d.create(command="my", priority="high", memory_limit_bytes=GIB,
+                        compute_request_permille=10)["name"] == "my-10"
+        s.close()
+        assert d.create(command="...", priority="high", memory_limit_bytes=GIB,
+                        compute_request_permille=10)["name"] == "fraction"
+        d.check()
+
+
+def test_a_user_has_only_so_many_connections(daemon):
+    """One user's storm leaves the API to the others, and is told why."""
+    with daemon(limits=(512, 512)) as d:
+        hoard = []
+
+        def connect():
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(5)
+            s.connect(d.path("api.sock"))
+            return s
+        mine = 512 // 8
+        hoard = [connect() for _ in range(mine)]
+        late = connect()
+        with contextlib.suppress(BrokenPipeError):
+            late.sendall(b"POST /v1/fractions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+        assert late.recv(4096).startswith(b"HTTP/1.1 429 "), "the surplus is refused"
+        late.close()
+        # what is there still works, and so do others
+        hoard[0].sendall(b"GET /v1/version HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert hoard[0].recv(4096).startswith(b"HTTP/1.1 200 ")
+        if os.getuid() == 0:
+            os.chmod(d.dir, 0o755), os.chmod(d.rundir, 0o755), os.chmod(d.path("api.sock"), 0o666)
+            code = ("import http.client,socket,sys\n"
+                    "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
+                    "c.sock.connect(sys.argv[1]);c.request('GET','/v1/fractions')\n"
+                    "r=c.getresponse();sys.exit(r.status != 200 or r.read() != b'[]\\n')")
+            assert subprocess.run(["/usr/bin/python3", "-c", code, d.path("api.sock")],
+                                  user=65534, extra_groups=[], timeout=10).returncode == 0
+        # room again as soon as there is
+        for s in hoard:
+            s.close()
+        assert wait_for(lambda: d.get("/v1/fractions") == [], 3)
+        assert [e["reason"] for e in d.events("rejected")] == ["user_connections"]
+        d.check()
 
 
 if __name__ == "__main__":

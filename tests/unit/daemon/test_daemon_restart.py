@@ -168,6 +168,33 @@ def test_forged_pages(daemon):
         a.end(), other.end()
 
 
+def test_what_was_answered_is_saved(daemon):
+    """Whenever it dies: what a caller was told is there afterwards, changes of old ones included."""
+    with daemon() as d:
+        wanted = {}
+        for i in range(8):
+            name = "f%d" % i
+            d.create(name=name, memory_limit_bytes=GIB, compute_request_permille=10)
+            wanted[name] = GIB
+            if i % 2:
+                changed = "f%d" % (i // 2)
+                d.call("PATCH", "/v1/fractions/" + changed, {"memory_limit_bytes": (i + 2) * GIB})
+                wanted[changed] = (i + 2) * GIB
+            d.kill9()
+            d.start()
+            found = {f["name"]: f["memory_limit_bytes"] for f in d.get("/v1/fractions")}
+            assert found == wanted, (i, found)
+        # who is attached follows a little later
+        g = Remote(d, "f3")
+        time.sleep(0.3)
+        d.kill9()
+        d.start()
+        assert [c["pid"] for c in d.fraction("f3")["clients"]] == [g.pid]
+        g.end()
+        wait_for(lambda: d.fraction("f3")["clients"] == [], 2)
+        d.check()
+
+
 def test_damaged_state(daemon):
     for text in b"", b"{", b"[]", b'{"version": 99}', os.urandom(1000), b"[" * 100000, \
             b'{"version": 1, "fractions": 7}':
