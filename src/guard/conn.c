@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,7 @@ static struct {
 	struct file page;
 	uint32_t seq;
 	bool up;	  /* written under it, read by aq__conn_up() without */
+	uint32_t ringing; /* atomic: threads in aq__conn_bell() */
 	bool helper;	  /* runs, and will connect again */
 	bool robbed;	  /* the program closed the socket: the helper cannot have noticed */
 	bool orphan;	  /* there is no way back to any daemon */
@@ -68,7 +70,7 @@ static struct {
 
 static void set_up(bool up)
 {
-	__atomic_store_n(&conn.up, up, __ATOMIC_RELEASE);
+	__atomic_store_n(&conn.up, up, __ATOMIC_SEQ_CST);
 }
 
 bool aq__conn_up(void)
@@ -100,8 +102,11 @@ static void file_init(struct file *f, int fd)
 	}
 }
 
+/* Not up any more, so that nobody new rings; who still does is in one call that does not wait. */
 static void file_finish(struct file *f)
 {
+	while (__atomic_load_n(&conn.ringing, __ATOMIC_SEQ_CST))
+		sched_yield();
 	if (ours(f))
 		close(f->fd);
 	f->fd = -1;
@@ -352,7 +357,7 @@ static void *help(void *arg)
  * (AT_BASE) of its own; nor has it where somebody ran the loader as a program, and then it is a
  * pity but no harm. Without the thread, the next request finds the next daemon.
  */
-static bool threads_work(void)
+bool aq__threads_work(void)
 {
 	return getauxval(AT_BASE) != 0;
 }
@@ -363,7 +368,7 @@ void aq__conn_start_helper(void)
 	pthread_attr_t attr;
 	pthread_t thread;
 
-	if (!threads_work())
+	if (!aq__threads_work())
 		return;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, HELPER_STACK_BYTES);
@@ -450,13 +455,28 @@ int aq__conn_call(union aq_msg *msg, enum aq_msg_type reply, bool wait)
 	return r;
 }
 
+void aq__conn_bell(uint32_t devices)
+{
+	int saved = errno;
+	union aq_msg msg;
+
+	aq_msg_init(&msg, AQ_MSG_BELL, 0);
+	msg.bell.devices = devices;
+	__atomic_fetch_add(&conn.ringing, 1, __ATOMIC_SEQ_CST);
+	if (aq__conn_up() && ours(&conn.socket))
+		(void)!send(conn.socket.fd, &msg, msg.head.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+	__atomic_fetch_sub(&conn.ringing, 1, __ATOMIC_SEQ_CST);
+	errno = saved;
+}
+
 /* The socket and the page are the parent's; sharing them would mix two processes' accounts. */
 void aq__conn_forked(void)
 {
 	conn.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	conn.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+	set_up(false);
+	conn.ringing = 0;
 	file_finish(&conn.socket);
 	file_finish(&conn.page);
-	set_up(false);
 	conn.helper = conn.robbed = conn.orphan = false;
 }

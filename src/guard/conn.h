@@ -36,4 +36,13 @@ int aq__conn_call(union aq_msg *msg, enum aq_msg_type reply, bool wait);
 /* Is a daemon there, as far as is known? One load. */
 bool aq__conn_up(void);
 
+/*
+ * Ring the daemon for these devices of the page (AQ_MSG_BELL). Waits for nobody and takes no lock;
+ * one that is lost costs a delay only. Keeps errno.
+ */
+void aq__conn_bell(uint32_t devices);
+
+/* Can this process have threads of ours? */
+bool aq__threads_work(void);
+
 #endif /* AQ_GUARD_CONN_H */

@@ -11,6 +11,8 @@
  * answer is CUDA_ERROR_OUT_OF_MEMORY. Out of memory of our own: the context's memory is only
  * released when it is freed piece by piece, or at the end of the process.
  */
+#include "guard/conn.h"
+#include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/lock.h"
 #include "guard/track.h"
@@ -173,9 +175,9 @@ static void running(void)
 {
 	struct aq_page *page = aq__page_get();
 
-	if (page)
-		__atomic_store_n((uint32_t *)&page->client_state, AQ_CLIENT_RUNNING,
-				 __ATOMIC_RELEASE);
+	if (page && __atomic_exchange_n((uint32_t *)&page->client_state, AQ_CLIENT_RUNNING,
+					__ATOMIC_ACQ_REL) != AQ_CLIENT_RUNNING)
+		aq__conn_bell((1u << page->device_count) - 1);
 }
 
 static uint64_t context_bytes(int index)
@@ -280,6 +282,7 @@ CUresult cuCtxDestroy(CUcontext ctx)
 	struct aq__item item;
 	bool known = forget(ctx, &item);
 
+	aq__gate_context_gone(ctx);
 	return destroyed(AQ__CALL(cuCtxDestroy, ctx), known, &item, "cuCtxDestroy");
 }
 
@@ -288,6 +291,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx)
 	struct aq__item item;
 	bool known = forget(ctx, &item);
 
+	aq__gate_context_gone(ctx);
 	return destroyed(AQ__CALL(cuCtxDestroy_v2, ctx), known, &item, "cuCtxDestroy_v2");
 }
 
@@ -308,8 +312,10 @@ CUresult cuCtxDetach(CUcontext ctx)
 {
 	struct aq__item item;
 	bool known = forget(ctx, &item);
-	CUresult r = AQ__CALL(cuCtxDetach, ctx);
+	CUresult r;
 
+	aq__gate_context_gone(ctx);
+	r = AQ__CALL(cuCtxDetach, ctx);
 	if (r == CUDA_SUCCESS && known && item.refs > 1) {
 		item.refs--;
 		resurrect(&item);
@@ -416,6 +422,7 @@ static CUcontext primary_if_guarded(CUdevice dev)
 	{                                                                                          \
 		CUcontext ctx = primary_if_guarded(dev);                                           \
                                                                                                    \
+		aq__gate_context_gone(ctx);                                                        \
 		return primary_dropped(AQ__CALL(sym, dev), dev, ctx, ends, #sym);                  \
 	}
 

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/lock.h"
 #include "guard/space.h"
@@ -311,25 +312,48 @@ static CUresult run(run_fn *real, CUgraphExec exec, CUstream stream, bool per_th
 	return r;
 }
 
-/* CHARGE (upload), SUBMIT (launch). */
-#define HOOK_RUN(sym, per_thread, gate)                                                            \
+static CUresult run_or_pass(run_fn *real, CUgraphExec exec, CUstream stream, bool per_thread,
+			    const char *api)
+{
+	if (!real)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	if (__builtin_expect(__atomic_load_n(&execs, __ATOMIC_RELAXED) != 0, 0))
+		return run(real, exec, stream, per_thread, api);
+	return real(exec, stream);
+}
+
+/* CHARGE: uploading computes nothing, so no gate. */
+#define HOOK_UPLOAD(sym, per_thread)                                                               \
 	CUresult sym(CUgraphExec exec, CUstream stream)                                            \
 	{                                                                                          \
-		run_fn *real;                                                                      \
-                                                                                                   \
-		gate;                                                                              \
-		real = AQ__REAL(sym);                                                              \
-		if (!real)                                                                         \
-			return CUDA_ERROR_NOT_SUPPORTED;                                           \
-		if (__builtin_expect(__atomic_load_n(&execs, __ATOMIC_RELAXED) != 0, 0))           \
-			return run(real, exec, stream, per_thread, #sym);                          \
-		return real(exec, stream);                                                         \
+		return run_or_pass(AQ__REAL(sym), exec, stream, per_thread, #sym);                 \
 	}
 
-HOOK_RUN(cuGraphLaunch, false, aq__gate())
-HOOK_RUN(cuGraphLaunch_ptsz, true, aq__gate())
-HOOK_RUN(cuGraphUpload, false, (void)0)
-HOOK_RUN(cuGraphUpload_ptsz, true, (void)0)
+HOOK_UPLOAD(cuGraphUpload, false)
+HOOK_UPLOAD(cuGraphUpload_ptsz, true)
+
+/* SUBMIT. */
+#define HOOK_LAUNCH(sym, per_thread)                                                               \
+	static __attribute__((cold, noinline)) CUresult gated_##sym(CUgraphExec exec,              \
+								    CUstream stream)               \
+	{                                                                                          \
+		struct aq__pass pass;                                                              \
+		CUresult r;                                                                        \
+                                                                                                   \
+		aq__gate_enter(&pass, stream, per_thread, exec, false);                            \
+		r = run_or_pass(AQ__REAL(sym), exec, stream, per_thread, #sym);                    \
+		aq__gate_leave(&pass, r);                                                          \
+		return r;                                                                          \
+	}                                                                                          \
+	CUresult sym(CUgraphExec exec, CUstream stream)                                            \
+	{                                                                                          \
+		return aq__gate_open() ? run_or_pass(AQ__REAL(sym), exec, stream, per_thread,      \
+						     #sym)                                         \
+				       : gated_##sym(exec, stream);                                \
+	}
+
+HOOK_LAUNCH(cuGraphLaunch, false)
+HOOK_LAUNCH(cuGraphLaunch_ptsz, true)
 
 /* RELEASE: of the entry; the memory stays the device's graph memory until it is trimmed. */
 CUresult cuGraphExecDestroy(CUgraphExec exec)

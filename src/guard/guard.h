@@ -40,9 +40,6 @@ struct aq__self {
 };
 extern struct aq__self *aq__self;
 
-/* What aq__gate() looks at: the page's `gates`, or a word that is always zero. */
-extern const uint32_t *aq__gates;
-
 static inline struct aq_page *aq__page_get(void)
 {
 	struct aq__self *self = __atomic_load_n(&aq__self, __ATOMIC_RELAXED);
@@ -55,19 +52,6 @@ int aq__device_index(CUdevice dev);
 
 /* Call @fn for every device of the fraction that this process sees. */
 void aq__each_device(void (*fn)(CUdevice dev, int index, void *arg), void *arg);
-
-/* ---- gate (submit.c) ---- */
-
-void aq__gate_wait(void);
-
-/* Every submitting call passes here: one load of a pointer and one of a word while it is open. */
-static inline void aq__gate(void)
-{
-	const uint32_t *gates = __atomic_load_n(&aq__gates, __ATOMIC_RELAXED);
-
-	if (__builtin_expect(__atomic_load_n(gates, __ATOMIC_RELAXED) != 0, 0))
-		aq__gate_wait();
-}
 
 /* ---- memory (charge.c) ---- */
 

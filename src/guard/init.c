@@ -17,6 +17,7 @@
 
 #include "base/name.h"
 #include "guard/conn.h"
+#include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/guest.h"
 
@@ -113,6 +114,8 @@ static void forked(void)
 	aq__vmm_forked();
 	aq__pools_forked();
 	aq__graphmem_forked();
+	aq__gate_forked();
+	aq__capture_forked();
 	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	aq__self->state = NEW;

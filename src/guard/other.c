@@ -34,8 +34,6 @@
 HOOK_NOTED(cuStreamCreate, (CUstream *stream, unsigned int flags), stream, flags)
 HOOK_NOTED(cuStreamCreateWithPriority, (CUstream *stream, unsigned int flags, int priority),
 	   stream, flags, priority)
-HOOK_PASSED(cuStreamDestroy, (CUstream stream), stream)
-HOOK_PASSED(cuStreamDestroy_v2, (CUstream stream), stream)
 HOOK_PASSED(cuEventCreate, (CUevent *event, unsigned int flags), event, flags)
 HOOK_PASSED(cuEventDestroy, (CUevent event), event)
 HOOK_PASSED(cuEventDestroy_v2, (CUevent event), event)

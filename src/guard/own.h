@@ -11,19 +11,33 @@
 #define AQ__IS_OWN_(...) AQ__SECOND(__VA_ARGS__, 0, 0)
 #define AQ__SECOND(a, b, ...) b
 
+#define AQ__OWN_cuCtxRecordEvent ~, 1
 #define AQ__OWN_cuCtxSynchronize ~, 1
 #define AQ__OWN_cuCtxSynchronize_v2 ~, 1
+#define AQ__OWN_cuCtxWaitEvent ~, 1
 #define AQ__OWN_cuDeviceTotalMem ~, 1
 #define AQ__OWN_cuDeviceTotalMem_v2 ~, 1
+#define AQ__OWN_cuEventRecord ~, 1
+#define AQ__OWN_cuEventRecordWithFlags ~, 1
+#define AQ__OWN_cuEventRecordWithFlags_ptsz ~, 1
+#define AQ__OWN_cuEventRecord_ptsz ~, 1
 #define AQ__OWN_cuEventSynchronize ~, 1
 #define AQ__OWN_cuGraphLaunch ~, 1
 #define AQ__OWN_cuGraphLaunch_ptsz ~, 1
+#define AQ__OWN_cuGreenCtxRecordEvent ~, 1
+#define AQ__OWN_cuGreenCtxWaitEvent ~, 1
+#define AQ__OWN_cuLaunchCooperativeKernelMultiDevice ~, 1
+#define AQ__OWN_cuLaunchKernelEx ~, 1
+#define AQ__OWN_cuLaunchKernelEx_ptsz ~, 1
 #define AQ__OWN_cuMemGetInfo ~, 1
 #define AQ__OWN_cuMemGetInfo_v2 ~, 1
 #define AQ__OWN_cuStreamSynchronize ~, 1
 #define AQ__OWN_cuStreamSynchronize_ptsz ~, 1
+#define AQ__OWN_cuStreamWaitEvent ~, 1
+#define AQ__OWN_cuStreamWaitEvent_ptsz ~, 1
 
-/* Watched: they change what charging means. */
+
+/* Watched: they change what charging means, or what may be done to a stream. */
 #define AQ__OWN_cuCtxSetLimit ~, 1
 #define AQ__OWN_cuMemExportToShareableHandle ~, 1
 #define AQ__OWN_cuMemMap ~, 1
@@ -32,5 +46,13 @@
 #define AQ__OWN_cuMemPoolCreate ~, 1
 #define AQ__OWN_cuMemRetainAllocationHandle ~, 1
 #define AQ__OWN_cuMemUnmap ~, 1
+#define AQ__OWN_cuStreamBeginCapture ~, 1
+#define AQ__OWN_cuStreamBeginCaptureToGraph ~, 1
+#define AQ__OWN_cuStreamBeginCaptureToGraph_ptsz ~, 1
+#define AQ__OWN_cuStreamBeginCapture_ptsz ~, 1
+#define AQ__OWN_cuStreamBeginCapture_v2 ~, 1
+#define AQ__OWN_cuStreamBeginCapture_v2_ptsz ~, 1
+#define AQ__OWN_cuStreamEndCapture ~, 1
+#define AQ__OWN_cuStreamEndCapture_ptsz ~, 1
 
 #endif /* AQ_GUARD_OWN_H */

@@ -3,81 +3,147 @@
  * Everything that puts work on a device passes the gate; what waits for it does not. Also the
  * reports that are passed on as they are. Most of this file is made from cuda_api.def.
  *
- * When we fail: the gate opens. A daemon that is gone holds nobody up.
+ * When we fail: see gate.h.
  */
-#include <errno.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "base/timing.h"
-#include "guard/conn.h"
+#include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/own.h"
 #include "guard/guest.h"
 
-#define LOOK_AGAIN_NS (10 * (long)AQ_NS_PER_MS) /* a lost wake-up, or daemon, costs no more */
-
-/* Cold: some gate of this process is not open. Wait for the one of the current device. */
-void aq__gate_wait(void)
-{
-	static const struct timespec look_again = {.tv_nsec = LOOK_AGAIN_NS};
-	struct aq_page *page = aq__page_get();
-	int saved = errno, index;
-	struct aq__place p;
-
-	aq__place_here(&p);
-	index = p.index;
-	while (page && index >= 0 && aq__conn_up()) {
-		uint32_t *gate = (uint32_t *)&page->device[index].gate;
-		uint32_t word = __atomic_load_n(gate, __ATOMIC_ACQUIRE);
-
-		if (!(word & ~AQ_GATE_LEASED)) /* no lease is asked for yet */
-			break;
-		syscall(SYS_futex, gate, FUTEX_WAIT, word, &look_again, NULL, 0);
-	}
-	errno = saved;
-}
-
-/* SUBMIT: synchronising. Submits nothing, so no gate; afterwards pools may have shrunk. */
-#define HOOK_SYNC(sym, params, ...)                                                                \
+/*
+ * SUBMIT: synchronising. Submits nothing, so no gate; but it tells what is done. Afterwards pools
+ * may have shrunk.
+ */
+#define HOOK_SYNC(sym, params, stream, per_thread, all, ...)                                       \
 	CUresult sym params                                                                        \
 	{                                                                                          \
-		CUresult r = AQ__CALL(sym, __VA_ARGS__);                                           \
+		CUresult r;                                                                        \
                                                                                                    \
+		aq__gate_sync_begin(stream, per_thread, all);                                      \
+		r = AQ__CALL(sym, ##__VA_ARGS__);                                                  \
+		aq__gate_sync_end(stream, per_thread, all, r);                                     \
 		aq__synchronised();                                                                \
 		return r;                                                                          \
 	}
 
-CUresult cuCtxSynchronize(void)
-{
-	CUresult r = AQ__CALL(cuCtxSynchronize);
+HOOK_SYNC(cuCtxSynchronize, (void), NULL, false, true)
+HOOK_SYNC(cuCtxSynchronize_v2, (CUcontext ctx), NULL, false, true, ctx)
+HOOK_SYNC(cuEventSynchronize, (CUevent event), NULL, false, true, event)
+HOOK_SYNC(cuStreamSynchronize, (CUstream stream), stream, false, false, stream)
+HOOK_SYNC(cuStreamSynchronize_ptsz, (CUstream stream), stream, true, false, stream)
 
-	aq__synchronised();
+/* SUBMIT: the stream is in the configuration. */
+#define HOOK_LAUNCH_EX(sym, per_thread)                                                            \
+	static __attribute__((cold, noinline)) CUresult gated_##sym(                               \
+		const CUlaunchConfig *config, CUfunction func, void **params, void **extra)        \
+	{                                                                                          \
+		struct aq__pass pass;                                                              \
+		CUresult r;                                                                        \
+                                                                                                   \
+		aq__gate_enter(&pass, config ? config->hStream : NULL, per_thread, NULL, false);   \
+		r = AQ__CALL(sym, config, func, params, extra);                                    \
+		aq__gate_leave(&pass, r);                                                          \
+		return r;                                                                          \
+	}                                                                                          \
+	CUresult sym(const CUlaunchConfig *config, CUfunction func, void **params, void **extra)   \
+	{                                                                                          \
+		return aq__gate_open() ? AQ__CALL(sym, config, func, params, extra)                \
+				       : gated_##sym(config, func, params, extra);                 \
+	}
+
+HOOK_LAUNCH_EX(cuLaunchKernelEx, false)
+HOOK_LAUNCH_EX(cuLaunchKernelEx_ptsz, true)
+
+/* SUBMIT: on several devices, whose leases a fraction has together or not at all. */
+CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int n,
+					      unsigned int flags)
+{
+	struct aq__pass passes[AQ_MAX_DEVICES];
+	unsigned int entered = 0;
+	CUresult r;
+
+	while (!aq__gate_open() && launches && entered < n && entered < AQ_MAX_DEVICES) {
+		aq__gate_enter(&passes[entered], launches[entered].hStream, false, NULL, false);
+		entered++;
+	}
+	r = AQ__CALL(cuLaunchCooperativeKernelMultiDevice, launches, n, flags);
+	while (entered)
+		aq__gate_leave(&passes[--entered], r);
 	return r;
 }
 
-HOOK_SYNC(cuCtxSynchronize_v2, (CUcontext ctx), ctx)
-HOOK_SYNC(cuEventSynchronize, (CUevent event), event)
-HOOK_SYNC(cuStreamSynchronize, (CUstream stream), stream)
-HOOK_SYNC(cuStreamSynchronize_ptsz, (CUstream stream), stream)
-
-/* The made ones. */
-#define BODY(sym, params, args, first)                                                             \
+/*
+ * SUBMIT: events order work and do none. They need no lease, or a program would learn of the end of
+ * its work only when it may begin more.
+ */
+#define HOOK_ORDER(sym, params, ...)                                                               \
 	CUresult sym params                                                                        \
 	{                                                                                          \
-		__typeof__(&sym) aq_real;                                                          \
-                                                                                                   \
-		first;                                                                             \
-		aq_real = AQ__REAL(sym);                                                           \
-		if (__builtin_expect(!aq_real, 0))                                                 \
-			return CUDA_ERROR_NOT_SUPPORTED;                                           \
-		return aq_real args;                                                               \
+		return AQ__CALL(sym, __VA_ARGS__);                                                 \
 	}
 
-#define MAKE_SUBMIT_0(sym, params, args) BODY(sym, params, args, aq__gate())
-#define MAKE_REPORT_0(sym, params, args) BODY(sym, params, args, (void)0)
+HOOK_ORDER(cuCtxRecordEvent, (CUcontext ctx, CUevent event), ctx, event)
+HOOK_ORDER(cuCtxWaitEvent, (CUcontext ctx, CUevent event), ctx, event)
+HOOK_ORDER(cuEventRecord, (CUevent event, CUstream stream), event, stream)
+HOOK_ORDER(cuEventRecordWithFlags, (CUevent event, CUstream stream, unsigned int flags), event,
+	   stream, flags)
+HOOK_ORDER(cuEventRecordWithFlags_ptsz, (CUevent event, CUstream stream, unsigned int flags), event,
+	   stream, flags)
+HOOK_ORDER(cuEventRecord_ptsz, (CUevent event, CUstream stream), event, stream)
+HOOK_ORDER(cuGreenCtxRecordEvent, (CUgreenCtx ctx, CUevent event), ctx, event)
+HOOK_ORDER(cuGreenCtxWaitEvent, (CUgreenCtx ctx, CUevent event), ctx, event)
+HOOK_ORDER(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned int flags), stream, event,
+	   flags)
+HOOK_ORDER(cuStreamWaitEvent_ptsz, (CUstream stream, CUevent event, unsigned int flags), stream,
+	   event, flags)
+
+/*
+ * The made ones. Which stream a call is for is said by the parameter `stream`, where there is one;
+ * else it is this, the default stream. The suffix says whose that is, and the name whether the call
+ * returns when the work is done.
+ */
+#pragma GCC diagnostic ignored "-Wshadow"
+static const CUstream stream = NULL;
+
+/* Folded at compile time. */
+#define NAMED(sym, part) (__builtin_strstr(#sym, part) != NULL)
+#define PER_THREAD(sym) (NAMED(sym, "_ptsz") || NAMED(sym, "_ptds"))
+#define WAITS(sym) (NAMED(sym, "cuMemcpy") && !NAMED(sym, "Async"))
+
+/* Two functions, so that the open gate costs a few loads and saves no register. */
+#define BODY_GATED(sym, params, args)                                                              \
+	static __attribute__((cold, noinline)) CUresult gated_##sym params                         \
+	{                                                                                          \
+		__typeof__(&sym) aq_real = AQ__REAL(sym);                                          \
+		struct aq__pass aq_pass;                                                           \
+		CUresult aq_result;                                                                \
+                                                                                                   \
+		if (!aq_real)                                                                      \
+			return CUDA_ERROR_NOT_SUPPORTED;                                           \
+		aq__gate_enter(&aq_pass, stream, PER_THREAD(sym), NULL, WAITS(sym));               \
+		aq_result = aq_real args;                                                          \
+		aq__gate_leave(&aq_pass, aq_result);                                               \
+		return aq_result;                                                                  \
+	}                                                                                          \
+	CUresult sym params                                                                        \
+	{                                                                                          \
+		__typeof__(&sym) aq_real = aq__real.sym;                                           \
+                                                                                                   \
+		if (__builtin_expect(aq_real && aq__gate_open(), 1))                               \
+			return aq_real args;                                                       \
+		return gated_##sym args;                                                           \
+	}
+
+#define BODY_PASSED(sym, params, args)                                                             \
+	CUresult sym params                                                                        \
+	{                                                                                          \
+		__typeof__(&sym) aq_real = AQ__REAL(sym);                                          \
+                                                                                                   \
+		return aq_real ? aq_real args : CUDA_ERROR_NOT_SUPPORTED;                          \
+	}
+
+#define MAKE_SUBMIT_0(sym, params, args) BODY_GATED(sym, params, args)
+#define MAKE_REPORT_0(sym, params, args) BODY_PASSED(sym, params, args)
 #define MAKE_SUBMIT_1(sym, params, args)
 #define MAKE_REPORT_1(sym, params, args)
 #define MAKE_(role, own, sym, params, args) MAKE_##role##_##own(sym, params, args)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See untyped.h. Each hook looks at the gate as aq__gate() does; only when it is not open are the
+ * See untyped.h. Each hook looks at the gate as aq__gate_open() does; only when it is not open are the
  * registers that can carry arguments saved around aq__gate_wait().
  *
  * When we fail: a driver without the entry point is answered for with CUDA_ERROR_NOT_SUPPORTED.
  */
 #include "guard/untyped.h"
 
+#include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/guest.h"
 

@@ -27,6 +27,8 @@ static int listener;
 
 static uint64_t limit(int index)
 {
+	if (fake_daemon.limit)
+		return fake_daemon.limit;
 	return index ? FAKE_LIMIT_1 : FAKE_LIMIT;
 }
 
@@ -73,7 +75,10 @@ static void hello(int fd, union aq_msg *m, int page_fd)
 		if (aq_page_create(fake_daemon.devices, "test", &new_fd, &page))
 			abort();
 		for (uint32_t i = 0; i < fake_daemon.devices; i++) {
-			memset(page->device[i].uuid, (int)i + 1, 16);
+			if (fake_daemon.uuids)
+				memcpy(page->device[i].uuid, fake_daemon.uuids[i], 16);
+			else
+				memset(page->device[i].uuid, (int)i + 1, 16);
 			page->device[i].limit_bytes = limit((int)i);
 			page->device[i].context_bytes = FAKE_CONTEXT_BYTES;
 		}
@@ -121,9 +126,11 @@ static void cost(int fd, union aq_msg *m)
 		else
 			fake_daemon.overhead[c.device] += c.estimate_bytes;
 	} else {
-		fake_daemon.overhead[c.device] =
-			__atomic_load_n(&fake_daemon.contexts[c.device], __ATOMIC_SEQ_CST) *
-			FAKE_CONTEXT_BYTES;
+		fake_daemon.overhead[c.device] = 0;
+		if (fake_daemon.contexts)
+			fake_daemon.overhead[c.device] =
+				__atomic_load_n(&fake_daemon.contexts[c.device], __ATOMIC_SEQ_CST) *
+				FAKE_CONTEXT_BYTES;
 		if (c.phase == AQ_COST_END && fake_daemon.refuse_measured)
 			r = -ENOMEM;
 	}
@@ -159,6 +166,8 @@ static bool serve(int fd)
 		cost(fd, &m);
 	else if (m.head.type == AQ_MSG_QUERY)
 		query(fd, &m);
+	else if (m.head.type == AQ_MSG_BELL)
+		fake_daemon.bells++;
 	return true;
 }
 

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * For how long the device worked for a context, out of the instants at which marks were reached,
+ * and what commands take. Arithmetic only: no driver, no clock.
+ *
+ * Inside a period the device counts as busy from each mark to the next, but for gaps: from when
+ * nothing was in flight to the next command. Where a mark tells when the work ended the gap is
+ * exact; else it begins when the program was told, some microseconds late. Pauses of microseconds
+ * between launches that nobody waits for count as use: nobody else could have used them.
+ */
+#include "base/timing.h"
+#include "guard/flight_parts.h"
+#include "guard/guest.h"
+
+#define PERIOD_NS (100 * AQ_NS_PER_MS) /* host and device clocks drift by some 50 ppm: 5 us in this */
+#define FIRST_COMMAND_NS (50 * AQ_NS_PER_US) /* guess, until the first mark is reached */
+#define FIRST_GRAPH_NS AQ_NS_PER_MS	     /* the same; a decoding step takes 5 to 20 ms */
+
+static unsigned int slot_of(const void *what)
+{
+	return (unsigned int)((uintptr_t)what >> 4) & (AQ__KNOWN - 1);
+}
+
+uint64_t aq__account_estimate(const struct aq__flight *f, const void *what, bool *ret_known)
+{
+	unsigned int slot = slot_of(what);
+
+	if (what) {
+		*ret_known = f->known[slot].what == what;
+		return *ret_known ? f->known[slot].ns : FIRST_GRAPH_NS;
+	}
+	*ret_known = f->command_ns != 0;
+	return *ret_known ? f->command_ns : FIRST_COMMAND_NS;
+}
+
+/* A quarter of what is new: a launcher changes its mind within a few marks. */
+static uint64_t blend(uint64_t old_ns, uint64_t new_ns)
+{
+	return old_ns ? (3 * old_ns + new_ns) / 4 + 1 : new_ns + 1;
+}
+
+/* What is in flight is estimated anew, by what is known now. Graphs keep what they were given. */
+static void reestimate(struct aq__flight *f)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = f->first; i != f->last; i++) {
+		struct aq__mark *m = &f->marks[i % AQ__MARKS];
+
+		if (!m->what)
+			m->est_ns = m->commands * f->command_ns;
+		sum += m->est_ns;
+	}
+	for (uint32_t i = 0; i < AQ__LANES; i++) {
+		struct aq__lane *l = &f->lanes[i];
+
+		if (l->commands)
+			l->est_ns = l->commands * f->command_ns;
+		sum += l->est_ns;
+	}
+	f->est_ns = sum;
+}
+
+static void learn(struct aq__flight *f, const struct aq__mark *m, uint64_t ns)
+{
+	unsigned int slot = slot_of(m->what);
+	uint64_t others = (m->commands - 1) * f->command_ns;
+
+	if (!m->what) {
+		f->command_ns = blend(f->command_ns, ns / m->commands);
+		return;
+	}
+	if (f->known[slot].what != m->what)
+		f->known[slot].ns = 0;
+	f->known[slot].what = m->what;
+	f->known[slot].ns = blend(f->known[slot].ns, ns > others ? ns - others : 0);
+}
+
+bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
+{
+	struct aq__account *a = &f->account;
+	bool fresh;
+
+	if (f->commands)
+		return false;
+	fresh = !a->open || now_ns - a->base_host_ns > PERIOD_NS;
+	if (fresh) {
+		a->open = true;
+		a->base_host_ns = now_ns;
+		a->done_ns = a->gap_ns = 0;
+	} else if (a->idle_ns && now_ns > a->idle_ns) {
+		a->gap_ns += now_ns - a->idle_ns;
+	}
+	a->idle_ns = 0;
+	f->since_ns = now_ns;
+	return fresh;
+}
+
+void aq__account_reached(struct aq__flight *f, int64_t at_ns)
+{
+	const struct aq__mark *m = &f->marks[f->first % AQ__MARKS];
+	struct aq__account *a = &f->account;
+	uint64_t at = at_ns > 0 ? (uint64_t)at_ns : 0, took = 0;
+
+	f->commands -= m->commands < f->commands ? m->commands : f->commands;
+	f->first++;
+	if (at > a->done_ns) {
+		took = at - a->done_ns;
+		took -= m->gap_ns < took ? m->gap_ns : took;
+		a->done_ns = at;
+		a->busy_ns += took;
+	}
+	if (at_ns > 0 && m->commands)
+		learn(f, m, took);
+	reestimate(f);
+	f->since_ns = a->base_host_ns + a->done_ns;
+	if (!f->commands)
+		a->idle_ns = f->since_ns;
+}
+
+/* What ran behind the last mark is counted up to here, by the host's clock. */
+static void count_tail(struct aq__account *a, uint64_t host_ns)
+{
+	uint64_t at = host_ns > a->base_host_ns ? host_ns - a->base_host_ns : 0;
+
+	if (at <= a->done_ns)
+		return;
+	if (at - a->done_ns > a->gap_ns)
+		a->busy_ns += at - a->done_ns - a->gap_ns;
+	a->done_ns = at;
+	a->gap_ns = 0;
+}
+
+void aq__account_idle(struct aq__flight *f, uint64_t host_ns)
+{
+	f->commands = 0;
+	f->est_ns = 0;
+	if (f->account.open && !f->account.idle_ns)
+		f->account.idle_ns = host_ns;
+}
+
+uint64_t aq__account_left(const struct aq__flight *f, uint64_t now_ns)
+{
+	uint64_t worked = now_ns > f->since_ns ? now_ns - f->since_ns : 0, first = f->est_ns;
+
+	if (!f->commands)
+		return 0;
+	if (f->first != f->last)
+		first = f->marks[f->first % AQ__MARKS].est_ns;
+	if (worked > first)
+		worked = first;
+	return f->est_ns > worked ? f->est_ns - worked : 1;
+}
+
+uint64_t aq__account_harvest(struct aq__flight *f)
+{
+	struct aq__account *a = &f->account;
+	uint64_t busy;
+
+	if (a->open && a->idle_ns)
+		count_tail(a, a->idle_ns);
+	busy = a->busy_ns;
+	a->busy_ns = 0;
+	return busy;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Streams that are captured or destroyed, which nobody but their user may touch from then on; and
+ * waiting for a device without disturbing a capture. Made known to flight.c; nothing is charged.
+ *
+ * When we fail: more captures at a time than we remember, and a device is not parked meanwhile.
+ */
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/timing.h"
+#include "guard/gate.h"
+#include "guard/guard.h"
+#include "guard/lock.h"
+#include "guard/track.h"
+#include "guard/guest.h"
+
+#define MAX_CAPTURES 64u /* streams at a time on which a capture began. Source: guess */
+#define MAX_CONTEXTS 64u /* of one process on one device. Source: guess */
+#define POLL_NS (100 * AQ_NS_PER_US)
+
+static struct aq__lock lock;
+static CUstream captured[MAX_CAPTURES]; /* under `lock`; [0, n_captured) */
+static uint32_t n_captured;
+static uint32_t unknown; /* under `lock`; captures that found no room: for good */
+
+/* Before a capture begins. Not while a device is waited for as a whole, which would end it. */
+static void begins(CUstream stream, bool per_thread)
+{
+	int saved = errno;
+
+	aq__gate_stream_gone(stream, per_thread);
+	for (;;) {
+		aq__lock(&lock);
+		if (n_captured < MAX_CAPTURES)
+			captured[n_captured++] = stream;
+		else
+			unknown++;
+		aq__unlock(&lock);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (!aq__gate_is_shut())
+			break;
+		aq__capture_ended(stream);
+		aq_sleep_until_ns(aq_now_ns() + POLL_NS);
+	}
+	errno = saved;
+}
+
+void aq__capture_ended(CUstream stream)
+{
+	aq__lock(&lock);
+	for (uint32_t i = 0; i < n_captured; i++) {
+		if (captured[i] == stream) {
+			captured[i] = captured[--n_captured];
+			break;
+		}
+	}
+	aq__unlock(&lock);
+}
+
+static bool capturing(void)
+{
+	bool any;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	aq__lock(&lock);
+	any = n_captured || unknown;
+	aq__unlock(&lock);
+	return any;
+}
+
+/* WATCH. A capture that does not begin has not begun. */
+#define HOOK_BEGIN(sym, per_thread, params, ...)                                                   \
+	CUresult sym params                                                                        \
+	{                                                                                          \
+		CUresult r;                                                                        \
+                                                                                                   \
+		if (!aq__page_get())                                                               \
+			return AQ__CALL(sym, __VA_ARGS__);                                         \
+		begins(stream, per_thread);                                                        \
+		r = AQ__CALL(sym, __VA_ARGS__);                                                    \
+		if (r != CUDA_SUCCESS)                                                             \
+			aq__capture_ended(stream);                                                 \
+		return r;                                                                          \
+	}
+
+HOOK_BEGIN(cuStreamBeginCapture, false, (CUstream stream), stream)
+HOOK_BEGIN(cuStreamBeginCapture_ptsz, true, (CUstream stream), stream)
+HOOK_BEGIN(cuStreamBeginCapture_v2, false, (CUstream stream, CUstreamCaptureMode mode), stream,
+	   mode)
+HOOK_BEGIN(cuStreamBeginCapture_v2_ptsz, true, (CUstream stream, CUstreamCaptureMode mode), stream,
+	   mode)
+
+#define GRAPH_PARAMS                                                                               \
+	(CUstream stream, CUgraph graph, const CUgraphNode *deps,                                  \
+	 const CUgraphEdgeData *dep_data, size_t ndeps, CUstreamCaptureMode mode)
+HOOK_BEGIN(cuStreamBeginCaptureToGraph, false, GRAPH_PARAMS, stream, graph, deps, dep_data, ndeps,
+	   mode)
+HOOK_BEGIN(cuStreamBeginCaptureToGraph_ptsz, true, GRAPH_PARAMS, stream, graph, deps, dep_data,
+	   ndeps, mode)
+
+/* WATCH. Whatever the answer: one that the driver calls none of its own is none. */
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
+{
+	CUresult r = AQ__CALL(cuStreamEndCapture, stream, graph);
+
+	aq__capture_ended(stream);
+	return r;
+}
+
+CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph *graph)
+{
+	CUresult r = AQ__CALL(cuStreamEndCapture_ptsz, stream, graph);
+
+	aq__capture_ended(stream);
+	return r;
+}
+
+/* LIFECYCLE. */
+CUresult cuStreamDestroy(CUstream stream)
+{
+	aq__gate_stream_gone(stream, false);
+	aq__capture_ended(stream);
+	return AQ__CALL(cuStreamDestroy, stream);
+}
+
+CUresult cuStreamDestroy_v2(CUstream stream)
+{
+	aq__gate_stream_gone(stream, false);
+	aq__capture_ended(stream);
+	return AQ__CALL(cuStreamDestroy_v2, stream);
+}
+
+/* ---- waiting for a device ---- */
+
+struct found {
+	int index;
+	uint32_t n;
+	CUcontext ctx[MAX_CONTEXTS];
+};
+
+static bool note(const struct aq__item *item, void *arg)
+{
+	struct found *f = arg;
+
+	if (item->class == AQ__CONTEXT && item->index == f->index && f->n < MAX_CONTEXTS)
+		f->ctx[f->n++] = (CUcontext)(uintptr_t)item->key;
+	return false;
+}
+
+bool aq__gate_settle(int index, uint64_t until_ns)
+{
+	struct found f = {.index = index};
+	CUcontext popped;
+
+	while (capturing()) {
+		if (aq_now_ns() >= until_ns)
+			return false;
+		aq_sleep_until_ns(aq_now_ns() + POLL_NS);
+	}
+	aq__track_sweep(note, &f);
+	for (uint32_t i = 0; i < f.n; i++) {
+		if (AQ__CALL(cuCtxPushCurrent_v2, f.ctx[i]) != CUDA_SUCCESS)
+			continue; /* it has just ended */
+		(void)AQ__CALL(cuCtxSynchronize);
+		(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
+	}
+	return true;
+}
+
+void aq__capture_forked(void)
+{
+	aq__lock_reset(&lock);
+	n_captured = unknown = 0;
+}

@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Commands, the marks behind them, and when they are done; see flight.h. The oldest mark is looked
+ * at first: one that is not reached hides those behind it, so what is in flight is never taken for
+ * less than it is.
+ *
+ * A stream is recorded on by its user or, when nobody submits, by the gate's thread. It does so
+ * with the lane marked `recording`; whoever destroys or captures the stream waits for that.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/timing.h"
+#include "guard/flight_parts.h"
+#include "guard/guard.h"
+#include "guard/guest.h"
+
+#define MAX_FLIGHTS 64u /* contexts of one process. Source: guess; programs have 1 a device */
+
+/* A mark costs 4 to 5 us on hardware (reference: event record per launch), as much as two launches. */
+#define MARK_CONTENDED_NS (250 * AQ_NS_PER_US)
+#define MARK_NS (2 * AQ_NS_PER_MS)
+#define MARK_COMMANDS 64u
+#define MARK_GRAPH_NS (100 * AQ_NS_PER_US) /* a shorter graph is a command like others */
+#define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* work that is waited for and shorter is not marked */
+#define PAUSE_NS (500 * AQ_NS_PER_US) /* since the last command: look whether it is done already */
+#define LOOK_NS (100 * AQ_NS_PER_US)  /* a submitting thread looks at marks no more often */
+#define GIVE_UP_NS AQ_NS_PER_MS	      /* see unmarkable() */
+
+/* Places are taken under `making` and never freed; read without. */
+static struct aq__flight *flights[MAX_FLIGHTS];
+static uint32_t n_flights; /* atomic */
+static struct aq__lock making;
+
+bool aq__flight_any(void)
+{
+	return __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE) != 0;
+}
+
+/* ---- which ---- */
+
+static CUcontext ctx_of(const struct aq__flight *f)
+{
+	return __atomic_load_n(&f->ctx, __ATOMIC_ACQUIRE);
+}
+
+static struct aq__flight *find(CUcontext ctx)
+{
+	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (ctx_of(flights[i]) == ctx)
+			return flights[i];
+	}
+	return NULL;
+}
+
+int aq__flight_index(CUcontext ctx)
+{
+	const struct aq__flight *f = find(ctx);
+
+	return f ? f->index : AQ__UNBOUND;
+}
+
+/* Under `making`. A place that no context has, or a new one. */
+static struct aq__flight *place(void)
+{
+	struct aq__flight *f = find(NULL);
+	int saved = errno;
+
+	if (f || n_flights >= MAX_FLIGHTS)
+		return f;
+	f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	errno = saved;
+	if (f == MAP_FAILED)
+		return NULL;
+	flights[n_flights] = f;
+	__atomic_store_n(&n_flights, n_flights + 1, __ATOMIC_RELEASE);
+	return f;
+}
+
+struct aq__flight *aq__flight_of(CUcontext ctx, int index)
+{
+	struct aq__flight *f = find(ctx);
+
+	if (f || !ctx)
+		return f;
+	aq__lock(&making);
+	f = find(ctx);
+	if (!f && (f = place())) {
+		f->index = index;
+		__atomic_store_n(&f->ctx, ctx, __ATOMIC_RELEASE);
+	}
+	aq__unlock(&making);
+	return f;
+}
+
+/* ---- calling the driver with what belongs to a context ---- */
+
+struct visit {
+	CUcontext before;
+	bool moved;
+	CUstreamCaptureMode mode;
+};
+
+/* Lock held. May the driver be called? Then the context stays until unpin(). */
+static bool pin(struct aq__flight *f, CUcontext ctx)
+{
+	if (f->dying || f->ctx != ctx || !ctx)
+		return false;
+	f->pins++;
+	return true;
+}
+
+static void visit_begin(struct visit *v, CUcontext ctx)
+{
+	v->moved = AQ__CALL(cuCtxGetCurrent, &v->before) == CUDA_SUCCESS && v->before != ctx &&
+		   AQ__CALL(cuCtxPushCurrent_v2, ctx) == CUDA_SUCCESS;
+	v->mode = aq__relax_begin();
+}
+
+static void visit_end(const struct visit *v)
+{
+	CUcontext popped;
+
+	aq__relax_end(v->mode);
+	if (v->moved)
+		(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
+}
+
+/* ---- lanes; lock held ---- */
+
+static bool own_lane(const struct aq__lane *l)
+{
+	return l->stream != CU_STREAM_PER_THREAD || pthread_equal(l->thread, pthread_self());
+}
+
+static struct aq__lane *lane_of(struct aq__flight *f, CUstream stream, bool make)
+{
+	struct aq__lane *room = NULL;
+
+	for (uint32_t i = 0; i < AQ__LANES; i++) {
+		struct aq__lane *l = &f->lanes[i];
+
+		if (l->stream == stream && own_lane(l))
+			return l;
+		if (!room && !l->recording && !l->commands)
+			room = l;
+	}
+	if (!make || !room)
+		return NULL;
+	*room = (struct aq__lane){
+		.stream = stream,
+		.thread = stream == CU_STREAM_PER_THREAD ? pthread_self() : 0,
+	};
+	return room;
+}
+
+/* Its commands are done, as is known without a mark. */
+static void lane_done(struct aq__flight *f, struct aq__lane *l, uint64_t host_ns)
+{
+	f->commands -= l->commands < f->commands ? l->commands : f->commands;
+	f->est_ns -= l->est_ns < f->est_ns ? l->est_ns : f->est_ns;
+	l->commands = 0;
+	l->est_ns = 0;
+	if (!f->commands)
+		aq__account_idle(f, host_ns);
+}
+
+/* ---- marks ---- */
+
+static int64_t elapsed_ns(CUevent from, CUevent to)
+{
+	float ms;
+
+	if (!from || AQ__CALL(cuEventElapsedTime, &ms, from, to) != CUDA_SUCCESS)
+		return -1;
+	return (int64_t)((double)ms * 1e6);
+}
+
+/* Lock held; not while the driver is asked. Look at the oldest marks, and count those reached. */
+static void reap(struct aq__flight *f)
+{
+	CUcontext ctx = f->ctx;
+	struct visit v;
+
+	if (f->reaping || f->first == f->last || !pin(f, ctx))
+		return;
+	f->reaping = true;
+	f->looked_ns = aq_now_ns();
+	aq__unlock(&f->lock);
+	visit_begin(&v, ctx);
+	aq__lock(&f->lock);
+	while (f->first != f->last && f->marks[f->first % AQ__MARKS].recorded) {
+		struct aq__mark *m = &f->marks[f->first % AQ__MARKS];
+		CUevent base = f->account.base;
+		int64_t at = -1;
+		bool reached;
+
+		aq__unlock(&f->lock);
+		/* An error is the context's end: there is nothing left to wait for. */
+		reached = m->failed || AQ__CALL(cuEventQuery, m->event) != CUDA_ERROR_NOT_READY;
+		if (reached && !m->failed)
+			at = elapsed_ns(base, m->event);
+		aq__lock(&f->lock);
+		if (!reached)
+			break;
+		aq__account_reached(f, at);
+	}
+	aq__unlock(&f->lock);
+	visit_end(&v);
+	aq__lock(&f->lock);
+	f->reaping = false;
+	f->pins--;
+}
+
+/* Lock held. Take a place in the ring for what is on the lane. NULL: none free. */
+static struct aq__mark *take_mark(struct aq__flight *f, struct aq__lane *l)
+{
+	struct aq__mark *m = &f->marks[f->last % AQ__MARKS];
+
+	if (f->last - f->first == AQ__MARKS)
+		return NULL;
+	m->recorded = m->failed = false;
+	m->commands = l->commands;
+	m->est_ns = l->est_ns;
+	m->what = l->what;
+	m->gap_ns = f->account.gap_ns;
+	f->account.gap_ns = 0;
+	f->last++;
+	l->commands = 0;
+	l->est_ns = 0;
+	l->recording = true;
+	return m;
+}
+
+/* Lock held; not while the driver records. A mark behind all that is on the lane. */
+static void mark_lane(struct aq__flight *f, struct aq__lane *l)
+{
+	CUstream stream = l->stream;
+	CUcontext ctx = f->ctx;
+	struct aq__mark *m;
+	struct visit v;
+	bool failed;
+
+	if (!l->commands || l->recording || !pin(f, ctx))
+		return;
+	m = take_mark(f, l);
+	if (m) {
+		aq__unlock(&f->lock);
+		visit_begin(&v, ctx);
+		if (!m->event && AQ__CALL(cuEventCreate, &m->event, CU_EVENT_DEFAULT))
+			m->event = NULL;
+		failed = !m->event || AQ__CALL(cuEventRecord, m->event, stream) != CUDA_SUCCESS;
+		visit_end(&v);
+		aq__lock(&f->lock);
+		m->failed = failed;
+		m->recorded = true;
+		l->recording = false;
+	}
+	f->pins--;
+}
+
+/* Lock held; not while the driver is asked. Return: false: it cannot be recorded on now. */
+static bool mark_unless_captured(struct aq__flight *f, struct aq__lane *l)
+{
+	CUstream stream = l->stream;
+	CUcontext ctx = f->ctx;
+	struct visit v;
+	bool captured;
+
+	if (!own_lane(l) || !pin(f, ctx))
+		return false;
+	l->recording = true; /* the stream stays while it is asked about */
+	aq__unlock(&f->lock);
+	visit_begin(&v, ctx);
+	captured = aq__capturing(stream, false);
+	visit_end(&v);
+	aq__lock(&f->lock);
+	l->recording = false;
+	f->pins--;
+	if (!captured)
+		mark_lane(f, l);
+	return !captured;
+}
+
+void aq__flight_mark(struct aq__flight *f, const struct aq__command *c)
+{
+	struct aq__lane *l;
+
+	aq__lock(&f->lock);
+	l = f->ctx == c->ctx ? lane_of(f, c->stream, false) : NULL;
+	if (l)
+		mark_lane(f, l);
+	aq__unlock(&f->lock);
+}
+
+/* ---- around a command ---- */
+
+/* Lock held; not while the driver is asked. Is all on the lane done? The stream is not captured. */
+static bool lane_is_done(struct aq__flight *f, const struct aq__lane *l)
+{
+	CUstream stream = l->stream;
+	CUcontext ctx = f->ctx;
+	CUresult r = CUDA_ERROR_NOT_READY;
+	struct visit v;
+
+	if (!pin(f, ctx))
+		return false;
+	aq__unlock(&f->lock);
+	visit_begin(&v, ctx);
+	if (!aq__capturing(stream, false))
+		r = AQ__CALL(cuStreamQuery, stream);
+	visit_end(&v);
+	aq__lock(&f->lock);
+	f->pins--;
+	return r != CUDA_ERROR_NOT_READY;
+}
+
+/* Lock held; not while the driver records. */
+static void record_base(struct aq__flight *f, const struct aq__command *c)
+{
+	struct aq__account *a = &f->account;
+	uint64_t before;
+	struct visit v;
+
+	if (!pin(f, c->ctx))
+		return;
+	aq__unlock(&f->lock);
+	visit_begin(&v, c->ctx);
+	if (!a->base && AQ__CALL(cuEventCreate, &a->base, CU_EVENT_DEFAULT))
+		a->base = NULL;
+	before = aq_now_ns();
+	if (a->base)
+		(void)AQ__CALL(cuEventRecord, a->base, c->stream);
+	before += (aq_now_ns() - before) / 2;
+	visit_end(&v);
+	aq__lock(&f->lock);
+	a->base_host_ns = f->since_ns = before;
+	f->pins--;
+}
+
+void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
+{
+	uint64_t now = aq_now_ns();
+	struct aq__lane *l;
+
+	aq__lock(&f->lock);
+	if (now - f->looked_ns > LOOK_NS)
+		reap(f);
+	/* After a pause, what was submitted last without a mark is probably done, and long since. */
+	if (f->commands && f->first == f->last && now - f->last_ns > 2 * f->est_ns + PAUSE_NS &&
+	    f->ctx == c->ctx) {
+		uint64_t end = f->last_ns + f->est_ns;
+
+		l = lane_of(f, c->stream, false);
+		if (l && l->commands && lane_is_done(f, l))
+			lane_done(f, l, end);
+	}
+	if (f->ctx == c->ctx && aq__account_start(f, now))
+		record_base(f, c);
+	aq__unlock(&f->lock);
+}
+
+void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r, bool contended)
+{
+	uint64_t now = aq_now_ns(), est;
+	struct aq__lane *l = NULL;
+	bool known;
+
+	aq__lock(&f->lock);
+	if (f->ctx == c->ctx && r == CUDA_SUCCESS)
+		l = lane_of(f, c->stream, true);
+	if (l) {
+		est = aq__account_estimate(f, c->what, &known);
+		l->commands++;
+		l->est_ns += est;
+		l->last_ns = f->last_ns = now;
+		l->what = known && est < MARK_GRAPH_NS ? NULL : c->what;
+		f->commands++;
+		f->est_ns += est;
+		if (c->waits && lane_is_done(f, l))
+			lane_done(f, l, aq_now_ns());
+		if (c->stream == CU_STREAM_PER_THREAD || l->what || (contended && !known) ||
+		    l->est_ns >= (contended ? MARK_CONTENDED_NS : MARK_NS) ||
+		    l->commands >= MARK_COMMANDS)
+			mark_lane(f, l);
+	} else if (!f->commands) {
+		aq__account_idle(f, now);
+	}
+	aq__unlock(&f->lock);
+}
+
+/* ---- of a device ---- */
+
+/* For every flight on the device, with its lock held. */
+#define FOR_EACH_ON(f, device)                                                                     \
+	for (uint32_t i_ = 0, n_ = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE); i_ < n_; i_++)   \
+		if ((f = flights[i_]) && ctx_of(f) && f->index == (device))
+
+uint64_t aq__flight_left(int index, uint64_t now_ns, bool look)
+{
+	struct aq__flight *f;
+	uint64_t sum = 0;
+
+	FOR_EACH_ON(f, index)
+	{
+		aq__lock(&f->lock);
+		if (look)
+			reap(f);
+		sum += aq__account_left(f, now_ns);
+		aq__unlock(&f->lock);
+	}
+	return sum;
+}
+
+/*
+ * Lock held. A lane that cannot be marked now: another thread's default stream, or one that a
+ * capture of another stream has drawn in. It is taken as done after what it was estimated for, and
+ * as much again; charged is what the host's clock says.
+ */
+static void unmarkable(struct aq__flight *f, struct aq__lane *l)
+{
+	uint64_t now = aq_now_ns();
+
+	if (now > l->last_ns + 2 * f->est_ns + GIVE_UP_NS)
+		lane_done(f, l, now);
+}
+
+static void mark_tails(struct aq__flight *f)
+{
+	for (uint32_t i = 0; i < AQ__LANES; i++) {
+		struct aq__lane *l = &f->lanes[i];
+
+		if (l->commands && !l->recording && !mark_unless_captured(f, l))
+			unmarkable(f, l);
+	}
+}
+
+bool aq__flight_drained(int index)
+{
+	struct aq__flight *f;
+	bool drained = true;
+
+	FOR_EACH_ON(f, index)
+	{
+		aq__lock(&f->lock);
+		reap(f);
+		if (f->commands) {
+			mark_tails(f);
+			reap(f);
+		}
+		drained &= !f->commands && f->first == f->last;
+		aq__unlock(&f->lock);
+	}
+	return drained;
+}
+
+uint64_t aq__flight_harvest(int index)
+{
+	uint64_t sum = 0;
+
+	/* Those whose context is gone, too. */
+	for (uint32_t i = 0, n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE); i < n; i++) {
+		struct aq__flight *f = flights[i];
+
+		if (f->index != index)
+			continue;
+		aq__lock(&f->lock);
+		sum += aq__account_harvest(f);
+		aq__unlock(&f->lock);
+	}
+	return sum;
+}
+
+/* ---- what the program does ---- */
+
+/* Lock held. Is the lane on what is waited for? */
+static bool concerns(const struct aq__lane *l, CUstream stream, bool all)
+{
+	return l->commands && !l->recording && own_lane(l) && (all || l->stream == stream);
+}
+
+void aq__flight_sync_begin(CUstream stream, bool all)
+{
+	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct aq__flight *f = flights[i];
+
+		aq__lock(&f->lock);
+		for (uint32_t k = 0; f->est_ns >= MARK_SYNC_NS && k < AQ__LANES; k++) {
+			struct aq__lane *l = &f->lanes[k];
+
+			if (concerns(l, stream, all))
+				(void)mark_unless_captured(f, l);
+		}
+		aq__unlock(&f->lock);
+	}
+}
+
+void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
+{
+	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; r == CUDA_SUCCESS && i < n; i++) {
+		struct aq__flight *f = flights[i];
+		uint64_t now = aq_now_ns();
+
+		aq__lock(&f->lock);
+		reap(f);
+		for (uint32_t k = 0; f->commands && k < AQ__LANES; k++) {
+			struct aq__lane *l = &f->lanes[k];
+
+			if (concerns(l, stream, all) && (!all || lane_is_done(f, l)))
+				lane_done(f, l, now);
+		}
+		aq__unlock(&f->lock);
+	}
+}
+
+void aq__flight_stream_gone(CUstream stream)
+{
+	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct aq__flight *f = flights[i];
+		struct aq__lane *l;
+
+		aq__lock(&f->lock);
+		while ((l = lane_of(f, stream, false)) && l->recording) {
+			aq__unlock(&f->lock);
+			sched_yield(); /* for as long as one record takes */
+			aq__lock(&f->lock);
+		}
+		if (l) {
+			mark_lane(f, l);
+			*l = (struct aq__lane){0};
+		}
+		aq__unlock(&f->lock);
+	}
+}
+
+static void destroy_events(struct aq__flight *f)
+{
+	for (uint32_t i = 0; i < AQ__MARKS; i++) {
+		if (f->marks[i].event)
+			(void)AQ__CALL(cuEventDestroy_v2, f->marks[i].event);
+		f->marks[i] = (struct aq__mark){0};
+	}
+	if (f->account.base)
+		(void)AQ__CALL(cuEventDestroy_v2, f->account.base);
+	f->account = (struct aq__account){.busy_ns = f->account.busy_ns};
+}
+
+void aq__flight_context_gone(CUcontext ctx)
+{
+	struct aq__flight *f = ctx ? find(ctx) : NULL;
+
+	if (!f)
+		return;
+	aq__lock(&f->lock);
+	reap(f);
+	f->dying = true;
+	while (f->pins) {
+		aq__unlock(&f->lock);
+		sched_yield(); /* for as long as a record or a query takes */
+		aq__lock(&f->lock);
+	}
+	aq__account_idle(f, f->last_ns + f->est_ns);
+	f->account.busy_ns = aq__account_harvest(f);
+	aq__unlock(&f->lock);
+	destroy_events(f); /* dying: they are nobody else's any more */
+	aq__lock(&f->lock);
+	f->first = f->last = 0;
+	memset(f->lanes, 0, sizeof(f->lanes));
+	memset(f->known, 0, sizeof(f->known));
+	f->command_ns = 0;
+	__atomic_store_n(&f->ctx, NULL, __ATOMIC_RELEASE);
+	f->dying = false;
+	aq__unlock(&f->lock);
+}
+
+/* The events were the parent's; the places serve the child. */
+void aq__flight_forked(void)
+{
+	for (uint32_t i = 0; i < n_flights; i++)
+		memset(flights[i], 0, sizeof(*flights[i]));
+	aq__lock_reset(&making);
+}

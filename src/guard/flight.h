@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What one context of this process has in flight on its device, and for how long the device worked
+ * on it. Known by marks: events of ours, recorded behind the program's commands, seldom (one costs
+ * as much as two launches). Decides nothing about who may submit: that is gate.c's.
+ *
+ * Only commands that pass a gate that is not open are counted. No call of the driver is made with a
+ * lock held. Every function keeps errno and the current context. Where we fail (no event to be had,
+ * too many streams) a command goes uncounted: its time is not charged, and a lease may be given
+ * back while it runs.
+ */
+#ifndef AQ_GUARD_FLIGHT_H
+#define AQ_GUARD_FLIGHT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cuda/cuda_abi.h"
+
+struct aq__flight;
+
+/* One submitting call. */
+struct aq__command {
+	CUcontext ctx;	  /* of the stream */
+	CUstream stream;  /* CU_STREAM_LEGACY or CU_STREAM_PER_THREAD for the default ones */
+	const void *what; /* the executable graph, or NULL: any other command */
+	bool waits;	  /* returns when the command is done: the blocking copies */
+};
+
+/* Is there any flight in this process? One load; false until the gate was first managed. */
+bool aq__flight_any(void);
+
+/* The flight of @ctx, made on first use. Return: NULL: no memory; the command goes uncounted. */
+struct aq__flight *aq__flight_of(CUcontext ctx, int index);
+
+/* Page index of a context that has a flight; AQ__UNBOUND: it has none. */
+int aq__flight_index(CUcontext ctx);
+
+/* Around the driver's call, in the calling thread. @contended: others wait for the device. */
+void aq__flight_before(struct aq__flight *f, const struct aq__command *c);
+void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r,
+		      bool contended);
+
+/* Mark what the calling thread has on @c's stream, so that its end can be seen. */
+void aq__flight_mark(struct aq__flight *f, const struct aq__command *c);
+
+/* ---- of all flights on a device ---- */
+
+/* Device time that what is in flight will take yet, by estimate, in ns; @look: at marks, first. */
+uint64_t aq__flight_left(int index, uint64_t now_ns, bool look);
+
+/* Mark what has no mark. Return: whether nothing is in flight. No thread may be submitting. */
+bool aq__flight_drained(int index);
+
+/* Take the device time measured since the last call, in ns. */
+uint64_t aq__flight_harvest(int index);
+
+/* ---- what the program does to streams and contexts ---- */
+
+/* Around a call that waits for @stream, or, with @all, for an event or a context. */
+void aq__flight_sync_begin(CUstream stream, bool all);
+void aq__flight_sync_end(CUstream stream, bool all, CUresult r);
+
+/* Before a stream is destroyed or captured: nobody but its user touches it from here on. */
+void aq__flight_stream_gone(CUstream stream);
+
+/* Before a context is destroyed; its events go with it. */
+void aq__flight_context_gone(CUcontext ctx);
+
+void aq__flight_forked(void);
+
+#endif /* AQ_GUARD_FLIGHT_H */

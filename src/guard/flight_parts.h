@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of flight.h: shared by flight.c (commands and marks) and account.c (device time). */
+#ifndef AQ_GUARD_FLIGHT_PARTS_H
+#define AQ_GUARD_FLIGHT_PARTS_H
+
+#include <pthread.h>
+
+#include "guard/flight.h"
+#include "guard/lock.h"
+
+#define AQ__MARKS 128u /* of one context, at a time; a power of two */
+#define AQ__LANES 64u  /* streams of one context with something in flight */
+#define AQ__KNOWN 64u  /* graphs whose length is remembered; a power of two */
+
+/* An event behind some commands of one stream. */
+struct aq__mark {
+	CUevent event; /* made once for each place in the ring */
+	bool recorded; /* the driver's call has returned */
+	bool failed;   /* and there is nothing to wait for */
+	uint32_t commands;
+	uint64_t est_ns;  /* what they were estimated to take */
+	uint64_t gap_ns;  /* the device had nothing of ours for so long since the mark before */
+	const void *what; /* the last of the commands is this graph */
+};
+
+/* A stream with commands that have no mark behind them. */
+struct aq__lane {
+	CUstream stream;   /* NULL: free */
+	pthread_t thread;  /* whose CU_STREAM_PER_THREAD it is; else 0 */
+	uint32_t commands; /* without a mark */
+	bool recording;	   /* somebody records on the stream now */
+	uint64_t est_ns;
+	uint64_t last_ns; /* host time of the last command */
+	const void *what; /* of the last command */
+};
+
+/*
+ * Device time of a context. It is counted from `base`, an event at the beginning of a period, in
+ * which the device is taken to be busy but for the gaps. Host and device time are compared for the
+ * gaps only: `base_host_ns` is the host's time at which the base was reached.
+ */
+struct aq__account {
+	CUevent base;
+	bool open;
+	uint64_t base_host_ns;
+	uint64_t done_ns; /* since base: all up to here is counted */
+	uint64_t gap_ns;  /* since done_ns */
+	uint64_t idle_ns; /* host time since when nothing is in flight; 0: something is */
+	uint64_t busy_ns; /* counted, not harvested */
+};
+
+/* All under `lock`. Flights are never freed: a place is used again for another context. */
+struct aq__flight {
+	struct aq__lock lock;
+	CUcontext ctx; /* NULL: free. Atomic: looked for without the lock */
+	int index;
+	bool dying;
+	bool reaping; /* somebody looks at the oldest marks */
+	uint32_t pins; /* calls of the driver under way with events or streams of ctx */
+	uint32_t commands; /* in flight: of all marks and lanes */
+	uint64_t est_ns;   /* of them */
+	uint64_t since_ns; /* host time: the device works on them at least since then */
+	uint64_t last_ns;  /* host time of the last command */
+	uint64_t looked_ns; /* at marks */
+	uint64_t command_ns; /* what a command takes, learned; 0: not yet */
+	uint32_t first, last; /* marks [first, last), by number modulo AQ__MARKS */
+	struct aq__account account;
+	struct aq__mark marks[AQ__MARKS];
+	struct aq__lane lanes[AQ__LANES];
+	struct {
+		const void *what;
+		uint64_t ns;
+	} known[AQ__KNOWN];
+};
+
+/* ---- account.c; lock held ---- */
+
+/* The device gets work at @now_ns. Return: whether the base has to be recorded before it. */
+bool aq__account_start(struct aq__flight *f, uint64_t now_ns);
+
+/* The oldest mark is reached, @at_ns after the base (negative: unknown): count it, learn from it,
+ * take it out of the ring. */
+void aq__account_reached(struct aq__flight *f, int64_t at_ns);
+
+/*
+ * How long the device will be busy yet, by estimate. What it has worked off since is believed for
+ * the commands up to the oldest mark only: of what is not confirmed more than that may be left.
+ */
+uint64_t aq__account_left(const struct aq__flight *f, uint64_t now_ns);
+
+/* Nothing is in flight since @host_ns, as far as the host knows. */
+void aq__account_idle(struct aq__flight *f, uint64_t host_ns);
+
+/* What is measured so far, once. */
+uint64_t aq__account_harvest(struct aq__flight *f);
+
+/* What the command will take, in ns; *ret_known: from experience. */
+uint64_t aq__account_estimate(const struct aq__flight *f, const void *what, bool *ret_known);
+
+#endif /* AQ_GUARD_FLIGHT_PARTS_H */

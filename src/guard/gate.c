@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who may submit now, who waits, and when a lease is given back; see gate.h. What is in flight is
+ * known by flight.c; when to look is decided here and done by the thread (gate_thread.c).
+ *
+ * A thread that submits counts itself in `calls` first and looks whether it may after; whoever
+ * closes the gate does so first and looks at `calls` after. Both in sequential consistency, so at
+ * least one of them sees the other.
+ */
+#include "guard/gate.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/timing.h"
+#include "guard/conn.h"
+#include "guard/guard.h"
+#include "guard/guest.h"
+
+#define LOOK_AGAIN_NS (10 * AQ_NS_PER_MS) /* a lost wake-up, bell or daemon costs no more */
+#define WINDOW_NS AQ_NS_PER_MS		  /* of work in flight while others wait */
+#define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody */
+#define IDLE_NS (100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
+#define POLL_NS (100 * AQ_NS_PER_US)
+#define POLL_LEAST_NS (20 * AQ_NS_PER_US)
+#define PUBLISH_NS (100 * AQ_NS_PER_MS) /* of device time, in a lease that does not end */
+#define NEVER UINT64_MAX
+
+/* One device; all atomic. */
+static struct device {
+	uint32_t calls;	  /* threads between enter and leave */
+	uint32_t waiters; /* threads that wait to submit */
+	uint32_t shut;	  /* aq__gate_close_and_drain() */
+	uint32_t tended;  /* somebody is in aq__gate_tend() */
+	uint64_t closed;  /* turn + 1 that is given back before its end; 0: none */
+	uint64_t last_ns; /* when a thread left last */
+	uint64_t published_ns;
+} __attribute__((aligned(64))) devices[AQ_MAX_DEVICES];
+
+static uint32_t load32(const _Atomic uint32_t *word)
+{
+	return __atomic_load_n((const uint32_t *)word, __ATOMIC_SEQ_CST);
+}
+
+static uint64_t load64(const _Atomic uint64_t *word)
+{
+	return __atomic_load_n((const uint64_t *)word, __ATOMIC_SEQ_CST);
+}
+
+static void store32(_Atomic uint32_t *word, uint32_t value)
+{
+	__atomic_store_n((uint32_t *)word, value, __ATOMIC_SEQ_CST);
+}
+
+static void bell(int index)
+{
+	aq__conn_bell(1u << index);
+}
+
+/* ---- what the page says ---- */
+
+/* The gate as it counts: leases are nobody's to give while there is no daemon. */
+static uint32_t gate_word(const struct aq_page_device *dev)
+{
+	uint32_t word = load32(&dev->gate);
+
+	if (word & AQ_GATE_LEASED && !aq__conn_up())
+		word &= ~AQ_GATE_LEASED;
+	return word;
+}
+
+static bool lease_runs(const struct aq_page_device *dev, const struct device *d, uint32_t turn)
+{
+	uint64_t until = load64(&dev->lease_until_ns);
+
+	if (!until || __atomic_load_n(&d->closed, __ATOMIC_SEQ_CST) == (uint64_t)turn + 1)
+		return false;
+	return until == AQ_LEASE_UNTIL_TOLD || until > aq_now_ns();
+}
+
+static void publish(struct aq_page_device *dev, int index, uint64_t now_ns)
+{
+	uint64_t used = aq__flight_harvest(index);
+
+	devices[index].published_ns = now_ns;
+	if (used)
+		__atomic_fetch_add((uint64_t *)&dev->gpu_ns, used, __ATOMIC_SEQ_CST);
+}
+
+/* Turns wrap. */
+static bool later(uint32_t turn, uint32_t than)
+{
+	return (int32_t)(turn - than) > 0;
+}
+
+/* The turn is given back. Nothing of it is in flight, and nobody submits in it. */
+static void give_back(struct aq_page_device *dev, int index, uint32_t turn)
+{
+	struct device *d = &devices[index];
+
+	publish(dev, index, aq_now_ns());
+	store32(&dev->want, 0);
+	if (__atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
+		store32(&dev->want, 1);
+	if (later(turn, load32(&dev->done_turn)))
+		store32(&dev->done_turn, turn);
+	bell(index);
+}
+
+/* ---- waiting ---- */
+
+/* Sleep on a word of the page; wakes early for no reason at times. */
+static void sleep_on(const _Atomic uint32_t *word, uint32_t value, uint64_t ns)
+{
+	struct timespec ts = {(time_t)(ns / AQ_NS_PER_S), (long)(ns % AQ_NS_PER_S)};
+
+	syscall(SYS_futex, word, FUTEX_WAIT, value, &ts, NULL, 0);
+}
+
+/* Sleep with the precision of the timer: threads of the program may be allowed to be late. */
+static void nap(uint64_t ns)
+{
+	struct timespec ts = {(time_t)(ns / AQ_NS_PER_S), (long)(ns % AQ_NS_PER_S)};
+	int slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+
+	if (slack > 1)
+		prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+	syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, NULL);
+	if (slack > 1)
+		prctl(PR_SET_TIMERSLACK, (unsigned long)slack, 0, 0, 0);
+}
+
+static void say_want(struct aq_page_device *dev, int index, bool again)
+{
+	if (!__atomic_exchange_n((uint32_t *)&dev->want, 1, __ATOMIC_SEQ_CST) || again)
+		bell(index);
+}
+
+/* Until there is a new lease, or it is time to look again. */
+static void wait_turn(struct aq_page_device *dev, int index, uint32_t turn, bool again)
+{
+	uint64_t now, next = NEVER;
+
+	say_want(dev, index, again);
+	if (!aq__gate_thread_start()) {
+		now = aq_now_ns();
+		next = aq__gate_tend(index, now);
+		next = next > now ? next - now : 1;
+	}
+	sleep_on(&dev->lease_turn, turn, next < LOOK_AGAIN_NS ? next : LOOK_AGAIN_NS);
+}
+
+/* Nobody waits any more; what was wanted without a lease is not wanted. */
+static void stop_waiting(struct aq_page_device *dev, int index, bool leased)
+{
+	if (!__atomic_sub_fetch(&devices[index].waiters, 1, __ATOMIC_SEQ_CST) && !leased)
+		store32(&dev->want, 0);
+}
+
+/* ---- may this thread submit? ---- */
+
+/* Nobody submits, lease or not. */
+static bool is_shut(const struct aq_page_device *dev, const struct device *d)
+{
+	return __atomic_load_n(&d->shut, __ATOMIC_SEQ_CST) || load32(&dev->gate) & AQ_GATE_PARKED;
+}
+
+static void uncount(struct device *d)
+{
+	__atomic_fetch_sub(&d->calls, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Count this thread in, unless the gate is closed for it. */
+static bool pass_unleased(const struct aq_page_device *dev, struct device *d)
+{
+	__atomic_fetch_add(&d->calls, 1, __ATOMIC_SEQ_CST);
+	if (!is_shut(dev, d) && !(gate_word(dev) & AQ_GATE_LEASED))
+		return true;
+	uncount(d);
+	return false;
+}
+
+/* Turns only go forward: a thread that was asleep since it looked must not bring an old one back. */
+static void claim(struct aq_page_device *dev, uint32_t turn)
+{
+	uint32_t *word = (uint32_t *)&dev->active_turn, was = load32(&dev->active_turn);
+
+	while (later(turn, was) && !__atomic_compare_exchange_n(word, &was, turn, false,
+								__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+}
+
+/*
+ * Count this thread in if there is a lease. A turn that was claimed in vain is given back at once,
+ * unless others of this process use it: then who gives that back gives back this.
+ */
+static bool pass_leased(struct aq_page_device *dev, int index, uint32_t turn)
+{
+	struct device *d = &devices[index];
+	uint32_t before = load32(&dev->active_turn);
+
+	if (!lease_runs(dev, d, turn) || is_shut(dev, d))
+		return false;
+	__atomic_fetch_add(&d->calls, 1, __ATOMIC_SEQ_CST);
+	claim(dev, turn);
+	if (load32(&dev->lease_turn) == turn && lease_runs(dev, d, turn) &&
+	    !is_shut(dev, d))
+		return true;
+	uncount(d);
+	if (before != turn && load32(&dev->active_turn) == turn)
+		aq__gate_thread_kick();
+	return false;
+}
+
+/*
+ * Others wait, and this thread is counted in. Is there room in flight for one more command that
+ * would begin before the lease ends? If not, have the end of what is there marked, sleep a little.
+ * But not for longer than @patience_ns, set here at first: what does not move may wait for us.
+ */
+static bool has_room(const struct aq_page_device *dev, const struct aq__pass *p,
+		     uint64_t *patience_ns)
+{
+	uint64_t now = aq_now_ns(), until = load64(&dev->lease_until_ns);
+	uint64_t left = aq__flight_left(p->index, now, false), over;
+	struct device *d = &devices[p->index];
+
+	if (left <= WINDOW_NS && (!left || now + left < until))
+		return true;
+	if (!*patience_ns)
+		*patience_ns = now + 2 * left + STUCK_NS;
+	aq__flight_mark(p->flight, &p->command);
+	left = aq__flight_left(p->index, now, true);
+	if (now >= *patience_ns || (left <= WINDOW_NS && (!left || now + left < until)))
+		return true;
+	uncount(d);
+	over = left > WINDOW_NS ? left - WINDOW_NS : left;
+	nap(over < POLL_LEAST_NS ? POLL_LEAST_NS : over < WINDOW_NS / 2 ? over : WINDOW_NS / 2);
+	__atomic_store_n(&d->last_ns, aq_now_ns(), __ATOMIC_RELAXED); /* it is about to submit */
+	return false;
+}
+
+static void answer_notice(struct aq_page_device *dev, int index)
+{
+	uint32_t notice = load32(&dev->notice);
+
+	if (load32(&dev->noticed) == notice)
+		return;
+	store32(&dev->noticed, notice);
+	bell(index);
+}
+
+/* Wait until this thread is counted in. Return: whether in a lease. */
+static bool admit(struct aq_page_device *dev, struct aq__pass *p)
+{
+	struct device *d = &devices[p->index];
+	bool waited = false, leased;
+	uint64_t patience_ns = 0;
+	uint32_t word, turn;
+
+	for (;;) {
+		turn = load32(&dev->lease_turn);
+		word = gate_word(dev);
+		if (word & AQ_GATE_NOTICE)
+			answer_notice(dev, p->index);
+		leased = word & AQ_GATE_LEASED;
+		if (leased)
+			aq__gate_thread_start();
+		if (leased ? pass_leased(dev, p->index, turn) : pass_unleased(dev, d)) {
+			if (!leased || !load32(&dev->waiting) || !p->flight || has_room(dev, p, &patience_ns))
+				break;
+			continue;
+		}
+		if (!waited)
+			__atomic_fetch_add(&d->waiters, 1, __ATOMIC_SEQ_CST);
+		wait_turn(dev, p->index, turn, waited);
+		patience_ns = 0;
+		waited = true;
+	}
+	if (waited)
+		stop_waiting(dev, p->index, leased);
+	return leased;
+}
+
+/* ---- entering and leaving ---- */
+
+static CUcontext context_of(CUstream stream, bool per_thread)
+{
+	CUcontext ctx = NULL;
+	CUresult r = CUDA_ERROR_INVALID_VALUE;
+
+	if (stream && stream != CU_STREAM_LEGACY && stream != CU_STREAM_PER_THREAD)
+		r = per_thread ? AQ__CALL(cuStreamGetCtx_ptsz, stream, &ctx)
+			       : AQ__CALL(cuStreamGetCtx, stream, &ctx);
+	if ((r != CUDA_SUCCESS || !ctx) && AQ__CALL(cuCtxGetCurrent, &ctx) != CUDA_SUCCESS)
+		return NULL;
+	return ctx;
+}
+
+static CUstream stream_of(CUstream stream, bool per_thread)
+{
+	if (stream)
+		return stream;
+	return per_thread ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY;
+}
+
+/* Fill in where the call goes. Return: whether it passes a gate of the fraction at all. */
+static bool resolve(struct aq__pass *p, CUstream stream, bool per_thread)
+{
+	struct aq__place place;
+
+	p->command.ctx = context_of(stream, per_thread);
+	p->command.stream = stream_of(stream, per_thread);
+	if (!p->command.ctx)
+		return false; /* the driver says so itself */
+	p->index = aq__flight_index(p->command.ctx);
+	if (p->index == AQ__UNBOUND) {
+		aq__place_of_stream(&place, stream, per_thread);
+		p->index = place.index;
+	}
+	return p->index >= 0 && !aq__capturing(stream, per_thread);
+}
+
+void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const void *what,
+		    bool waits)
+{
+	struct aq_page *page = aq__page_get();
+	struct aq_page_device *dev;
+
+	*p = (struct aq__pass){
+		.index = AQ__UNBOUND,
+		.saved_errno = errno,
+		.command = {.what = what, .waits = waits},
+	};
+	if (!page || !resolve(p, stream, per_thread)) {
+		p->index = AQ__UNBOUND;
+		errno = p->saved_errno;
+		return;
+	}
+	dev = &page->device[p->index];
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &p->cancel);
+	if (gate_word(dev) & AQ_GATE_LEASED)
+		p->flight = aq__flight_of(p->command.ctx, p->index);
+	if (!admit(dev, p))
+		p->flight = NULL;
+	if (p->flight)
+		aq__flight_before(p->flight, &p->command);
+	errno = p->saved_errno;
+}
+
+void aq__gate_leave(struct aq__pass *p, CUresult r)
+{
+	struct aq_page *page = aq__page_get();
+	int saved = errno;
+	struct device *d;
+	uint64_t now;
+
+	if (p->index < 0)
+		return;
+	d = &devices[p->index];
+	now = aq_now_ns();
+	if (p->flight && page) {
+		struct aq_page_device *dev = &page->device[p->index];
+
+		aq__flight_after(p->flight, &p->command, r, load32(&dev->waiting));
+		if (now - __atomic_load_n(&d->published_ns, __ATOMIC_RELAXED) > PUBLISH_NS)
+			publish(dev, p->index, now);
+	}
+	__atomic_store_n(&d->last_ns, now, __ATOMIC_RELAXED);
+	uncount(d);
+	pthread_setcancelstate(p->cancel, NULL);
+	errno = saved;
+}
+
+void aq__gate_wait(void)
+{
+	struct aq__pass p;
+
+	aq__gate_enter(&p, NULL, false, NULL, false);
+	aq__gate_leave(&p, CUDA_ERROR_NOT_READY); /* it is not counted what follows */
+}
+
+/* ---- giving back ---- */
+
+/* A lease is in use, has time left, and others wait. */
+static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, uint64_t now_ns)
+{
+	struct device *d = &devices[index];
+	uint64_t quiet = __atomic_load_n(&d->last_ns, __ATOMIC_RELAXED) + IDLE_NS;
+	uint64_t left = aq__flight_left(index, now_ns, true);
+
+	if (__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST))
+		return now_ns + POLL_NS;
+	if (now_ns < quiet || left > 1) {
+		uint64_t next = now_ns + left > quiet ? now_ns + left : quiet;
+
+		return next > now_ns + POLL_LEAST_NS ? next : now_ns + POLL_LEAST_NS;
+	}
+	if (!aq__flight_drained(index))
+		return now_ns + POLL_NS;
+	__atomic_store_n(&d->closed, (uint64_t)turn + 1, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST) && aq__flight_drained(index)) {
+		give_back(dev, index, turn);
+		return NEVER;
+	}
+	/* Somebody came meanwhile; who came a little later sleeps already. */
+	__atomic_store_n(&d->closed, 0, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &dev->lease_turn, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	return now_ns + POLL_NS;
+}
+
+/* A lease that is used has ended. */
+static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, uint64_t now_ns)
+{
+	uint64_t left;
+
+	if (__atomic_load_n(&devices[index].calls, __ATOMIC_SEQ_CST))
+		return now_ns + POLL_NS;
+	if (aq__flight_drained(index)) {
+		give_back(dev, index, turn);
+		return NEVER;
+	}
+	left = aq__flight_left(index, now_ns, false);
+	return now_ns + (left < POLL_LEAST_NS ? POLL_LEAST_NS : left < POLL_NS ? left : POLL_NS);
+}
+
+static uint64_t tend(struct aq_page_device *dev, int index, uint64_t now_ns)
+{
+	uint32_t active = load32(&dev->active_turn), turn = load32(&dev->lease_turn);
+	uint64_t until = load64(&dev->lease_until_ns);
+
+	if (!(gate_word(dev) & AQ_GATE_LEASED)) {
+		if (active != load32(&dev->done_turn))
+			give_back(dev, index, active);
+		return NEVER;
+	}
+	if (active == load32(&dev->done_turn)) { /* not used; who uses it does not wake us */
+		if (active == turn || until <= now_ns)
+			return NEVER;
+		return load32(&dev->waiting) ? now_ns + 2 * POLL_NS : until;
+	}
+	if (active != turn || !lease_runs(dev, &devices[index], turn))
+		return tend_end(dev, index, active, now_ns);
+	if (load32(&dev->waiting))
+		return tend_idle(dev, index, turn, now_ns);
+	return until == AQ_LEASE_UNTIL_TOLD ? NEVER : until;
+}
+
+uint64_t aq__gate_tend(int index, uint64_t now_ns)
+{
+	struct aq_page *page = aq__page_get();
+	struct device *d = &devices[index];
+	uint64_t next;
+
+	if (!page || __atomic_exchange_n(&d->tended, 1, __ATOMIC_ACQUIRE))
+		return now_ns + POLL_NS;
+	next = tend(&page->device[index], index, now_ns);
+	__atomic_store_n(&d->tended, 0, __ATOMIC_RELEASE);
+	return next;
+}
+
+/* ---- what the program does ---- */
+
+void aq__gate_sync_begin(CUstream stream, bool per_thread, bool all)
+{
+	int saved = errno;
+
+	if (!aq__flight_any() || !aq__page_get())
+		return;
+	aq__flight_sync_begin(stream_of(stream, per_thread), all);
+	errno = saved;
+}
+
+void aq__gate_sync_end(CUstream stream, bool per_thread, bool all, CUresult r)
+{
+	int saved = errno;
+
+	if (!aq__flight_any() || !aq__page_get())
+		return;
+	aq__flight_sync_end(stream_of(stream, per_thread), all, r);
+	errno = saved;
+}
+
+void aq__gate_stream_gone(CUstream stream, bool per_thread)
+{
+	int saved = errno;
+
+	if (!aq__flight_any() || !aq__page_get())
+		return;
+	aq__flight_stream_gone(stream_of(stream, per_thread));
+	errno = saved;
+}
+
+void aq__gate_context_gone(CUcontext ctx)
+{
+	int saved = errno;
+
+	if (!aq__flight_any() || !aq__page_get())
+		return;
+	aq__flight_context_gone(ctx);
+	errno = saved;
+}
+
+/* ---- closing it for work of our own ---- */
+
+static bool reached(const uint32_t *calls, uint64_t until_ns)
+{
+	while (__atomic_load_n(calls, __ATOMIC_SEQ_CST)) {
+		if (aq_now_ns() >= until_ns)
+			return false;
+		nap(POLL_LEAST_NS);
+	}
+	return true;
+}
+
+int aq__gate_close_and_drain(int index, uint64_t until_ns)
+{
+	struct device *d = &devices[index];
+
+	__atomic_fetch_add(&d->shut, 1, __ATOMIC_SEQ_CST);
+	if (reached(&d->calls, until_ns) && aq__gate_settle(index, until_ns)) {
+		while (!aq__flight_drained(index) && aq_now_ns() < until_ns)
+			nap(POLL_NS);
+		if (aq__flight_drained(index))
+			return 0;
+	}
+	aq__gate_reopen(index);
+	return -EBUSY;
+}
+
+void aq__gate_reopen(int index)
+{
+	struct aq_page *page = aq__page_get();
+
+	__atomic_fetch_sub(&devices[index].shut, 1, __ATOMIC_SEQ_CST);
+	if (page)
+		syscall(SYS_futex, &page->device[index].lease_turn, FUTEX_WAKE, INT_MAX, NULL, NULL,
+			0);
+}
+
+bool aq__gate_is_shut(void)
+{
+	for (uint32_t i = 0; i < AQ_MAX_DEVICES; i++) {
+		if (__atomic_load_n(&devices[i].shut, __ATOMIC_SEQ_CST))
+			return true;
+	}
+	return false;
+}
+
+void aq__gate_forked(void)
+{
+	memset(devices, 0, sizeof(devices));
+	aq__flight_forked();
+	aq__gate_thread_forked();
+}

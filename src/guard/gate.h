@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gate that everything passes which puts work on a device. While no gate of the process is
+ * closed it is one load (aq__gate_open); what follows is for the rest: with AQ_GATE_LEASED work is
+ * submitted in leases only and is counted (flight.h), with AQ_GATE_PARKED not at all. The rules of
+ * leases are those of struct aq_page_device in <aliquot/abi.h>.
+ *
+ * Passed without waiting, always: whatever is captured into a graph; what only orders work (events
+ * recorded and waited for); calls that wait for work. So nothing that a program waits for is ever
+ * held up by a call that would not do work.
+ *
+ * When we fail: the gate opens. Without a daemon AQ_GATE_LEASED counts as open, AQ_GATE_PARKED does
+ * not, for the memory is not there.
+ */
+#ifndef AQ_GUARD_GATE_H
+#define AQ_GUARD_GATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "guard/flight.h"
+
+struct aq_page;
+
+/* What aq__gate_open() looks at: the page's `gates`, or a word that is always zero. */
+extern const uint32_t *aq__gates;
+
+static inline bool aq__gate_open(void)
+{
+	const uint32_t *gates = __atomic_load_n(&aq__gates, __ATOMIC_RELAXED);
+
+	return __builtin_expect(__atomic_load_n(gates, __ATOMIC_RELAXED) == 0, 1);
+}
+
+/* A call that passes a gate which is not open. */
+struct aq__pass {
+	int index; /* of the device; negative: the call is not counted */
+	int saved_errno, cancel;
+	struct aq__flight *flight; /* NULL: not in a lease */
+	struct aq__command command;
+};
+
+/**
+ * aq__gate_enter() - before the driver's call: wait until this thread may submit.
+ * @stream:     as the program gave it
+ * @per_thread: NULL means the thread's own default stream
+ * @what:       an executable graph, or NULL
+ * @waits:      the call returns when its work is done
+ * Cancellation is disabled until aq__gate_leave(): a thread that ended in between would hold the
+ * lease for good. Not a cancellation point.
+ */
+void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const void *what,
+		    bool waits);
+
+/* After it, with its result. */
+void aq__gate_leave(struct aq__pass *p, CUresult r);
+
+/* The same for calls of which neither stream nor end is known (untyped.c). */
+void aq__gate_wait(void);
+
+/*
+ * Nobody submits to the device from now on, and all that was submitted is done; whoever comes waits
+ * until aq__gate_reopen(). For work that needs the device to itself; from the gate's thread only.
+ * Work of a context in which a stream is being captured cannot be waited for.
+ * Return: 0; -EBUSY it was not drained by @until_ns: the gate is open again.
+ */
+int aq__gate_close_and_drain(int index, uint64_t until_ns);
+void aq__gate_reopen(int index);
+
+/* Is any device closed that way? */
+bool aq__gate_is_shut(void);
+
+/* What capture.c remembers of captures; they cannot be waited for. */
+void aq__capture_ended(CUstream stream);
+void aq__capture_forked(void);
+
+/* Wait for all contexts of the device, counted or not (capture.c). Return: false: not by then. */
+bool aq__gate_settle(int index, uint64_t until_ns);
+
+/* ---- the thread (gate_thread.c) ---- */
+
+/*
+ * One for each process, started when a gate is first managed. It sleeps until page.news changes or
+ * a lease that is used ends. Starting it twice does nothing. Return: whether it runs.
+ */
+bool aq__gate_thread_start(void);
+
+/* Have it look again; may be lost. */
+void aq__gate_thread_kick(void);
+
+/*
+ * Have @fn called in the thread after each change of page.news, and when the instant is reached
+ * that it returned last (UINT64_MAX: none). For a few callers, each once; it stays.
+ */
+typedef uint64_t aq__news_fn(struct aq_page *page, uint64_t now_ns);
+bool aq__gate_thread_add(aq__news_fn *fn);
+
+/* What the thread does for one device, and when to come again; gate.c's. Any thread, when there is
+ * none: then who waits for the gate does it. */
+uint64_t aq__gate_tend(int index, uint64_t now_ns);
+
+void aq__gate_forked(void);
+void aq__gate_thread_forked(void);
+
+/* ---- hooks of what waits, and of streams and contexts that go ---- */
+
+/* Around a call that waits: @all for an event or a whole context. Nothing unless leases are used. */
+void aq__gate_sync_begin(CUstream stream, bool per_thread, bool all);
+void aq__gate_sync_end(CUstream stream, bool per_thread, bool all, CUresult r);
+
+/* Before a stream is destroyed, or captured. */
+void aq__gate_stream_gone(CUstream stream, bool per_thread);
+/* Before a context is destroyed, or may be. */
+void aq__gate_context_gone(CUcontext ctx);
+
+#endif /* AQ_GUARD_GATE_H */

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guard's own thread: sleeps on page.news, gives leases back that nobody gives back in passing,
+ * and calls whoever else acts on news. Decides nothing. It never runs before a gate is managed or
+ * somebody registered asks for it.
+ *
+ * When we fail: without the thread, threads that wait at the gate do its work for themselves; a
+ * lease that nobody waits to have again is then taken back late, by the daemon.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/timing.h"
+#include "guard/conn.h"
+#include "guard/gate.h"
+#include "guard/guard.h"
+#include "guard/lock.h"
+#include "guard/guest.h"
+
+#define STACK_BYTES ((size_t)512 << 10) /* guess: it calls the driver, whose needs nobody states */
+#define MAX_CALLERS 4
+
+enum { NOT_STARTED, STARTING, RUNS, CANNOT };
+
+static uint32_t state;			  /* atomic; enum above */
+static aq__news_fn *callers[MAX_CALLERS]; /* atomic each; filled from the front */
+
+static uint64_t min_ns(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t look(struct aq_page *page)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (uint32_t i = 0; i < page->device_count && i < AQ_MAX_DEVICES; i++)
+		next = min_ns(next, aq__gate_tend((int)i, aq_now_ns()));
+	for (int i = 0; i < MAX_CALLERS; i++) {
+		aq__news_fn *fn = __atomic_load_n(&callers[i], __ATOMIC_ACQUIRE);
+
+		if (fn)
+			next = min_ns(next, fn(page, aq_now_ns()));
+	}
+	return next;
+}
+
+static void sleep_until(const _Atomic uint32_t *news, uint32_t seen, uint64_t until_ns)
+{
+	struct timespec ts = {(time_t)(until_ns / AQ_NS_PER_S), (long)(until_ns % AQ_NS_PER_S)};
+
+	syscall(SYS_futex, news, FUTEX_WAIT_BITSET, seen, until_ns == UINT64_MAX ? NULL : &ts, NULL,
+		FUTEX_BITSET_MATCH_ANY);
+}
+
+static void *run(void *arg)
+{
+	(void)arg;
+	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+	(void)aq__relax_begin(); /* for good: it is no thread that captures */
+	for (;;) {
+		struct aq_page *page = aq__page_get(); /* never goes, but in a child */
+		uint32_t seen = __atomic_load_n((uint32_t *)&page->news, __ATOMIC_SEQ_CST);
+
+		sleep_until(&page->news, seen, look(page));
+	}
+	return NULL;
+}
+
+static bool start(void)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	pthread_t thread;
+	int saved = errno;
+	bool runs;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's handlers never run in it */
+	runs = pthread_create(&thread, &attr, run, NULL) == 0;
+	if (runs)
+		pthread_setname_np(thread, "aliquot-gate");
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	errno = saved;
+	return runs;
+}
+
+bool aq__gate_thread_start(void)
+{
+	uint32_t was = __atomic_load_n(&state, __ATOMIC_ACQUIRE);
+
+	if (was == RUNS)
+		return true;
+	was = NOT_STARTED;
+	if (!aq__page_get() || !__atomic_compare_exchange_n(&state, &was, STARTING, false,
+							    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return was != CANNOT;
+	was = aq__threads_work() && start() ? RUNS : CANNOT;
+	__atomic_store_n(&state, was, __ATOMIC_RELEASE);
+	return was == RUNS;
+}
+
+void aq__gate_thread_kick(void)
+{
+	struct aq_page *page = aq__page_get();
+
+	if (page)
+		syscall(SYS_futex, &page->news, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+bool aq__gate_thread_add(aq__news_fn *fn)
+{
+	for (int i = 0; i < MAX_CALLERS; i++) {
+		aq__news_fn *none = NULL;
+
+		if (__atomic_compare_exchange_n(&callers[i], &none, fn, false, __ATOMIC_ACQ_REL,
+						__ATOMIC_ACQUIRE) ||
+		    none == fn)
+			return true;
+	}
+	return false;
+}
+
+void aq__gate_thread_forked(void)
+{
+	state = NOT_STARTED;
+}
