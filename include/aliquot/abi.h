@@ -89,7 +89,9 @@ struct aq_page_device {
 					 * it before done_turn */
 	_Atomic uint32_t notice;        /* daemon writes */
 	_Atomic uint32_t noticed;       /* client writes */
-	uint64_t reserved_lease[2];
+	_Atomic uint64_t total_ns;      /* device time of the whole fraction so far; daemon writes,
+					 * for the daemon after it */
+	uint64_t reserved_lease[1];
 
 	_Atomic uint32_t order;         /* enum aq_order; daemon writes */
 	_Atomic uint32_t order_turn;    /* number of the order, wraps; daemon writes */

@@ -216,6 +216,8 @@ uint32_t sim_look_share(const struct sim_process_usage *p, const struct sim_look
 		if (base->processes[i].pid == p->pid)
 			before = base->processes[i].gpu_time_ns;
 	}
-	return percent(p->gpu_time_ns > before ? p->gpu_time_ns - before : 0,
+	/* To the nearest, or sums over many samples would always be short. */
+	return percent((p->gpu_time_ns > before ? p->gpu_time_ns - before : 0) +
+			       (now->now_ns - base->now_ns) / 200,
 		       now->now_ns - base->now_ns);
 }

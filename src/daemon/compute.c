@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -11,7 +13,11 @@
 #include "daemon/gate.h"
 #include "daemon/lease_page.h"
 #include "daemon/loop.h"
+#include "daemon/process.h"
 #include "base/banned.h"
+
+#define SAMPLE_NS (900 * AQ_NS_PER_MS) /* between two looks at the driver's samples */
+#define MAX_SAMPLES 1024u	       /* processes on one device */
 
 static struct aqd_client *client_of(struct aqd_lessee *l)
 {
@@ -115,6 +121,15 @@ static struct aq_arbiter_terms terms_of(const struct aqd_fraction *f)
 	};
 }
 
+/* On CLOCK_MONOTONIC, and rather too early: the calendar may have been set. */
+static uint64_t born_ns(const struct aqd_fraction *f)
+{
+	uint64_t now_s = (uint64_t)time(NULL), now = aq_now_ns();
+	uint64_t age = (now_s > f->created_s ? now_s - f->created_s + 1 : 1) * AQ_NS_PER_S;
+
+	return now > age ? now - age : 0;
+}
+
 void aqd_compute_begin(struct aqd *d, struct aqd_fraction *f)
 {
 	struct aq_arbiter_terms terms = terms_of(f);
@@ -122,7 +137,8 @@ void aqd_compute_begin(struct aqd *d, struct aqd_fraction *f)
 
 	for (uint32_t i = 0; i < f->ledger.share_count; i++)
 		device[i] = f->ledger.share[i].device;
-	aqd_lease_init(&d->leases, &f->lease, device, f->ledger.share_count, &terms);
+	aqd_lease_init(&d->leases, &f->lease, device, f->ledger.share_count, &terms,
+		       born_ns(f));
 }
 
 void aqd_compute_change(struct aqd *d, struct aqd_fraction *f)
@@ -154,7 +170,7 @@ void aqd_compute_leave(struct aqd *d, struct aqd_client *c)
 
 void aqd_compute_bell(struct aqd *d, struct aqd_client *c, uint32_t devices)
 {
-	aqd_lessee_rang(&d->leases, &c->lessee, devices);
+	aqd_lessee_rang(&d->leases, &c->lessee, devices, aq_now_ns());
 	d->leases_dirty = true;
 }
 
@@ -162,6 +178,76 @@ void aqd_compute_look(struct aqd *d)
 {
 	aqd_leases_look(&d->leases, aq_now_ns());
 	d->leases_dirty = true;
+}
+
+static struct aqd_lessee *lessee_of(struct aqd *d, pid_t pid, uint32_t device, uint32_t *ret_index)
+{
+	struct aqd_process *p = aqd_process_known(d, pid);
+	struct aqd_client *c, *next;
+
+	if (!p)
+		return NULL;
+	AQ_LIST_FOREACH (c, next, &p->clients, of_process)
+		for (uint32_t i = 0; c->lessee.lease && i < c->lessee.lease->device_count; i++)
+			if (c->lessee.lease->device[i] == device) {
+				*ret_index = i;
+				return &c->lessee;
+			}
+	return NULL;
+}
+
+/* Whoever had work on the device: count what leases did not measure. */
+static void sample(struct aqd *d, struct aqd_device *dev)
+{
+	AQ_CLEANUP(free) struct aq_nvml_utilisation *u = calloc(MAX_SAMPLES, sizeof(*u));
+	uint64_t since = dev->sampled_us, now = aq_now_ns(), last = since;
+	int n = u ? aq_nvml_utilisations(dev->nvml, dev->nvml_index, since, u, MAX_SAMPLES)
+		  : -ENOMEM;
+
+	dev->samples = n >= 0 || n == -ENOSPC;
+	for (int i = 0; i < n; i++) {
+		uint64_t span = (u[i].time_us - since) * AQ_NS_PER_US;
+		struct aqd_lessee *l;
+		uint32_t index;
+
+		if (u[i].time_us <= since)
+			continue;
+		last = u[i].time_us > last ? u[i].time_us : last;
+		l = lessee_of(d, u[i].pid, dev->index, &index);
+		if (l && since) /* the first sample is over a time that nobody knows */
+			aqd_lessee_sampled(&d->leases, l, index, u[i].sm_percent, span, now);
+	}
+	dev->sampled_us = last;
+}
+
+/* The first sample of a device says nothing, but where the next begins. */
+static void begin_samples(struct aqd *d)
+{
+	for (uint32_t i = 0; i < d->ledger.device_count; i++) {
+		if (!d->leases.running[i])
+			d->device[i].sampled_us = 0;
+		else if (!d->device[i].sampled_us)
+			sample(d, &d->device[i]);
+	}
+}
+
+void aqd_compute_tick(struct aqd *d)
+{
+	uint64_t now = aq_now_ns(), before = d->gpu_ns_saved, sum = 0;
+	struct aqd_fraction *f, *tmp;
+
+	aqd_compute_look(d);
+	begin_samples(d);
+	if (now < d->sampled_ns + SAMPLE_NS)
+		return;
+	d->sampled_ns = now;
+	for (uint32_t i = 0; i < d->ledger.device_count; i++)
+		if (d->leases.running[i] && d->device[i].sampled_us)
+			sample(d, &d->device[i]);
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
+		sum += aqd_compute_gpu_ns(f);
+	d->gpu_ns_saved = sum;
+	d->state_stale |= sum != before;
 }
 
 void aqd_compute_turn(struct aqd *d)
@@ -179,16 +265,21 @@ void aqd_compute_turn(struct aqd *d)
 		aqd_timer_set(d->lease_timer, next > now ? next - now : 0);
 }
 
-uint64_t aqd_compute_gpu_ns(const struct aqd_fraction *f, uint32_t index)
-{
-	return f->lease.gpu_ns[index];
-}
-
-uint64_t aqd_compute_gpu_ns_all(const struct aqd_fraction *f)
+uint64_t aqd_compute_gpu_ns(const struct aqd_fraction *f)
 {
 	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < f->ledger.share_count; i++)
-		sum += aqd_compute_gpu_ns(f, i);
+		sum += aqd_lease_gpu_ns(&f->lease, i);
 	return sum;
+}
+
+const char *aqd_compute_holder(struct aqd *d, uint32_t device)
+{
+	struct aqd_fraction *f, *tmp;
+
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
+		if (f->lease.given && f->lease.terms.devices >> device & 1)
+			return f->name;
+	return NULL;
 }

@@ -20,14 +20,19 @@ void aqd_compute_leave(struct aqd *d, struct aqd_client *c);
 /* It rang: look at its page. */
 void aqd_compute_bell(struct aqd *d, struct aqd_client *c, uint32_t devices);
 
-/* Look at all pages: about once a second, and when contexts were made. */
+/* Look at all pages: when contexts were made. */
 void aqd_compute_look(struct aqd *d);
+
+/* The same about once a second, and what the driver has sampled of work outside leases. */
+void aqd_compute_tick(struct aqd *d);
 
 /* Decide and hand out, if anything has happened. Part of the end of a turn. */
 void aqd_compute_turn(struct aqd *d);
 
-/* Device time that the fraction has used, on the device of that index or on all of them. */
-uint64_t aqd_compute_gpu_ns(const struct aqd_fraction *f, uint32_t index);
-uint64_t aqd_compute_gpu_ns_all(const struct aqd_fraction *f);
+/* Name of the fraction that has the lease of a device now, or NULL. */
+const char *aqd_compute_holder(struct aqd *d, uint32_t device);
+
+/* Device time that the fraction has used, on all its devices. */
+uint64_t aqd_compute_gpu_ns(const struct aqd_fraction *f);
 
 #endif /* AQ_DAEMON_COMPUTE_H */

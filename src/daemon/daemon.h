@@ -80,6 +80,8 @@ struct aqd_device {
 	size_t proc_count;
 	bool procs_known; /* the library can tell, and did */
 	bool procs_warned;
+	bool samples;	     /* the library tells utilisation by process */
+	uint64_t sampled_us; /* time of the last sample; 0: none yet */
 	struct aqd_client *first_maker; /* makes the first context; NULL: nobody, or it is made */
 	bool contexts_untold;		/* the library does not say what one takes */
 };
@@ -204,6 +206,8 @@ struct aqd {
 	struct aqd_leases leases;
 	struct event *lease_timer; /* when to look at them again */
 	bool leases_dirty;	   /* ... and in this turn */
+	uint64_t sampled_ns;	   /* when devices were asked what leases do not measure */
+	uint64_t gpu_ns_saved;	   /* device time of all fractions, as last noticed */
 
 	struct aq_list fractions;
 	struct aq_list processes[AQD_PID_BUCKETS];

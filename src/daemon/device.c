@@ -274,7 +274,7 @@ bool aqd_device_process(const struct aqd_device *dev, pid_t pid, uint64_t *ret_u
 	return true;
 }
 
-const char *aqd_device_mechanism(const struct aqd_device *dev)
+const char *aqd_device_mechanism(const struct aqd *d, const struct aqd_device *dev)
 {
-	return "time-slicing (driver)";
+	return aqd_leases_manage(&d->leases, dev->index) ? "leases" : "exclusive";
 }

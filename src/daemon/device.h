@@ -37,6 +37,6 @@ int aqd_device_read(struct aqd *d, struct aqd_device *dev);
 bool aqd_device_process(const struct aqd_device *dev, pid_t pid, uint64_t *ret_used_bytes);
 
 /* The one word for how compute is divided on it. */
-const char *aqd_device_mechanism(const struct aqd_device *dev);
+const char *aqd_device_mechanism(const struct aqd *d, const struct aqd_device *dev);
 
 #endif /* AQ_DAEMON_DEVICE_H */

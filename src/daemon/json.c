@@ -74,7 +74,7 @@ json_t *aqd_json_device(struct aqd *d, struct aqd_device *dev)
 	set_uint(o, "memory_held_bytes", l->held_bytes);
 	set_uint(o, "memory_free_bytes", aq_ledger_device_free(&d->ledger, dev->index));
 	set_uint(o, "compute_reserved_permille", l->compute_request_permille);
-	set_text(o, "mechanism", aqd_device_mechanism(dev));
+	set_text(o, "mechanism", aqd_device_mechanism(d, dev));
 	set_bool(o, "simulated", dev->simulated);
 	set_uint(o, "fractions", l->fraction_count);
 	set_text(o, "pci_bus_id", dev->info.pci_bus_id);
@@ -98,8 +98,9 @@ struct totals {
 	uint64_t request, limit, used;
 };
 
-static json_t *shares_json(struct aqd *d, const struct aq_ledger_fraction *l, struct totals *sum)
+static json_t *shares_json(struct aqd *d, const struct aqd_fraction *f, struct totals *sum)
 {
+	const struct aq_ledger_fraction *l = &f->ledger;
 	json_t *all = json_array();
 
 	for (uint32_t i = 0; i < l->share_count; i++) {
@@ -113,6 +114,7 @@ static json_t *shares_json(struct aqd *d, const struct aq_ledger_fraction *l, st
 		set_uint(o, "memory_limit_bytes", s->limit_bytes);
 		set_uint(o, "memory_used_bytes", used);
 		set_uint(o, "memory_free_bytes", aq_ledger_free(&d->ledger, l, i));
+		set_uint(o, "gpu_time_ns", aqd_lease_gpu_ns(&f->lease, i));
 		set_bool(o, "over_limit", s->over);
 		json_array_append_new(all, o);
 		sum->request += s->request_bytes;
@@ -153,7 +155,7 @@ json_t *aqd_json_fraction(struct aqd *d, const struct aqd_fraction *f)
 
 	if (!o)
 		return NULL;
-	shares = shares_json(d, &f->ledger, &sum);
+	shares = shares_json(d, f, &sum);
 	set_text(o, "name", f->name);
 	set_text(o, "project", f->project);
 	set_text(o, "priority", aqd_priority_word(f->ledger.priority));
@@ -165,7 +167,7 @@ json_t *aqd_json_fraction(struct aqd *d, const struct aqd_fraction *f)
 	set_uint(o, "memory_parked_bytes", 0);
 	set_uint(o, "compute_request_permille", f->ledger.compute_request_permille);
 	set_uint(o, "compute_limit_permille", f->ledger.compute_limit_permille);
-	set_uint(o, "gpu_time_ns", aqd_compute_gpu_ns_all(f));
+	set_uint(o, "gpu_time_ns", aqd_compute_gpu_ns(f));
 	json_object_set_new(o, "clients", clients_json(d, &f->ledger));
 	set_text(o, "command", f->command);
 	set_uint(o, "owner_uid", f->owner);
@@ -260,9 +262,12 @@ json_t *aqd_json_status(struct aqd *d)
 
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		json_array_append_new(mechanisms,
-				      json_pack("{s:s,s:s,s:s,s:b}", "uuid", d->device[i].uuid,
+				      json_pack("{s:s,s:s,s:s,s:s?,s:b,s:b}", "uuid",
+						d->device[i].uuid,
 						"memory", "guard and ledger", "compute",
-						aqd_device_mechanism(&d->device[i]),
+						aqd_device_mechanism(d, &d->device[i]),
+						"lease_holder", aqd_compute_holder(d, i),
+						"time_sampled", (int)d->device[i].samples,
 						"measured_by_process",
 						(int)!d->device[i].procs_warned));
 	for (int t = 0; t < AQD_EVENT_TYPES; t++)

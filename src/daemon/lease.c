@@ -177,7 +177,7 @@ static void release(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		uint64_t here = aqd__lease_count(l, f, i, now_ns);
 
 		used = here > used ? here : used;
-		f->lost_ns[i] = 0;
+		aqd__lease_publish(f, i);
 	}
 	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
 		for (uint32_t i = 0; i < f->device_count; i++) {
@@ -309,7 +309,7 @@ uint64_t aqd_leases_run(struct aqd_leases *l, uint64_t now_ns)
 	return next;
 }
 
-void aqd_lessee_rang(struct aqd_leases *l, struct aqd_lessee *c, uint32_t mask)
+void aqd_lessee_rang(struct aqd_leases *l, struct aqd_lessee *c, uint32_t mask, uint64_t now_ns)
 {
 	struct aqd_lease *f = c->lease;
 
@@ -319,5 +319,5 @@ void aqd_lessee_rang(struct aqd_leases *l, struct aqd_lessee *c, uint32_t mask)
 		if (mask >> i & 1)
 			c->device[i].deaf = false;
 	f->touched = true;
-	aqd__lessee_look(l, c);
+	aqd__lessee_look(l, c, now_ns);
 }

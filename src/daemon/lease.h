@@ -46,6 +46,10 @@ struct aqd_lessee_device {
 	uint64_t gpu_ns;	/* of the page; counted already */
 	uint64_t counted_ns;	/* when */
 	uint64_t claimed_ns;	/* counted since it joined */
+	uint64_t open_ns;	/* with the gate open, since the last sample */
+	uint64_t open_from_ns;	/* ... counted up to here */
+	uint64_t sampled_ns;	/* claimed_ns at the last sample */
+	uint32_t percent;	/* of the last sample */
 };
 
 /* One client. */
@@ -76,10 +80,11 @@ struct aqd_lease {
 	uint64_t until_ns; /* as written to the pages; 0: ended */
 	uint64_t ended_ns; /* ended: when */
 	uint64_t clock_ns[AQ_MAX_DEVICES]; /* given: the holder's clock then */
-	uint64_t lost_ns[AQ_MAX_DEVICES];  /* given: taken by clients that died with the lease */
+	uint64_t early_ns[AQ_MAX_DEVICES]; /* given: taken so far, counted before its end */
 	uint64_t wanted_ns; /* wants and has no lease: since when; else 0 */
 
 	/* Accounts. */
+	uint64_t born_ns; /* so no device was used for longer than since then */
 	uint64_t gpu_ns[AQ_MAX_DEVICES]; /* device time, by index in the page */
 	uint64_t grants, overruns;
 	uint64_t wait_ns; /* spent wanting without a lease */
@@ -120,11 +125,15 @@ void aqd_leases_init(struct aqd_leases *l, const struct aq_arbiter_tuning *tunin
 
 /**
  * aqd_lease_init() - a fraction begins; nobody runs in it yet.
+ * @born_ns: when the fraction began
  * @device: numbers of its devices, below AQ_ARBITER_MAX_DEVICES, @count of them
  * @terms:  .devices does not matter
  */
 void aqd_lease_init(struct aqd_leases *l, struct aqd_lease *f, const uint32_t *device,
-		    uint32_t count, const struct aq_arbiter_terms *terms);
+		    uint32_t count, const struct aq_arbiter_terms *terms, uint64_t born_ns);
+
+/* What an earlier daemon had counted on the device of that index; negative is nonsense. */
+void aqd_lease_restore(struct aqd_lease *f, uint32_t index, int64_t gpu_ns);
 
 /* Its terms are others from now on. */
 void aqd_lease_change(struct aqd_leases *l, struct aqd_lease *f,
@@ -141,10 +150,22 @@ void aqd_lessee_join(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 void aqd_lessee_leave(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns);
 
 /* It rang for the devices of @mask. */
-void aqd_lessee_rang(struct aqd_leases *l, struct aqd_lessee *c, uint32_t mask);
+void aqd_lessee_rang(struct aqd_leases *l, struct aqd_lessee *c, uint32_t mask, uint64_t now_ns);
 
 /* Look whether clients got a context, and collect what was counted while gates were open. */
 void aqd_leases_look(struct aqd_leases *l, uint64_t now_ns);
+
+/**
+ * aqd_lessee_sampled() - the driver says how busy a client has kept a device lately.
+ * Counts what of it was not measured by leases: work that was submitted while the gate was open.
+ * The time between a client's last sample and its end counts as that sample says.
+ * @span_ns: length of the sample
+ */
+void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t index,
+			uint32_t percent, uint64_t span_ns, uint64_t now_ns);
+
+/* Device time of the fraction so far, on the device of that index. */
+uint64_t aqd_lease_gpu_ns(const struct aqd_lease *f, uint32_t index);
 
 /**
  * aqd_leases_run() - decide, and carry out what is decided until nothing more follows from it.

@@ -84,13 +84,73 @@ void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_le
 {
 	struct aqd_lessee_device *dev = &c->device[i];
 
-	if (!dev->given && !dev->late)
+	if (dev->late)
+		return;
+	if (dev->given)
+		f->early_ns[i] = less(f->early_ns[i] + claimed(l, c, i, now_ns),
+				      minus(now_ns, f->contender.lease_start_ns));
+	else
 		f->gpu_ns[i] += claimed(l, c, i, now_ns);
+}
+
+uint64_t aqd_lease_gpu_ns(const struct aqd_lease *f, uint32_t i)
+{
+	return f->gpu_ns[i] + f->early_ns[i];
+}
+
+void aqd_lease_restore(struct aqd_lease *f, uint32_t i, int64_t gpu_ns)
+{
+	if (gpu_ns > 0)
+		f->gpu_ns[i] = (uint64_t)gpu_ns;
+}
+
+void aqd__lease_publish(struct aqd_lease *f, uint32_t i)
+{
+	struct aqd_lessee *c, *tmp;
+
+	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
+		aqd_page_set_total(c->page, i, aqd_lease_gpu_ns(f, i));
+}
+
+void aqd__lease_adopt_total(struct aqd_lease *f, struct aqd_lessee *c, uint32_t i, uint64_t now_ns)
+{
+	uint64_t total = aqd_page_total(c->page, i);
+
+	if (total > f->gpu_ns[i] && total <= minus(now_ns, f->born_ns))
+		f->gpu_ns[i] = total;
+}
+
+void aqd__lease_open_until(struct aqd_lessee_device *dev, uint64_t now_ns)
+{
+	if (!dev->gated && dev->open_from_ns)
+		dev->open_ns += minus(now_ns, dev->open_from_ns);
+	dev->open_from_ns = now_ns;
+}
+
+void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, uint32_t percent,
+			uint64_t span_ns, uint64_t now_ns)
+{
+	struct aqd_lessee_device *dev = &c->device[i];
+	uint64_t measured, used;
+
+	aqd__lease_open_until(dev, now_ns);
+	if (dev->open_ns && !dev->late) {
+		aqd__lease_collect(l, c->lease, c, i, now_ns);
+		measured = dev->claimed_ns - dev->sampled_ns;
+		/* With the gate open all the time, that it was longer than the sample is
+		 * because samples began later, or come late. */
+		used = (measured ? span_ns : dev->open_ns) / 100 * percent;
+		c->lease->gpu_ns[i] += less(minus(used, measured), dev->open_ns);
+	}
+	dev->percent = percent;
+	dev->open_ns = 0;
+	dev->sampled_ns = dev->claimed_ns;
+	aqd__lease_publish(c->lease, i);
 }
 
 uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
-	uint64_t sum = f->lost_ns[i], wall = minus(now_ns, f->contender.lease_start_ns), late = 0;
+	uint64_t sum = f->early_ns[i], wall = minus(now_ns, f->contender.lease_start_ns), late = 0;
 	uint32_t d = f->device[i];
 	struct aqd_lessee *c, *tmp;
 
@@ -106,7 +166,9 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i,
 	}
 	tick(l, d, now_ns);
 	sum = scale(less(sum, wall), minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
+	sum = sum > f->early_ns[i] ? sum : f->early_ns[i]; /* that was told already */
 	f->gpu_ns[i] += sum;
+	f->early_ns[i] = 0;
 	sum = sum > late ? sum : late;
 	if (f->contender.contested && sum < wall / LEAST_PART)
 		sum = wall / LEAST_PART;
@@ -193,10 +255,14 @@ void aqd__lease_abandoned(struct aqd_leases *l, struct aqd_lease *f, struct aqd_
 		settle(l, f, c, i, minus(now_ns, dev->late_from_ns), now_ns);
 		return;
 	}
-	if (!dev->given)
+	if (!dev->given) {
+		if (!dev->gated)
+			aqd_lessee_sampled(l, c, i, dev->percent, 0, now_ns);
 		return;
-	f->lost_ns[i] += claimed(l, c, i, now_ns);
+	}
+	f->early_ns[i] += claimed(l, c, i, now_ns);
 	/* Nobody measured what it had under way: a lease's worth at the most. */
 	if (says.active_turn == dev->turn && says.done_turn != dev->turn)
-		f->lost_ns[i] += less(wall, l->arbiter.tuning.quantum_ns);
+		f->early_ns[i] += less(wall, l->arbiter.tuning.quantum_ns);
+	f->early_ns[i] = less(f->early_ns[i], minus(now_ns, f->contender.lease_start_ns));
 }

@@ -13,7 +13,7 @@ void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 void aqd__leases_manage(struct aqd_leases *l, uint64_t now_ns);
 
 /* Has the client got a context? */
-void aqd__lessee_look(struct aqd_leases *l, struct aqd_lessee *c);
+void aqd__lessee_look(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns);
 
 /* lease_count.c: device time taken by the lease on the device of that index, counted once. */
 uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t index,
@@ -23,6 +23,14 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t in
  * opened, for instance. Counted, but not charged. */
 void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
 			uint32_t index, uint64_t now_ns);
+
+/* Write what was counted into the fraction's pages, and believe what an earlier daemon wrote. */
+void aqd__lease_publish(struct aqd_lease *f, uint32_t index);
+void aqd__lease_adopt_total(struct aqd_lease *f, struct aqd_lessee *c, uint32_t index,
+			    uint64_t now_ns);
+
+/* The gate is about to close or open: note how long it was open. */
+void aqd__lease_open_until(struct aqd_lessee_device *dev, uint64_t now_ns);
 
 /* The lease is given, or back, on these devices: time passes differently for overrunners. */
 void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devices, bool held,

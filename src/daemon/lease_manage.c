@@ -16,10 +16,11 @@ static uint64_t bit_of(const struct aqd_lease *f, uint32_t i)
 }
 
 void aqd_lease_init(struct aqd_leases *l, struct aqd_lease *f, const uint32_t *device,
-		    uint32_t count, const struct aq_arbiter_terms *terms)
+		    uint32_t count, const struct aq_arbiter_terms *terms, uint64_t born_ns)
 {
 	memset(f, 0, sizeof(*f));
 	aq_list_init(&f->lessees);
+	f->born_ns = born_ns;
 	f->device_count = count;
 	memcpy(f->device, device, count * sizeof(*device));
 	f->terms = *terms;
@@ -68,7 +69,7 @@ void aqd_lease_finish(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns
 	l->remanage = true;
 }
 
-void aqd__lessee_look(struct aqd_leases *l, struct aqd_lessee *c)
+void aqd__lessee_look(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns)
 {
 	bool running = aqd_page_is_running(c->page);
 
@@ -76,6 +77,8 @@ void aqd__lessee_look(struct aqd_leases *l, struct aqd_lessee *c)
 		return;
 	c->running = running;
 	c->lease->running += running ? 1 : -1u;
+	for (uint32_t i = 0; i < c->lease->device_count; i++)
+		c->device[i].open_from_ns = now_ns;
 	l->remanage = true;
 }
 
@@ -86,7 +89,7 @@ void aqd_leases_look(struct aqd_leases *l, uint64_t now_ns)
 
 	AQ_LIST_FOREACH (f, next_fraction, &l->all, link)
 		AQ_LIST_FOREACH (c, next_client, &f->lessees, link) {
-			aqd__lessee_look(l, c);
+			aqd__lessee_look(l, c, now_ns);
 			for (uint32_t i = 0; i < f->device_count; i++) {
 				aqd__lease_collect(l, f, c, i, now_ns);
 				aqd__lease_late_look(l, f, c, i, now_ns);
@@ -108,13 +111,14 @@ void aqd_lessee_join(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 		/* It may come from an earlier daemon, with a lease and work under way. */
 		aqd_page_set_until(page, i, 0);
 		aqd_page_set_waiting(page, i, false);
+		aqd__lease_adopt_total(f, c, i, now_ns);
 		c->device[i].turn = page->device[i].lease_turn;
 		c->device[i].counted_ns = now_ns;
 		c->device[i].gpu_ns = aqd_page_look(page, i).gpu_ns;
 	}
 	f->touched = true;
 	l->remanage = true;
-	aqd__lessee_look(l, c);
+	aqd__lessee_look(l, c, now_ns);
 }
 
 void aqd_lessee_leave(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns)
@@ -144,6 +148,8 @@ static void set_gates(struct aqd_leases *l, struct aqd_lease *f, struct aqd_less
 		struct aqd_lessee_device *dev = &c->device[i];
 		bool gated = c->running && (f->terms.devices & bit_of(f, i));
 
+		if (gated != dev->gated)
+			aqd__lease_open_until(dev, now_ns);
 		if (gated != dev->gated || c->fresh)
 			l->ops->gate(l->context, c, i, gated);
 		dev->gated = gated;

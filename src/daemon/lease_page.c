@@ -46,6 +46,16 @@ void aqd_page_set_waiting(struct aq_page *page, uint32_t device, bool waiting)
 	__atomic_store_n((uint32_t *)&page->device[device].waiting, waiting, __ATOMIC_RELEASE);
 }
 
+void aqd_page_set_total(struct aq_page *page, uint32_t device, uint64_t total_ns)
+{
+	__atomic_store_n((uint64_t *)&page->device[device].total_ns, total_ns, __ATOMIC_RELAXED);
+}
+
+uint64_t aqd_page_total(const struct aq_page *page, uint32_t device)
+{
+	return __atomic_load_n((uint64_t *)&page->device[device].total_ns, __ATOMIC_RELAXED);
+}
+
 struct aqd_page_says aqd_page_look(const struct aq_page *page, uint32_t device)
 {
 	const struct aq_page_device *dev = &page->device[device];

@@ -26,6 +26,10 @@ void aqd_page_set_until(struct aq_page *page, uint32_t device, uint64_t until_ns
 /* Does somebody wait for the device? */
 void aqd_page_set_waiting(struct aq_page *page, uint32_t device, bool waiting);
 
+/* The fraction's device time, which a daemon leaves for the next one. May be anything. */
+void aqd_page_set_total(struct aq_page *page, uint32_t device, uint64_t total_ns);
+uint64_t aqd_page_total(const struct aq_page *page, uint32_t device);
+
 /* What a client says of one device, read word by word. */
 struct aqd_page_says {
 	bool want;

@@ -116,7 +116,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		d->quick_ticks--;
 	aqd_timer_set(d->tick, d->quick_ticks ? TICK_SOON_NS : TICK_NS);
 	aqd_measure_all(d);
-	aqd_compute_look(d);
+	aqd_compute_tick(d);
 }
 
 static void on_state_timer(evutil_socket_t fd, short what, void *arg)

@@ -87,9 +87,29 @@ static uint64_t share_cap(struct aqd *d, const struct aqd_fraction *f, uint32_t 
 	return f->ledger.compute_limit_permille;
 }
 
+static uint64_t share_gpu_ns(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return aqd_lease_gpu_ns(&f->lease, share);
+}
+
+static uint64_t share_leases(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return f->lease.grants;
+}
+
+static uint64_t share_waited(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return f->lease.wait_ns;
+}
+
+static uint64_t share_overruns(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return f->lease.overruns;
+}
+
 static uint64_t share_none(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
 {
-	return 0; /* parking and accounting are not there yet */
+	return 0; /* parking is not there yet */
 }
 
 static uint64_t share_clients(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
@@ -118,8 +138,13 @@ static const struct {
 	 true, share_compute},
 	{"compute_limit_ratio", "gauge", "Most of the device's time.", UNIT_PERMILLE, true,
 	 share_cap},
-	{"gpu_time_seconds_total", "counter", "Time on the device; not accounted yet.", UNIT_NS,
-	 true, share_none},
+	{"gpu_seconds_total", "counter", "Time that its work ran on the device.", UNIT_NS, true,
+	 share_gpu_ns},
+	{"leases_total", "counter", "Leases that it was given.", UNIT_PLAIN, false, share_leases},
+	{"lease_wait_seconds_total", "counter", "Time with work to submit and no lease.", UNIT_NS,
+	 false, share_waited},
+	{"lease_overruns_total", "counter", "Leases that had to be taken as back.", UNIT_PLAIN,
+	 false, share_overruns},
 	{"clients", "gauge", "Attached processes.", UNIT_PLAIN, false, share_clients},
 	{"denials_total", "counter", "Refused allocations.", UNIT_PLAIN, false, share_denials},
 };

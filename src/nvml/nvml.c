@@ -36,6 +36,8 @@ struct entry_points {
 	nvmlReturn_t (*mig_mode)(nvmlDevice_t, unsigned int *, unsigned int *);
 	nvmlReturn_t (*processes)(nvmlDevice_t, unsigned int *, nvmlProcessInfo_t *);
 	nvmlReturn_t (*processes_v1)(nvmlDevice_t, unsigned int *, nvmlProcessInfo_v1_t *);
+	nvmlReturn_t (*utilisation)(nvmlDevice_t, nvmlProcessUtilizationSample_t *, unsigned int *,
+				    unsigned long long);
 	int (*sim_add)(const char *, const char *);
 	int (*sim_remove)(const char *);
 };
@@ -72,6 +74,7 @@ static const struct {
 	SYMBOL("nvmlDeviceGetComputeRunningProcesses_v3", processes, false),
 	SYMBOL("nvmlDeviceGetComputeRunningProcesses_v2", processes, false),
 	SYMBOL("nvmlDeviceGetComputeRunningProcesses", processes_v1, false),
+	SYMBOL("nvmlDeviceGetProcessUtilization", utilisation, false),
 	SYMBOL("aliquotSimAdd", sim_add, false),
 	SYMBOL("aliquotSimRemove", sim_remove, false),
 #undef SYMBOL
@@ -353,6 +356,36 @@ int aq_nvml_processes(struct aq_nvml *n, uint32_t index, struct aq_nvml_process 
 		return (int)count;
 	}
 	return -EBUSY;
+}
+
+int aq_nvml_utilisations(struct aq_nvml *n, uint32_t index, uint64_t since_us,
+			 struct aq_nvml_utilisation *samples, size_t max)
+{
+	unsigned int count = max > LIST_MAX ? LIST_MAX : (unsigned int)max;
+	const unsigned int room = count;
+	AQ_CLEANUP(free) nvmlProcessUtilizationSample_t *read = calloc(room, sizeof(*read));
+	nvmlDevice_t device;
+	nvmlReturn_t status;
+	int r = read ? device_at(n, index, &device) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	if (!n->api.utilisation)
+		return -EOPNOTSUPP;
+	status = n->api.utilisation(device, read, &count, since_us);
+	if (status == NVML_ERROR_NOT_FOUND) /* nobody had work since */
+		return 0;
+	if (status != NVML_SUCCESS)
+		return errno_of(status);
+	if (count > room)
+		return -EIO;
+	for (unsigned int i = 0; i < count; i++)
+		samples[i] = (struct aq_nvml_utilisation){
+			.pid = (int32_t)read[i].pid,
+			.sm_percent = read[i].smUtil > 100 ? 100 : read[i].smUtil,
+			.time_us = read[i].timeStamp,
+		};
+	return (int)count;
 }
 
 int aq_nvml_sim_add(struct aq_nvml *n, const char *dir, const char *spec)

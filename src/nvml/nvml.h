@@ -77,6 +77,23 @@ int aq_nvml_memory_used(struct aq_nvml *n, uint32_t index, uint64_t *ret_bytes);
  */
 int aq_nvml_processes(struct aq_nvml *n, uint32_t index, struct aq_nvml_process *procs, size_t max);
 
+/* How busy a process has kept a device, over the time up to @time_us. */
+struct aq_nvml_utilisation {
+	int32_t pid;
+	uint32_t sm_percent; /* 0..100 */
+	uint64_t time_us;    /* CLOCK_REALTIME, as the driver has it */
+};
+
+/**
+ * aq_nvml_utilisations() - what the driver has sampled of processes after @since_us.
+ * One sample for each process that had work, as drivers of r450 and later give it.
+ * Source: NVML API, nvmlDeviceGetProcessUtilization
+ * Return: number of entries written, 0 when nothing is new; -ENOSPC there are more than @max;
+ *         -EOPNOTSUPP the device does not sample (MIG, some vGPUs)
+ */
+int aq_nvml_utilisations(struct aq_nvml *n, uint32_t index, uint64_t since_us,
+			 struct aq_nvml_utilisation *samples, size_t max);
+
 /**
  * aq_nvml_sim_add() - make sure that a simulated machine has certain devices.
  * @dir:  the machine's directory, made if need be

@@ -144,7 +144,7 @@ class Link:
 PAGE_FIELDS = {"gates": ("I", 16), "client_state": ("I", 20), "news": ("I", 96)}
 DEVICE_FIELDS = {"gate": ("I", 64), "lease_turn": ("I", 68), "lease_until_ns": ("Q", 72),
                  "waiting": ("I", 80), "want": ("I", 84), "active_turn": ("I", 88),
-                 "done_turn": ("I", 92), "gpu_ns": ("Q", 96)}
+                 "done_turn": ("I", 92), "gpu_ns": ("Q", 96), "total_ns": ("Q", 112)}
 ATTACHED, RUNNING = 1, 2
 LEASED = 1
 SYS_FUTEX, FUTEX_WAIT = {"x86_64": 202, "aarch64": 98}.get(os.uname().machine), 0

@@ -131,7 +131,7 @@ static struct aqd_lease *add_on(struct world *w, uint32_t devices, uint32_t requ
 	for (uint32_t d = 0; d < AQ_MAX_DEVICES; d++)
 		if (devices >> d & 1)
 			numbers[n++] = d;
-	aqd_lease_init(&w->l, f, numbers, n, &terms);
+	aqd_lease_init(&w->l, f, numbers, n, &terms, 0);
 	return f;
 }
 
@@ -170,7 +170,7 @@ static void world_free(struct world *w)
 
 static void ring(struct world *w, struct guard *g)
 {
-	aqd_lessee_rang(&w->l, &g->lessee, 1u << g->device);
+	aqd_lessee_rang(&w->l, &g->lessee, 1u << g->device, w->now);
 	w->next = w->now;
 }
 
@@ -537,7 +537,10 @@ static void test_lease__who_is_stopped_costs_one_quantum(void **state)
 	run(w, S);
 	assert_int_equal(w->overruns, 1);
 	assert_true(other->total_ns - before > 960 * MS);
-	/* Nobody takes half of the device from it: its time is its own. */
+	/* Nobody took half of the device from it: its time is its own. */
+	stopped->stopped = false;
+	ring(w, stopped);
+	run(w, 50 * MS);
 	assert_true(other->lessee.lease->gpu_ns[0] > other->total_ns * 98 / 100);
 	world_free(w);
 }
