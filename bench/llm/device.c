@@ -124,6 +124,19 @@ static int load_kernels(struct llm_device *d)
 				    "stream");
 }
 
+/* Before memory is divided: the library takes some of it. Without it, all goes on. */
+static void open_blas(struct llm_device *d)
+{
+	const char *why;
+
+	if (!d->o.blas)
+		return;
+	if (llm_blas_open(d->stream, &d->blas, &why) < 0)
+		aq_info("%s: prompts are computed by kernels of our own", why);
+	else
+		aq_info("prompts are computed by cuBLAS");
+}
+
 /* Random numbers where weights would be loaded; the bytes of a real checkpoint are not needed. */
 static int fill(struct llm_device *d, CUdeviceptr p, uint64_t bytes)
 {
@@ -304,8 +317,10 @@ int llm_device_init(struct llm_device *d, const struct llm_device_options *o)
 	}
 	if (r == 0)
 		r = load_kernels(d);
-	if (r == 0)
+	if (r == 0) {
+		open_blas(d);
 		r = load_weights(d);
+	}
 	if (r == 0)
 		r = make_workspace(d);
 	if (r == 0)
@@ -331,6 +346,7 @@ void llm_device_finish(struct llm_device *d)
 	for (size_t i = 0; i < sizeof(pinned) / sizeof(pinned[0]); i++)
 		if (pinned[i])
 			llm_cu.host_free(pinned[i]);
+	llm_blas_close(d->blas);
 	if (d->ctx)
 		llm_cu.primary_release(d->ordinal);
 	free(d->layers);

@@ -6,6 +6,7 @@
 #ifndef AQ_BENCH_LLM_DEVICE_H
 #define AQ_BENCH_LLM_DEVICE_H
 
+#include "bench/llm/blas.h"
 #include "bench/llm/driver.h"
 #include "bench/llm/model.h"
 #include "bench/llm/scheduler.h"
@@ -26,6 +27,7 @@ struct llm_device_options {
 	uint32_t budget;	       /* tokens of a step; 0: likewise */
 	uint32_t max_tokens;	       /* of a sequence; 0: the model's, or what the cache holds */
 	bool graphs;		       /* replay decoding steps */
+	bool blas;		       /* matrices of prompts by cuBLAS, where it can be had */
 	bool init;		       /* fill the weights with random numbers */
 };
 
@@ -49,6 +51,7 @@ struct llm_device {
 	CUmodule module;
 	CUfunction gemm, attend, pointwise, fill;
 	CUstream stream;
+	struct llm_blas *blas; /* NULL: the kernels of kernels.cu do everything */
 	struct llm_layer *layers;
 	CUdeviceptr embedding, head, norm; /* head == embedding when tied */
 	CUdeviceptr act[2];		   /* activations of a step, used in turn */

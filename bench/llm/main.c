@@ -44,6 +44,7 @@ static const char usage[] =
 	"  --max-num-batched-tokens N    of a step (8192 from 70 GiB on, else 2048)\n"
 	"  --max-requests N              being answered or waiting; more get 503 (4096)\n"
 	"  --enforce-eager               no CUDA graphs\n"
+	"  --no-blas                     do not use cuBLAS, though it is there\n"
 	"  --host-costs vllm|trtllm|none time of an engine's host side that is added (vllm)\n"
 	"  --mean-output N               answers end by themselves after so many tokens on "
 	"average,\n"
@@ -66,6 +67,7 @@ enum {
 	OPT_BUDGET,
 	OPT_MAX_REQUESTS,
 	OPT_EAGER,
+	OPT_NO_BLAS,
 	OPT_HOST_COSTS,
 	OPT_MEAN_OUTPUT,
 	OPT_DRAIN,
@@ -86,6 +88,7 @@ static const struct option options[] = {
 	{"max-num-batched-tokens", required_argument, NULL, OPT_BUDGET},
 	{"max-requests", required_argument, NULL, OPT_MAX_REQUESTS},
 	{"enforce-eager", no_argument, NULL, OPT_EAGER},
+	{"no-blas", no_argument, NULL, OPT_NO_BLAS},
 	{"host-costs", required_argument, NULL, OPT_HOST_COSTS},
 	{"mean-output", required_argument, NULL, OPT_MEAN_OUTPUT},
 	{"drain", required_argument, NULL, OPT_DRAIN},
@@ -209,6 +212,9 @@ static int take(struct settings *s, int option, const char *value)
 	case OPT_EAGER:
 		d->graphs = false;
 		return 0;
+	case OPT_NO_BLAS:
+		d->blas = false;
+		return 0;
 	case OPT_HOST_COSTS:
 		return take_host_costs(s, value);
 	case OPT_MEAN_OUTPUT:
@@ -273,6 +279,7 @@ int main(int argc, char **argv)
 			   .engine = {.host = *llm_host_find("vllm"),
 				      .device = {.utilization_permille = DEFAULT_UTILIZATION,
 						 .graphs = true,
+						 .blas = true,
 						 .init = true}}},
 	};
 	int r;

@@ -12,6 +12,10 @@
 #define THREADS 256u /* kernels.cu wants as many */
 #define BLOCKS_PER_SM 4u
 
+/* Fewer rows than this are bound by the weights' bytes, which our own kernel streams as well. It is
+ * more than the largest batch of a graph: nothing of a library is ever recorded. */
+#define BLAS_ROWS 257u
+
 static CUresult launch(struct llm_device *d, CUfunction f, uint32_t grid, void **params)
 {
 	return llm_cu.launch(f, grid, 1, 1, THREADS, 1, 1, 0, d->stream, params, NULL);
@@ -22,6 +26,8 @@ static CUresult gemm(struct llm_device *d, int to, CUdeviceptr weights, uint32_t
 {
 	void *params[] = {&d->act[to], &d->act[!to], &weights, &m, &n, &k};
 
+	if (d->blas && m >= BLAS_ROWS)
+		return llm_blas_gemm(d->blas, d->act[to], d->act[!to], weights, m, n, k);
 	return launch(d, d->gemm, d->sms * BLOCKS_PER_SM, params);
 }
 

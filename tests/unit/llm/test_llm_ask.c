@@ -184,6 +184,40 @@ static void test_llm_ask__models_do_what_they_are_made_for(void **state)
 		-EINVAL);
 }
 
+/* Whatever bytes come, what is accepted is within the limits. */
+static void test_llm_ask__what_is_accepted_is_within_limits(void **state)
+{
+	static const char *const seeds[] = {
+		"{\"prompt\": [1, 2, 3], \"max_tokens\": 90, \"stream\": true, \"n\": 1}",
+		"{\"messages\": [{\"role\": \"user\", \"content\": \"a b c d\"}], \"max_tokens\": "
+		"9}",
+		"{\"input\": [\"a\", \"b c\"], \"prompt\": \"a b\", \"model\": \"m\"}",
+	};
+	uint32_t accepted = 0;
+
+	srand(11);
+	for (int i = 0; i < 60000; i++) {
+		enum llm_ask_kind kind = (enum llm_ask_kind)(i % 3);
+		char body[128];
+		size_t n = strlen(seeds[i % 3]);
+
+		memcpy(body, seeds[i % 3], n);
+		for (int j = rand() % 4; j >= 0; j--)
+			body[(size_t)rand() % n] =
+				rand() % 2 ? (char)rand() : "0123456789,\"[]{}"[rand() % 16];
+		if (llm_ask_parse(kind, body, n, kind == LLM_ASK_EMBEDDING ? &vectors : &text, &a,
+				  &error) < 0)
+			continue;
+		accepted++;
+		assert_in_range(a.n_inputs, 1, LLM_MAX_INPUTS);
+		for (uint32_t j = 0; j < a.n_inputs; j++)
+			assert_in_range(a.prompts[j], 1, 100);
+		if (kind != LLM_ASK_EMBEDDING)
+			assert_in_range(a.max_tokens, 1, 100 - a.prompts[0]);
+	}
+	assert_in_range(accepted, 1000, 59000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +227,7 @@ int main(void)
 		cmocka_unit_test(test_llm_ask__prompts_have_limits),
 		cmocka_unit_test(test_llm_ask__nonsense_is_refused),
 		cmocka_unit_test(test_llm_ask__too_many_inputs_are_refused),
+		cmocka_unit_test(test_llm_ask__what_is_accepted_is_within_limits),
 		cmocka_unit_test(test_llm_ask__models_do_what_they_are_made_for),
 	};
 
