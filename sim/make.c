@@ -84,7 +84,10 @@ static void collect_garbage(void)
 	}
 }
 
-/* A new backing directory. Root's machines are for all users, as /dev/nvidia* are. */
+/*
+ * A new backing directory. Who may open it can read and write all that is on its devices, other
+ * programs' memory too, and break the machine: it is its user's; root's is also its group's.
+ */
 static int make_backing(const char *dir, char *buf)
 {
 	struct statvfs vfs;
@@ -97,7 +100,7 @@ static int make_backing(const char *dir, char *buf)
 		return -ENAMETOOLONG;
 	if (!mkdtemp(buf))
 		return -errno;
-	if (geteuid() == 0 && chmod(buf, 01777) < 0)
+	if (geteuid() == 0 && chmod(buf, 0770) < 0)
 		return -errno;
 	return 0;
 }
@@ -112,7 +115,7 @@ static int create_file(const char *backing, const char *name, uint64_t bytes)
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	if ((geteuid() == 0 && fchmod(fd, 0666) < 0) || ftruncate(fd, (off_t)bytes) < 0) {
+	if ((geteuid() == 0 && fchmod(fd, 0660) < 0) || ftruncate(fd, (off_t)bytes) < 0) {
 		r = -errno;
 		close(fd);
 		return r;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <event2/buffer.h>
 
@@ -27,6 +29,7 @@
 #define MIN_SHARE_PERMILLE 10 /* --gpu 0.01 */
 #define MAX_WAIT_MS (30ll * 86400 * 1000)
 #define NOT_GIVEN (-1)
+#define MAX_GROUPS 1024 /* of one user that are looked at; guess */
 
 /* The terms as they come in, of POST and PATCH alike. NOT_GIVEN where absent. */
 struct terms {
@@ -251,16 +254,50 @@ static void wait_for_room(struct aqd_call *call, const struct aqd_fraction_ask *
 	aqd_api_error(call->request, 500, "internal", NULL, "out of memory");
 }
 
+/*
+ * The memory of simulated devices is files that only the daemon's user and group may open: nobody
+ * else could use one.
+ */
+static bool may_simulate(const struct aqd_call *call)
+{
+	int fd = aqd_api_peer_fd(call->request);
+	gid_t groups[MAX_GROUPS];
+	socklen_t size = sizeof(groups);
+	struct ucred peer;
+	socklen_t peer_size = sizeof(peer);
+
+	if (call->uid == 0 || call->uid == geteuid())
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) == 0 &&
+	    peer.gid == getegid())
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0)
+		return false;
+	for (size_t i = 0; i < size / sizeof(groups[0]); i++)
+		if (groups[i] == getegid())
+			return true;
+	return false;
+}
+
 /* Which devices `device` and `sim` allow. Return: false when it was answered with an error. */
 static bool choose_allowed(struct aqd_call *call, json_t *device, const char *sim,
 			   uint64_t *ret_allowed)
 {
 	struct aqd *d = call->daemon;
 	const char *word = json_string_value(device);
-	uint64_t index = UINT64_MAX, allowed = aqd_devices_auto(d);
+	uint64_t index = UINT64_MAX, allowed = aqd_devices_auto(d), barred = 0;
 	struct aqd_device *dev = NULL;
 	uint8_t uuid[16];
 
+	if (!may_simulate(call))
+		barred = sim[0] ? UINT64_MAX : aqd_devices_simulated(d);
+	if (barred && (sim[0] || (allowed && !(allowed & ~barred)))) {
+		aqd_api_error(call->request, 403, "sim", NULL,
+			      "simulated devices are for the daemon's user and group (%u)",
+			      (unsigned int)getegid());
+		return false;
+	}
+	allowed &= ~barred;
 	if (sim[0]) {
 		int r = aqd_devices_simulate(d, sim, &allowed);
 
@@ -291,6 +328,12 @@ static bool choose_allowed(struct aqd_call *call, json_t *device, const char *si
 	}
 	if (index < d->ledger.device_count)
 		dev = &d->device[index];
+	if (dev && barred & 1ull << dev->index) {
+		aqd_api_error(call->request, 403, "sim", NULL,
+			      "device %u is simulated, for the daemon's user and group (%u)",
+			      dev->index, (unsigned int)getegid());
+		return false;
+	}
 	if (!dev || (sim[0] && !(allowed & 1ull << dev->index))) {
 		aqd_api_error(call->request, 404, "no_device", NULL, "there is no such device%s",
 			      dev ? " of that profile" : "");

@@ -3,16 +3,19 @@
 #include "daemon/device.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/banned.h"
 
+#define SIM_MARKER "made-by-aliquotd"
 #define FIRST_PROCS 256u
 #define MAX_PROCS 16384u /* on one device; beyond that the reading is given up */
 
@@ -104,6 +107,46 @@ static bool machine_exists(const struct aqd *d)
 	return lstat(path, &st) == 0;
 }
 
+/*
+ * That a machine is the daemon's to remove is said by a file beside it, which is there before the
+ * machine is: so it outlives whatever happens to the daemon and to its state.
+ */
+static int marker_path(const struct aqd *d, char *buf)
+{
+	return aq_paths_join(buf, d->sim_dir, SIM_MARKER);
+}
+
+static int mark(struct aqd *d)
+{
+	AQ_CLEANUP(close) int fd = -1;
+	char path[AQ_PATH_BYTES];
+	int r = marker_path(d, path);
+
+	if (r < 0)
+		return r;
+	if (mkdir(d->sim_dir, d->system ? 0755 : 0700) < 0 && errno != EEXIST)
+		return -errno;
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? -errno : 0;
+}
+
+static void unmark(struct aqd *d)
+{
+	char path[AQ_PATH_BYTES];
+
+	if (marker_path(d, path) == 0)
+		unlink(path);
+	if (rmdir(d->sim_dir) < 0 && errno != ENOENT)
+		aq_debug("'%s': %s", d->sim_dir, strerror(errno));
+}
+
+static bool is_marked(const struct aqd *d)
+{
+	char path[AQ_PATH_BYTES];
+
+	return marker_path(d, path) == 0 && access(path, F_OK) == 0;
+}
+
 /* (Re)open the simulator, which creates the machine from $ALIQUOT_SIM when there is none. */
 static int open_sim(struct aqd *d, const char *spec)
 {
@@ -140,17 +183,44 @@ static int simulate(struct aqd *d, const char *spec)
 {
 	char word[AQD_PROFILE_BYTES];
 	bool existed = machine_exists(d);
-	int r = 0;
+	int r = existed ? 0 : mark(d);
 
-	if (!d->nvml_sim)
+	if (r == 0 && !d->nvml_sim)
 		r = open_sim(d, spec);
 	if (r == 0)
 		r = aq_nvml_sim_add(d->nvml_sim, d->sim_dir, spec);
-	if (r < 0)
+	if (r < 0) {
+		if (!machine_exists(d))
+			unmark(d);
 		return r;
+	}
 	if (!existed)
 		d->sim_made = true;
 	return list_devices(d, d->nvml_sim, true, profile_word(spec, word));
+}
+
+void aqd_devices_unsimulate(struct aqd *d)
+{
+	int r;
+
+	if (!d->sim_made || !d->nvml_sim)
+		return;
+	r = aq_nvml_sim_remove(d->nvml_sim, d->sim_dir);
+	if (r < 0 && r != -ENOENT) {
+		aq_error("simulated machine '%s': %s", d->sim_dir, strerror(-r));
+		return;
+	}
+	unmark(d);
+	d->sim_made = false;
+}
+
+uint64_t aqd_devices_simulated(const struct aqd *d)
+{
+	uint64_t bits = 0;
+
+	for (uint32_t i = 0; i < d->ledger.device_count; i++)
+		bits |= d->device[i].simulated ? 1ull << i : 0;
+	return bits;
 }
 
 int aqd_devices_simulate(struct aqd *d, const char *spec, uint64_t *ret_allowed)
@@ -199,6 +269,7 @@ int aqd_devices_init(struct aqd *d, const char *sim_spec)
 		aq_info("no NVIDIA device: %s",
 			r == -ENOENT ? "no driver or no libnvidia-ml.so.1" : strerror(-r));
 
+	d->sim_made = is_marked(d) && machine_exists(d);
 	if (!sim_spec && !machine_exists(d))
 		return 0;
 	if (sim_spec) {

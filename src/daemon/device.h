@@ -21,6 +21,12 @@ void aqd_devices_finish(struct aqd *d);
  */
 int aqd_devices_simulate(struct aqd *d, const char *spec, uint64_t *ret_allowed);
 
+/* Remove the simulated machine if it was made by a daemon of this directory. */
+void aqd_devices_unsimulate(struct aqd *d);
+
+/* All simulated devices, as bits. */
+uint64_t aqd_devices_simulated(const struct aqd *d);
+
 /* Devices that `auto` may choose: real ones if there are any, else simulated ones. */
 uint64_t aqd_devices_auto(const struct aqd *d);
 

@@ -105,7 +105,6 @@ int aqd_server_start(struct aqd *d, const char *sim)
 		r = aqd_compute_init(d);
 	if (r < 0)
 		return report("event loop", "libevent", r);
-	aqd_state_load_sim(d);
 	r = aqd_devices_init(d, sim);
 	if (r < 0)
 		return report("simulated devices", sim, r);
@@ -119,21 +118,6 @@ int aqd_server_start(struct aqd *d, const char *sim)
 	aqd_event(d, AQD_EVENT_started, &facts, "version %s, %u device(s), pid %d", AQ_VERSION,
 		  d->ledger.device_count, (int)getpid());
 	return 0;
-}
-
-/* Our simulated machine goes with us, unless programs still run on it and shall be adopted. */
-static void remove_simulator(struct aqd *d)
-{
-	int r;
-
-	if (!d->sim_made || !aq_list_empty(&d->fractions) || !d->nvml_sim)
-		return;
-	r = aq_nvml_sim_remove(d->nvml_sim, d->sim_dir);
-	if (r < 0 && r != -ENOENT)
-		report("simulated machine", d->sim_dir, r);
-	if (rmdir(d->sim_dir) < 0 && errno != ENOENT)
-		aq_debug("'%s': %s", d->sim_dir, strerror(errno));
-	d->sim_made = false;
 }
 
 void aqd_server_free(struct aqd *d)
@@ -150,7 +134,10 @@ void aqd_server_free(struct aqd *d)
 		if (d->ledger.fraction_count)
 			aq_info("%u fraction(s) go on without a daemon; the next one adopts them",
 				d->ledger.fraction_count);
-		remove_simulator(d);
+		/* Our simulated machine goes with us, unless programs still run on it and shall be
+		 * adopted. */
+		if (aq_list_empty(&d->fractions))
+			aqd_devices_unsimulate(d);
 		aqd_state_save(d);
 		d->taking_down = true;
 		AQ_LIST_FOREACH (f, next, &d->fractions, link)

@@ -111,8 +111,8 @@ static json_t *save_profiles(struct aqd *d)
 /* All but the fractions. */
 static json_t *save_head(struct aqd *d)
 {
-	return json_pack("{s:i,s:o,s:b,s:o}", "version", STATE_VERSION, "boot", boot_id(),
-			 "sim_made", (int)d->sim_made, "profiles", save_profiles(d));
+	return json_pack("{s:i,s:o,s:o}", "version", STATE_VERSION, "boot", boot_id(), "profiles",
+			 save_profiles(d));
 }
 
 static char *dump(json_t *value)
@@ -220,14 +220,6 @@ static json_t *read_state(struct aqd *d)
 		return NULL;
 	}
 	return state;
-}
-
-void aqd_state_load_sim(struct aqd *d)
-{
-	json_t *state = read_state(d);
-
-	d->sim_made = json_is_true(json_object_get(state, "sim_made"));
-	json_decref(state);
 }
 
 static struct aqd_process *load_process(struct aqd *d, json_t *o)

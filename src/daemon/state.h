@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What must outlive the daemon: fractions, who holds them, whose simulator it is. */
+/* What must outlive the daemon: fractions, who holds them, what simulated devices are called. */
 #ifndef AQ_DAEMON_STATE_H
 #define AQ_DAEMON_STATE_H
 
@@ -14,9 +14,6 @@ void aqd_state_changed(struct aqd *d, struct aqd_fraction *f, bool soon);
 
 /* Write state.json, or remove it when there is nothing to keep. Failure is logged. */
 void aqd_state_save(struct aqd *d);
-
-/* Read what concerns the simulator, before devices are listed. */
-void aqd_state_load_sim(struct aqd *d);
 
 /* Restore fractions, holders and clients, after devices are listed. */
 void aqd_state_load(struct aqd *d);

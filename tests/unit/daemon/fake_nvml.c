@@ -198,5 +198,5 @@ int aliquotSimRemove(const char *dir)
 	unlink(path);
 	snprintf(path, sizeof(path), "%s/machine", dir);
 	unlink(path);
-	return rmdir(dir) < 0 && errno != ENOENT ? -errno : 0;
+	return rmdir(dir) < 0 && errno != ENOENT && errno != ENOTEMPTY ? -errno : 0;
 }

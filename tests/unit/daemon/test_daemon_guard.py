@@ -391,6 +391,18 @@ def test_uid_rule(daemon):
                 os._exit(2)
         assert os.waitpid(pid, 0)[1] == 0
         assert d.guard("its").result == 0  # root may
+        # the memory of simulated devices is the group's, in which that one still was
+        pid = os.fork()
+        if not pid:
+            os.setgroups([]), os.setgid(65534), os.setuid(65534)
+            try:
+                for ask in {}, {"sim": "fake"}, {"device": 0}:
+                    assert d.refused("POST", "/v1/fractions", ask).code == 403, ask
+                os._exit(0)
+            except BaseException as e:
+                print(repr(e))
+                os._exit(2)
+        assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_babblers_cost_themselves(daemon):

@@ -206,6 +206,16 @@ def test_damaged_state(daemon):
             d.start()
             assert d.get("/v1/fractions") == []
             d.check()
+            # whose the simulated machine is was not in there
+            d.process.terminate()
+            assert d.process.wait(5) == 0
+            assert set(os.listdir(d.rundir)) - {"state.json.bad"} == {"aliquotd.pid"}
+    with daemon() as d:  # one that was there before the daemon is not the daemon's to remove
+        d.kill9()
+        os.unlink(d.path("sim/made-by-aliquotd"))
+        d.start()
+        d.process.terminate()
+        assert d.process.wait(5) == 0 and os.path.exists(d.path("sim/machine"))
     with daemon() as d:
         for n in "abc":
             d.create(name=n, gpu_permille=100)

@@ -6,6 +6,9 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <sys/stat.h>
+
+#include "base/paths.h"
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
@@ -181,6 +184,31 @@ static void test_driver__specs_are_checked(void **state)
 	assert_int_equal(sim_machine_remove(dir), 0);
 	assert_int_equal(sim_machine_remove(dir), -ENOENT);
 	assert_int_equal(rmdir(dir), 0); /* nothing was left */
+}
+
+/* What is on a device is in files: nobody but the user and, with root's, the group opens them. */
+static void test_driver__a_machine_is_closed_to_others(void **state)
+{
+	mode_t extra = geteuid() == 0 ? 0070 : 0;
+	char dir[] = "/tmp/simtest-XXXXXX", path[AQ_PATH_BYTES];
+	struct sim_machine m;
+	struct stat st;
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(sim_machine_add(dir, "h100"), 0);
+	assert_int_equal(sim_machine_open(&m, dir), 0);
+	assert_int_equal(stat(m.backing, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700 | extra);
+	assert_int_equal(st.st_gid, getegid());
+	assert_int_equal(aq_paths_join(path, m.backing, SIM_STATE_FILE), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600 | (extra & 0060));
+	assert_int_equal(aq_paths_join(path, m.backing, "memory-0"), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600 | (extra & 0060));
+	sim_machine_close(&m);
+	assert_int_equal(sim_machine_remove(dir), 0);
+	assert_int_equal(rmdir(dir), 0);
 }
 
 /* Many processes find no machine at once: they get one together. */
@@ -398,6 +426,7 @@ int main(void)
 		cmocka_unit_test(test_driver__visible_devices),
 		cmocka_unit_test(test_driver__faults_come_when_asked_for),
 		cmocka_unit_test(test_driver__specs_are_checked),
+		cmocka_unit_test(test_driver__a_machine_is_closed_to_others),
 		cmocka_unit_test(test_driver__a_machine_is_created_once),
 		cmocka_unit_test(test_driver__profiles_hold_together),
 		cmocka_unit_test(test_driver__every_symbol_is_there),
