@@ -165,6 +165,7 @@ class Lessee(Link):
     def attach(self, fraction, running=True, device=0):
         reply = super().attach(fraction)
         self.device = device
+        self.fraction = fraction
         self.turns = 0  # leases used
         if running:
             self.put("client_state", RUNNING)
@@ -188,6 +189,18 @@ class Lessee(Link):
     def ring(self, mask=None):
         self.send(bell(1 << self.device if mask is None else mask))
 
+    def come_back(self, path):
+        """With the page, to a new daemon. Return: result of HELLO, or None when nobody answers."""
+        self.sock.close()
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(10)
+        try:
+            self.sock.connect(path)
+            reply = self.ask(hello(self.fraction, has_page=1), [self.fd])
+        except OSError:
+            return None
+        return reply and reply["result"]
+
     def sleep_on(self, field, value, seconds):
         """futex(2) on a word of the page, while it is `value`."""
         _, at = self._where(field)
@@ -207,7 +220,7 @@ class Lessee(Link):
         self.put("done_turn", turn)
         return None
 
-    def acquire(self, timeout=5):
+    def acquire(self, timeout=5, look_s=0.01):
         """Wait for a lease as a guard does. Return: its turn, or None after `timeout` seconds."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -218,26 +231,35 @@ class Lessee(Link):
                 return turn
             self.put("want", 1)
             self.ring()
-            self.sleep_on("lease_turn", before, 0.01)
+            self.sleep_on("lease_turn", before, look_s)
         return None
+
+    def flood(self, seconds):
+        """Ring without a pause. Return: how often."""
+        end = time.monotonic() + seconds
+        count = 0
+        while time.monotonic() < end:
+            self.ring()
+            count += 1
+        return count
 
     def over(self, turn):
         """Must the lease be given back?"""
         return self.get("lease_turn") != turn or self.get("lease_until_ns") <= now_ns()
 
     def give_back(self, turn, used_ns, want):
-        self.put("gpu_ns", self.get("gpu_ns") + used_ns)
+        self.put("gpu_ns", self.get("gpu_ns") + used_ns & MAX)
         self.put("want", want)
         self.put("done_turn", turn)
         self.ring()
 
-    def work(self, seconds, kernel_s=0.0002, idle_s=0):
+    def work(self, seconds, kernel_s=0.0002, idle_s=0, look_s=0.01):
         """Kernels of that length for a while, as many in a lease as it lets one. Return: device
         seconds."""
         end = time.monotonic() + seconds
         total = 0
         while time.monotonic() < end:
-            turn = self.acquire()
+            turn = self.acquire(look_s=look_s)
             if turn is None:
                 break
             begin = now_ns()
