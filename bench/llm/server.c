@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,7 +31,9 @@
 #define BODY_MAX_BYTES (8 << 20) /* a prompt of 131,072 numbers of 6 digits, eight times over */
 #define HEADERS_MAX_BYTES (32 * 1024)
 #define TIMEOUT_S 120 /* of a peer that sends nothing, or reads nothing */
-#define LAST_S 2      /* for clients to be told, after the time to drain */
+#define ACCEPT_PAUSE_US 100000
+#define MAX_DESCRIPTORS 65536u
+#define LAST_S 2 /* for clients to be told, after the time to drain */
 
 struct server {
 	const struct llm_server_options *o;
@@ -41,9 +44,13 @@ struct server {
 	struct llm_replies replies;
 	struct llm_ask_limits limits;
 	int wake_fd;
-	struct event *woken, *late, *signals[2];
+	struct event *woken, *late, *again, *signals[2];
 	bool draining, aborted;
 };
+
+/* Whose listener it is that fails: evhttp keeps the listener's own argument for itself. Set before
+ * anybody can connect; there is one server in a program. */
+static struct server *accepting;
 
 /* Called by the engine's thread. */
 static void wake(void *arg)
@@ -218,11 +225,40 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 	struct server *s = arg;
 	struct timeval drain = {.tv_sec = s->draining ? 0 : (time_t)s->o->drain_s};
 
-	if (!s->draining)
-		evconnlistener_disable(evhttp_bound_socket_get_listener(s->bound));
+	if (s->bound)
+		evhttp_del_accept_socket(s->http, AQ_STEAL(s->bound));
 	s->draining = true;
 	event_add(s->late, &drain);
 	end_if_drained(s);
+}
+
+/* No descriptor for one more: others have to go first, and asking again at once burns a CPU. */
+static void on_accept_error(struct evconnlistener *listener, void *arg)
+{
+	struct timeval pause = {.tv_usec = ACCEPT_PAUSE_US};
+
+	evconnlistener_disable(listener);
+	event_add(accepting->again, &pause);
+}
+
+static void on_accept_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *s = arg;
+
+	if (s->bound)
+		evconnlistener_enable(evhttp_bound_socket_get_listener(s->bound));
+}
+
+/* Each client is a descriptor: take as many as may be had. */
+static void raise_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur == l.rlim_max)
+		return;
+	l.rlim_cur = l.rlim_max < MAX_DESCRIPTORS ? l.rlim_max : MAX_DESCRIPTORS;
+	if (setrlimit(RLIMIT_NOFILE, &l) < 0)
+		aq_debug("limit of descriptors: %s", strerror(errno));
 }
 
 static int listen_on(struct server *s, uint16_t *ret_port)
@@ -240,6 +276,8 @@ static int listen_on(struct server *s, uint16_t *ret_port)
 	s->bound = evhttp_bind_socket_with_handle(s->http, s->o->host, s->o->port);
 	if (!s->bound)
 		return errno ? -errno : -EADDRNOTAVAIL;
+	accepting = s;
+	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(s->bound), on_accept_error);
 	if (getsockname(evhttp_bound_socket_get_fd(s->bound), (struct sockaddr *)&a, &size) < 0)
 		return -errno;
 	*ret_port = ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
@@ -253,7 +291,8 @@ static int make_events(struct server *s)
 
 	s->woken = event_new(s->base, s->wake_fd, EV_READ | EV_PERSIST, on_woken, s);
 	s->late = evtimer_new(s->base, on_late, s);
-	if (!s->woken || !s->late || event_add(s->woken, NULL) < 0)
+	s->again = evtimer_new(s->base, on_accept_again, s);
+	if (!s->woken || !s->late || !s->again || event_add(s->woken, NULL) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(numbers); i++) {
 		s->signals[i] = evsignal_new(s->base, numbers[i], on_signal, s);
@@ -311,7 +350,7 @@ static int start(struct server *s)
 
 static void finish(struct server *s)
 {
-	struct event *all[] = {s->woken, s->late, s->signals[0], s->signals[1]};
+	struct event *all[] = {s->woken, s->late, s->again, s->signals[0], s->signals[1]};
 	struct llm_event *events;
 	size_t n;
 
@@ -351,6 +390,7 @@ int llm_server_run(const struct llm_server_options *o)
 	};
 	int r = -ENOMEM;
 
+	raise_limit();
 	aq_list_init(&s.replies.all);
 	s.replies.base = s.base;
 	s.replies.on_none = end_if_drained;
