@@ -13,7 +13,7 @@
 #include "guard/guest.h"
 
 #define PERIOD_NS (100 * AQ_NS_PER_MS) /* host and device clocks drift by some 50 ppm: 5 us in this */
-#define FIRST_COMMAND_NS (50 * AQ_NS_PER_US) /* guess, until the first mark is reached */
+#define FIRST_COMMAND_NS AQ_NS_PER_MS /* until the first mark is reached: a window full */
 #define FIRST_GRAPH_NS AQ_NS_PER_MS	     /* the same; a decoding step takes 5 to 20 ms */
 
 static unsigned int slot_of(const void *what)
@@ -96,12 +96,16 @@ bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
 	return fresh;
 }
 
-void aq__account_reached(struct aq__flight *f, int64_t at_ns)
+void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 {
 	const struct aq__mark *m = &f->marks[f->first % AQ__MARKS];
 	struct aq__account *a = &f->account;
 	uint64_t at = at_ns > 0 ? (uint64_t)at_ns : 0, took = 0;
 
+	if (a->late && at) {
+		a->base_host_ns = now_ns - at; /* at the latest */
+		a->late = false;
+	}
 	f->commands -= m->commands < f->commands ? m->commands : f->commands;
 	f->first++;
 	if (at > a->done_ns) {
@@ -110,7 +114,7 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns)
 		a->done_ns = at;
 		a->busy_ns += took;
 	}
-	if (at_ns > 0 && m->commands)
+	if (took && m->commands)
 		learn(f, m, took);
 	reestimate(f);
 	f->since_ns = a->base_host_ns + a->done_ns;

@@ -26,6 +26,7 @@
 #define MARK_GRAPH_NS (100 * AQ_NS_PER_US) /* a shorter graph is a command like others */
 #define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* work that is waited for and shorter is not marked */
 #define PAUSE_NS (500 * AQ_NS_PER_US) /* since the last command: look whether it is done already */
+#define BASE_NS (30 * AQ_NS_PER_US)    /* a stream with nothing to do reaches an event in less */
 #define LOOK_NS (100 * AQ_NS_PER_US)  /* a submitting thread looks at marks no more often */
 #define GIVE_UP_NS AQ_NS_PER_MS	      /* see unmarkable() */
 
@@ -207,7 +208,7 @@ static void reap(struct aq__flight *f)
 		aq__lock(&f->lock);
 		if (!reached)
 			break;
-		aq__account_reached(f, at);
+		aq__account_reached(f, at, aq_now_ns());
 	}
 	aq__unlock(&f->lock);
 	visit_end(&v);
@@ -319,11 +320,15 @@ static bool lane_is_done(struct aq__flight *f, const struct aq__lane *l)
 	return r != CUDA_ERROR_NOT_READY;
 }
 
-/* Lock held; not while the driver records. */
+/*
+ * Lock held; not while the driver records. A base that is not reached at once stands behind work
+ * from before the gate was managed: of that nothing is known.
+ */
 static void record_base(struct aq__flight *f, const struct aq__command *c)
 {
 	struct aq__account *a = &f->account;
-	uint64_t before;
+	uint64_t before, now;
+	bool late = false;
 	struct visit v;
 
 	if (!pin(f, c->ctx))
@@ -333,12 +338,17 @@ static void record_base(struct aq__flight *f, const struct aq__command *c)
 	if (!a->base && AQ__CALL(cuEventCreate, &a->base, CU_EVENT_DEFAULT))
 		a->base = NULL;
 	before = aq_now_ns();
-	if (a->base)
-		(void)AQ__CALL(cuEventRecord, a->base, c->stream);
-	before += (aq_now_ns() - before) / 2;
+	if (a->base && AQ__CALL(cuEventRecord, a->base, c->stream) == CUDA_SUCCESS) {
+		now = aq_now_ns();
+		before += (now - before) / 2;
+		do
+			late = AQ__CALL(cuEventQuery, a->base) == CUDA_ERROR_NOT_READY;
+		while (late && aq_now_ns() - now < BASE_NS);
+	}
 	visit_end(&v);
 	aq__lock(&f->lock);
 	a->base_host_ns = f->since_ns = before;
+	a->late = late;
 	f->pins--;
 }
 

@@ -42,6 +42,7 @@ static struct device {
 	uint64_t closed;  /* turn + 1 that is given back before its end; 0: none */
 	uint64_t last_ns; /* when a thread left last */
 	uint64_t published_ns;
+	uint64_t likely_ns; /* until then it wants, though nobody waits; 0: no. By who tends */
 } __attribute__((aligned(64))) devices[AQ_MAX_DEVICES];
 
 static uint32_t load32(const _Atomic uint32_t *word)
@@ -100,14 +101,21 @@ static bool later(uint32_t turn, uint32_t than)
 	return (int32_t)(turn - than) > 0;
 }
 
-/* The turn is given back. Nothing of it is in flight, and nobody submits in it. */
-static void give_back(struct aq_page_device *dev, int index, uint32_t turn)
+/*
+ * The turn is given back. Nothing of it is in flight, and nobody submits in it. @likely: a program
+ * whose lease was ended while it worked has more to submit, be it that it has to be told first that
+ * this is done; it wants for another IDLE_NS, or a launcher that waits for each step would stand
+ * behind everybody at each end of a lease, whatever its share.
+ */
+static void give_back(struct aq_page_device *dev, int index, uint32_t turn, bool likely)
 {
 	struct device *d = &devices[index];
+	uint64_t now = aq_now_ns();
 
-	publish(dev, index, aq_now_ns());
-	store32(&dev->want, 0);
-	if (__atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
+	publish(dev, index, now);
+	d->likely_ns = likely ? now + IDLE_NS : 0;
+	store32(&dev->want, likely);
+	if (!likely && __atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
 		store32(&dev->want, 1);
 	if (later(turn, load32(&dev->done_turn)))
 		store32(&dev->done_turn, turn);
@@ -155,6 +163,13 @@ static void wait_turn(struct aq_page_device *dev, int index, uint32_t turn, bool
 		next = next > now ? next - now : 1;
 	}
 	sleep_on(&dev->lease_turn, turn, next < LOOK_AGAIN_NS ? next : LOOK_AGAIN_NS);
+}
+
+static void start_waiting(struct device *d, bool *counted)
+{
+	if (!*counted)
+		__atomic_fetch_add(&d->waiters, 1, __ATOMIC_SEQ_CST);
+	*counted = true;
 }
 
 /* Nobody waits any more; what was wanted without a lease is not wanted. */
@@ -221,29 +236,26 @@ static bool pass_leased(struct aq_page_device *dev, int index, uint32_t turn)
 
 /*
  * Others wait, and this thread is counted in. Is there room in flight for one more command that
- * would begin before the lease ends? If not, have the end of what is there marked, sleep a little.
- * But not for longer than @patience_ns, set here at first: what does not move may wait for us.
+ * would begin before the lease ends? If not, the end of what is there is marked. But nobody waits
+ * for longer than until @patience_ns, set here at first: what does not move may wait for us.
+ * Return: 0: there is; else in how many ns to ask again
  */
-static bool has_room(const struct aq_page_device *dev, const struct aq__pass *p,
+static uint64_t room(const struct aq_page_device *dev, const struct aq__pass *p,
 		     uint64_t *patience_ns)
 {
 	uint64_t now = aq_now_ns(), until = load64(&dev->lease_until_ns);
 	uint64_t left = aq__flight_left(p->index, now, false), over;
-	struct device *d = &devices[p->index];
 
 	if (left <= WINDOW_NS && (!left || now + left < until))
-		return true;
+		return 0;
 	if (!*patience_ns)
 		*patience_ns = now + 2 * left + STUCK_NS;
 	aq__flight_mark(p->flight, &p->command);
 	left = aq__flight_left(p->index, now, true);
 	if (now >= *patience_ns || (left <= WINDOW_NS && (!left || now + left < until)))
-		return true;
-	uncount(d);
+		return 0;
 	over = left > WINDOW_NS ? left - WINDOW_NS : left;
-	nap(over < POLL_LEAST_NS ? POLL_LEAST_NS : over < WINDOW_NS / 2 ? over : WINDOW_NS / 2);
-	__atomic_store_n(&d->last_ns, aq_now_ns(), __ATOMIC_RELAXED); /* it is about to submit */
-	return false;
+	return over < POLL_LEAST_NS ? POLL_LEAST_NS : over < WINDOW_NS / 2 ? over : WINDOW_NS / 2;
 }
 
 static void answer_notice(struct aq_page_device *dev, int index)
@@ -260,8 +272,8 @@ static void answer_notice(struct aq_page_device *dev, int index)
 static bool admit(struct aq_page_device *dev, struct aq__pass *p)
 {
 	struct device *d = &devices[p->index];
-	bool waited = false, leased;
-	uint64_t patience_ns = 0;
+	bool counted = false, again = false, leased;
+	uint64_t patience_ns = 0, ns;
 	uint32_t word, turn;
 
 	for (;;) {
@@ -273,17 +285,22 @@ static bool admit(struct aq_page_device *dev, struct aq__pass *p)
 		if (leased)
 			aq__gate_thread_start();
 		if (leased ? pass_leased(dev, p->index, turn) : pass_unleased(dev, d)) {
-			if (!leased || !load32(&dev->waiting) || !p->flight || has_room(dev, p, &patience_ns))
+			if (!leased || !load32(&dev->waiting) || !p->flight)
 				break;
+			ns = room(dev, p, &patience_ns);
+			if (!ns)
+				break;
+			start_waiting(d, &counted);
+			uncount(d);
+			nap(ns);
 			continue;
 		}
-		if (!waited)
-			__atomic_fetch_add(&d->waiters, 1, __ATOMIC_SEQ_CST);
-		wait_turn(dev, p->index, turn, waited);
+		start_waiting(d, &counted);
+		wait_turn(dev, p->index, turn, again);
 		patience_ns = 0;
-		waited = true;
+		again = true;
 	}
-	if (waited)
+	if (counted)
 		stop_waiting(dev, p->index, leased);
 	return leased;
 }
@@ -395,7 +412,8 @@ static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, 
 	uint64_t quiet = __atomic_load_n(&d->last_ns, __ATOMIC_RELAXED) + IDLE_NS;
 	uint64_t left = aq__flight_left(index, now_ns, true);
 
-	if (__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST))
+	if (__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST) ||
+	    __atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
 		return now_ns + POLL_NS;
 	if (now_ns < quiet || left > 1) {
 		uint64_t next = now_ns + left > quiet ? now_ns + left : quiet;
@@ -406,7 +424,7 @@ static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, 
 		return now_ns + POLL_NS;
 	__atomic_store_n(&d->closed, (uint64_t)turn + 1, __ATOMIC_SEQ_CST);
 	if (!__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST) && aq__flight_drained(index)) {
-		give_back(dev, index, turn);
+		give_back(dev, index, turn, false);
 		return NEVER;
 	}
 	/* Somebody came meanwhile; who came a little later sleeps already. */
@@ -423,11 +441,26 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 	if (__atomic_load_n(&devices[index].calls, __ATOMIC_SEQ_CST))
 		return now_ns + POLL_NS;
 	if (aq__flight_drained(index)) {
-		give_back(dev, index, turn);
-		return NEVER;
+		give_back(dev, index, turn, true);
+		return devices[index].likely_ns;
 	}
 	left = aq__flight_left(index, now_ns, false);
 	return now_ns + (left < POLL_LEAST_NS ? POLL_LEAST_NS : left < POLL_NS ? left : POLL_NS);
+}
+
+/* It was likely that somebody would come, and nobody did. Return: when it is time to say so. */
+static uint64_t tend_likely(struct aq_page_device *dev, int index, uint64_t now_ns)
+{
+	struct device *d = &devices[index];
+
+	if (!d->likely_ns || now_ns < d->likely_ns)
+		return d->likely_ns ? d->likely_ns : NEVER;
+	d->likely_ns = 0;
+	store32(&dev->want, 0);
+	if (__atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
+		store32(&dev->want, 1);
+	bell(index);
+	return NEVER;
 }
 
 static uint64_t tend(struct aq_page_device *dev, int index, uint64_t now_ns)
@@ -437,14 +470,19 @@ static uint64_t tend(struct aq_page_device *dev, int index, uint64_t now_ns)
 
 	if (!(gate_word(dev) & AQ_GATE_LEASED)) {
 		if (active != load32(&dev->done_turn))
-			give_back(dev, index, active);
+			give_back(dev, index, active, false);
 		return NEVER;
 	}
 	if (active == load32(&dev->done_turn)) { /* not used; who uses it does not wake us */
+		uint64_t next = tend_likely(dev, index, now_ns);
+
 		if (active == turn || until <= now_ns)
-			return NEVER;
-		return load32(&dev->waiting) ? now_ns + 2 * POLL_NS : until;
+			return next;
+		if (load32(&dev->waiting))
+			until = now_ns + 2 * POLL_NS;
+		return next < until ? next : until;
 	}
+	devices[index].likely_ns = 0;
 	if (active != turn || !lease_runs(dev, &devices[index], turn))
 		return tend_end(dev, index, active, now_ns);
 	if (load32(&dev->waiting))
