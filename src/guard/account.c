@@ -66,6 +66,7 @@ static void learn(struct aq__flight *f, const struct aq__mark *m, uint64_t ns)
 	unsigned int slot = slot_of(m->what);
 	uint64_t others = (m->commands - 1) * f->command_ns;
 
+	f->error_ns = blend(f->error_ns, ns > m->est_ns ? ns - m->est_ns : m->est_ns - ns);
 	if (!m->what) {
 		f->command_ns = blend(f->command_ns, ns / m->commands);
 		return;

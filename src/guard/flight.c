@@ -449,6 +449,22 @@ static void mark_tails(struct aq__flight *f)
 	}
 }
 
+bool aq__flight_regular(int index, uint64_t error_ns)
+{
+	struct aq__flight *f;
+	bool regular = true;
+
+	FOR_EACH_ON(f, index)
+	{
+		aq__lock(&f->lock);
+		for (uint32_t i = 0; i < AQ__LANES; i++)
+			regular &= !f->lanes[i].commands;
+		regular &= !f->commands || f->error_ns < error_ns;
+		aq__unlock(&f->lock);
+	}
+	return regular;
+}
+
 bool aq__flight_drained(int index)
 {
 	struct aq__flight *f;

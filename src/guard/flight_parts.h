@@ -63,6 +63,7 @@ struct aq__flight {
 	uint64_t since_ns; /* host time: the device works on them at least since then */
 	uint64_t last_ns;  /* host time of the last command */
 	uint64_t looked_ns; /* at marks */
+	uint64_t error_ns;   /* by which estimates of marks are wrong, learned */
 	uint64_t command_ns; /* what a command takes, learned; 0: not yet */
 	uint32_t first, last; /* marks [first, last), by number modulo AQ__MARKS */
 	struct aq__account account;

@@ -28,7 +28,9 @@
 #define WINDOW_NS AQ_NS_PER_MS		  /* of work in flight while others wait */
 #define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody */
 #define IDLE_NS (100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
+#define EARLY_NS (100 * AQ_NS_PER_US) /* hand-over: 80 us and more on a busy host */
 #define POLL_NS (100 * AQ_NS_PER_US)
+#define BUSY_NS AQ_NS_PER_MS /* while threads submit or are about to, there is nothing to see */
 #define POLL_LEAST_NS (20 * AQ_NS_PER_US)
 #define PUBLISH_NS (100 * AQ_NS_PER_MS) /* of device time, in a lease that does not end */
 #define NEVER UINT64_MAX
@@ -410,11 +412,13 @@ static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, 
 {
 	struct device *d = &devices[index];
 	uint64_t quiet = __atomic_load_n(&d->last_ns, __ATOMIC_RELAXED) + IDLE_NS;
-	uint64_t left = aq__flight_left(index, now_ns, true);
+	uint64_t left = aq__flight_left(index, now_ns, true), until;
 
 	if (__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST) ||
-	    __atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
-		return now_ns + POLL_NS;
+	    __atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST)) {
+		until = load64(&dev->lease_until_ns);
+		return now_ns + BUSY_NS < until ? now_ns + BUSY_NS : until;
+	}
 	if (now_ns < quiet || left > 1) {
 		uint64_t next = now_ns + left > quiet ? now_ns + left : quiet;
 
@@ -433,7 +437,11 @@ static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, 
 	return now_ns + POLL_NS;
 }
 
-/* A lease that is used has ended. */
+/*
+ * A lease that is used has ended. Where what is in flight can be foretold, it is given back a
+ * little before that is done: who has it next needs as long to hear of it, and the device is not
+ * idle meanwhile. What still runs is charged as ever.
+ */
 static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, uint64_t now_ns)
 {
 	uint64_t left;
@@ -445,6 +453,12 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 		return devices[index].likely_ns;
 	}
 	left = aq__flight_left(index, now_ns, false);
+	if (aq__flight_regular(index, EARLY_NS)) {
+		if (left > EARLY_NS)
+			return now_ns + left - EARLY_NS;
+		give_back(dev, index, turn, true);
+		return devices[index].likely_ns;
+	}
 	return now_ns + (left < POLL_LEAST_NS ? POLL_LEAST_NS : left < POLL_NS ? left : POLL_NS);
 }
 
