@@ -135,6 +135,24 @@ static enum sim_issue issue_transfer(struct sim_stream *s, struct sim_exec *x, s
 	return SIM_ISSUED;
 }
 
+/*
+ * A record costs nothing but is work of its context: where nothing else is before it and another
+ * context is on the engine, it waits for its turn and for the switch, as on hardware. Else an event
+ * in front of the first kernel after a pause would count the switch as the kernel's time.
+ */
+static enum sim_issue issue_record(struct sim_exec *x, struct sim_mark *m, struct sim_when *base,
+				   uint64_t *wake_ns)
+{
+	enum sim_issue r = SIM_ISSUED;
+	uint64_t at;
+
+	if (sim_when_decided(base, &at) && at <= aq_now_ns() && sim_time_displaced(x->ctx))
+		r = sim_issue_cost(x, base, 0, wake_ns);
+	if (r == SIM_ISSUED)
+		sim_mark_issue(m, base);
+	return r;
+}
+
 static enum sim_issue issue_wait(struct sim_mark *m, struct sim_when *base, uint64_t *wake_ns)
 {
 	struct sim_when when;
@@ -233,8 +251,7 @@ enum sim_issue sim_issue_task(struct sim_stream *s, struct sim_exec *x, struct s
 	case SIM_TASK_MEMOPS:
 		return issue_memops(x, &t->memops, base, polls, wake_ns);
 	case SIM_TASK_RECORD:
-		sim_mark_issue(t->mark, base);
-		return SIM_ISSUED;
+		return issue_record(x, t->mark, base, wake_ns);
 	case SIM_TASK_WAIT:
 		return issue_wait(t->mark, base, wake_ns);
 	default:

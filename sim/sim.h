@@ -356,6 +356,9 @@ int sim_time_wait(struct sim_context *ctx, uint64_t ticket, uint64_t *ret_finish
 /* Unfinished tickets; the oldest unfinished is last handed out - pending + 1. */
 uint64_t sim_time_pending(struct sim_context *ctx);
 
+/* Whether another context is on the engine, or was last: work of this one begins with a switch. */
+bool sim_time_displaced(struct sim_context *ctx);
+
 /* A transfer; decided at once. @ctx is charged. */
 void sim_time_copy(struct sim_context *ctx, enum sim_copy_engine engine, uint64_t not_before_ns,
 		   uint64_t bytes, uint64_t *ret_start_ns, uint64_t *ret_finish_ns);

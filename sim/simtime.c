@@ -99,6 +99,17 @@ uint64_t sim_time_pending(struct sim_context *ctx)
 	return n;
 }
 
+bool sim_time_displaced(struct sim_context *ctx)
+{
+	uint32_t device = ctx->device->index, loaded;
+	struct sim_engine *e = sim_engine_lock(&sim.machine, device);
+
+	sim_engine_advance(e, aq_now_ns());
+	loaded = e->clock.loaded;
+	sim_engine_unlock(&sim.machine, device);
+	return loaded != SIM_ENGINE_NONE && loaded != ctx->engine_index;
+}
+
 void sim_time_copy(struct sim_context *ctx, enum sim_copy_engine engine, uint64_t not_before_ns,
 		   uint64_t bytes, uint64_t *ret_start_ns, uint64_t *ret_finish_ns)
 {

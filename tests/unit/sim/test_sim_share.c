@@ -155,11 +155,48 @@ static void test_share__the_dead_stay_accounted_exactly(void **state)
 	sim_machine_close(&m);
 }
 
+/* Takes the engine from another context with an event in front of the kernel. */
+static int take_over(void *arg)
+{
+	CUcontext ctx[2];
+	CUfunction spin[2];
+	CUevent before, after;
+
+	ok(cuInit(0));
+	for (int i = 0; i < 2; i++) {
+		ok(cuCtxCreate_v2(&ctx[i], 0, 0));
+		spin[i] = simcu_function(simcu_kernels(), "aq_spin_ns");
+	}
+	ok(cuEventCreate(&before, CU_EVENT_DEFAULT));
+	ok(cuEventCreate(&after, CU_EVENT_DEFAULT));
+	for (int round = 0; round < 3; round++) {
+		ok(cuCtxSetCurrent(ctx[0]));
+		ok(simcu_spin(spin[0], NULL, MS / 2));
+		ok(cuCtxSynchronize());
+		ok(cuCtxSetCurrent(ctx[1]));
+		ok(cuEventRecord(before, NULL));
+		ok(simcu_spin(spin[1], NULL, 2 * MS));
+		ok(cuEventRecord(after, NULL));
+		ok(cuEventSynchronize(after));
+		/* A switch takes 52 us. A late thread leaves a pause behind the event, so: the
+		 * least. */
+		if (simcu_elapsed_ms(before, after) < 2.03f)
+			return 0;
+	}
+	return 1;
+}
+
+static void test_share__an_event_waits_for_its_context(void **state)
+{
+	assert_int_equal(simtest_wait(simtest_fork(take_over, NULL)), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_share__half_each_whatever_the_kernels),
 		cmocka_unit_test(test_share__the_dead_stay_accounted_exactly),
+		cmocka_unit_test(test_share__an_event_waits_for_its_context),
 	};
 
 	simtest_begin("h100");
