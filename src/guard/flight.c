@@ -459,7 +459,7 @@ bool aq__flight_regular(int index, uint64_t error_ns)
 		aq__lock(&f->lock);
 		for (uint32_t i = 0; i < AQ__LANES; i++)
 			regular &= !f->lanes[i].commands;
-		regular &= !f->commands || f->error_ns < error_ns;
+		regular &= !f->commands || (f->error_ns && f->error_ns < error_ns);
 		aq__unlock(&f->lock);
 	}
 	return regular;

@@ -103,6 +103,17 @@ static bool later(uint32_t turn, uint32_t than)
 	return (int32_t)(turn - than) > 0;
 }
 
+/* Whoever begins or ceases to wait meanwhile writes after us what we have not seen. */
+static void want_if_waiting(struct aq_page_device *dev, const struct device *d)
+{
+	uint32_t waiters;
+
+	do {
+		waiters = __atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST);
+		store32(&dev->want, waiters != 0);
+	} while (!waiters != !__atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST));
+}
+
 /*
  * The turn is given back. Nothing of it is in flight, and nobody submits in it. @likely: a program
  * whose lease was ended while it worked has more to submit, be it that it has to be told first that
@@ -116,9 +127,10 @@ static void give_back(struct aq_page_device *dev, int index, uint32_t turn, bool
 
 	publish(dev, index, now);
 	d->likely_ns = likely ? now + IDLE_NS : 0;
-	store32(&dev->want, likely);
-	if (!likely && __atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
+	if (likely)
 		store32(&dev->want, 1);
+	else
+		want_if_waiting(dev, d);
 	if (later(turn, load32(&dev->done_turn)))
 		store32(&dev->done_turn, turn);
 	bell(index);
@@ -470,9 +482,7 @@ static uint64_t tend_likely(struct aq_page_device *dev, int index, uint64_t now_
 	if (!d->likely_ns || now_ns < d->likely_ns)
 		return d->likely_ns ? d->likely_ns : NEVER;
 	d->likely_ns = 0;
-	store32(&dev->want, 0);
-	if (__atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
-		store32(&dev->want, 1);
+	want_if_waiting(dev, d);
 	bell(index);
 	return NEVER;
 }
