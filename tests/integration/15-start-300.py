@@ -4,7 +4,7 @@
 import time
 
 import aqtest
-from aqtest import check, equal, eventually, fd_count, program, words
+from aqtest import check, equal, eventually, fd_count, fd_count_at_rest, program, words
 
 COUNT = 300
 
@@ -36,7 +36,7 @@ def crowd(machine, count, *options, **limits):
 def all_attach(machine):
     daemon = machine.start_daemon()
     witness = machine.tenant(memory="4G", name="witness")
-    fds = fd_count(daemon.pid)
+    fds = fd_count_at_rest(daemon.pid)
     started = time.monotonic()
     parent, answers = crowd(machine, COUNT, memory="4G")
     wall = time.monotonic() - started

@@ -8,7 +8,7 @@ import resource
 
 import aqtest
 import rawclient as raw
-from aqtest import GIB, MIB, OOM, check, equal, eventually, fd_count, words
+from aqtest import GIB, MIB, OOM, check, equal, eventually, fd_count, fd_count_at_rest, words
 
 PYTHON = "/usr/bin/python3"
 
@@ -25,7 +25,7 @@ class Scene:
         self.member = machine.tenant(memory="4G", name="hostile")
         self.sock = str(machine.rundir / "aliquotd.sock")
         self.used = machine.used("innocent")
-        self.fds = fd_count(self.daemon.pid)
+        self.fds = fd_count_at_rest(self.daemon.pid)
 
     def link(self, timeout=10):
         return raw.Link(self.sock, timeout)
@@ -57,9 +57,12 @@ class Scene:
         return self.machine.fraction("hostile")["clients"]
 
     def descriptors_are_back(self, what):
-        # Two more: what the harness itself holds open comes and goes. A leak here is of hundreds.
-        eventually(lambda: fd_count(self.daemon.pid) <= self.fds + 2,
-                   f"descriptors of the daemon after {what} (were {self.fds})")
+        try:
+            eventually(lambda: fd_count(self.daemon.pid) <= self.fds,
+                       f"descriptors of the daemon after {what} (were {self.fds})")
+        except aqtest.Failure:
+            print("open:", *aqtest.fds(self.daemon.pid), sep="\n  ")
+            raise
 
 
 def unknown_abi_is_answered(machine):

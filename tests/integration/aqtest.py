@@ -128,8 +128,32 @@ def alive(pid):
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
+def fds(pid):
+    """What a process has open, as /proc names it. Not the memory of simulated devices: the first
+    time that a killed process's is swept, the simulator opens it once for each device, and keeps
+    it."""
+    found = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            name = os.readlink(f"/proc/{pid}/fd/{number}")
+            if not re.search(r"/aliquot-sim-\w+/memory-\d+$", name):
+                found.append(name)
+    return sorted(found)
+
+
 def fd_count(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(fds(pid))
+
+
+def fd_count_at_rest(pid):
+    """The same, once what the test itself had just connected is gone there, too."""
+    last, same = fd_count(pid), 0
+    while same < 4:
+        time.sleep(0.05)
+        now = fd_count(pid)
+        same = same + 1 if now == last else 0
+        last = now
+    return last
 
 
 def words(line):
