@@ -235,6 +235,19 @@ llm() { # MODE NEEDS
 		${guard:+--aliquot "$guard"} ${quick:+--seconds 1 --levels 1,4} ${sim:+--fake}
 }
 
+# Steps of the serving engine, beside what is published of this card and what the simulator says.
+llm_steps() {
+	local d server=
+	for d in ${aliquot:+"$aliquot"} ${sim:+"$sim"} "$root/build"; do
+		for server in "$d/libexec/aliquot/aliquot-llm-server" "$d/bench/llm/aliquot-llm-server"; do
+			[ -x "$server" ] && break 2
+		done
+	done
+	job llm_steps llm 60 200 env LD_LIBRARY_PATH="$driver_path" python3 \
+		"$root/bench/llm/check-model" --on-gpu auto --server "$server" --records \
+		${quick:+--group 'vllm-c1-*'} --build "${sim:-$root/build}" --out "$out/llm_steps.json"
+}
+
 [ -n "$list" ] || start
 guard=${guard-}
 
@@ -256,6 +269,7 @@ probe green other 8 60 green
 job mps other 30 90 bash "$here/mps.sh" "$work/probes" "$work" ${quick:+quick}
 probe hwslice_outside slices 25 60 hwslice --stage=outside
 [ -n "$sim" ] || job llm_selftest llm 20 60 python3 "$here/torch_llm.py" --selftest
+llm_steps
 llm native 110
 llm guarded 110
 llm plain2 130

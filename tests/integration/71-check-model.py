@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model behind the simulation stays as near to published figures as doc/llm.md says it is."""
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from aqtest import between, check, equal
 TOOL = aqtest.ROOT / "bench/llm/check-model"
 
 
-def tool(*args, code=0):
-    done = subprocess.run([sys.executable, TOOL, "--build", aqtest.BUILD, *args],
+def tool(*args, code=0, env=None):
+    done = subprocess.run([sys.executable, TOOL, "--build", aqtest.BUILD, *args], env=env,
                           capture_output=True, text=True, timeout=120)
     equal(done.returncode, code, f"exit code of {args}: {done.stderr}")
     return done.stdout
@@ -53,6 +54,28 @@ def what_was_fitted_is_not_checked(machine):
           {("trtllm", "step_us"), ("vllm", "seq_us")}, "fitted constants")
 
 
+def a_gpu_is_put_beside_the_simulator(machine):
+    """With a simulated card as this machine's GPU: then both say the same."""
+    gpu = {**os.environ, "LD_LIBRARY_PATH": str(aqtest.LIB / "sim"), "ALIQUOT_SIM": "a100-40",
+           "ALIQUOT_SIM_DIR": str(machine.bare_dir)}
+    machine.bare_dir.mkdir()
+    out = pathlib.Path(machine.directory, "gpu.json")
+    lines = tool("--on-gpu", "auto", "--records", "--out", out, env=gpu).splitlines()
+    records = [json.loads(line) for line in lines]
+    check(len(records) >= 7, "records of steps:", lines)
+    for r in records:
+        equal((r["result"], r["unit"], r["n"]), ("measured", "ns", 5), f"record {r}")
+        check(r["min"] <= r["median"] <= r["max"], "order in", r)
+    result = json.loads(out.read_text())
+    equal(result["gpu"]["device"], "NVIDIA A100-SXM4-40GB", "device")
+    equal({r["card"] for r in result["gpu"]["rows"]}, {"a100-40"}, "cards")
+    equal(len(result["gpu"]["rows"]), 6, "rows of that card")
+    for simulated, here in zip(result["rows"], result["gpu"]["rows"]):
+        between(here["predicted"] / simulated["predicted"], 0.9, 1.3, here["row"])
+    machine.note_backing()
+    tool("--on-gpu", "l40s", env=gpu, code=77)
+
+
 def bad_input_is_refused(machine):
     tool("--group", "no-such-group", code=2)
     tool("--build", machine.directory, "--group", "vllm-c1-*", code=1)
@@ -60,4 +83,5 @@ def bad_input_is_refused(machine):
           "rows of one group")
 
 
-aqtest.run(errors_are_as_stated, what_was_fitted_is_not_checked, bad_input_is_refused)
+aqtest.run(errors_are_as_stated, what_was_fitted_is_not_checked,
+           a_gpu_is_put_beside_the_simulator, bad_input_is_refused)
