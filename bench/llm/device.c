@@ -239,6 +239,20 @@ static int make_workspace(struct llm_device *d)
 	return r;
 }
 
+/* One step of nothing, so that the driver has loaded all code before memory is divided and before
+ * anything is recorded, where it could not. The empty record keeps attention off a cache not yet
+ * there. */
+static int warm_up(struct llm_device *d)
+{
+	static const struct llm_record empty;
+	int r = llm_cu_check(llm_cu.copy_in(d->records, &empty, sizeof(empty), d->stream),
+			     "warming up");
+
+	if (r == 0)
+		r = llm_device_launch(d, 1, 1, 1);
+	return r < 0 ? r : llm_device_wait(d);
+}
+
 static int size_cache(struct llm_device *d)
 {
 	uint64_t block = llm_model_kv_token_bytes(d->o.model) * LLM_BLOCK_TOKENS, graph = 0, want;
@@ -323,6 +337,8 @@ int llm_device_init(struct llm_device *d, const struct llm_device_options *o)
 	}
 	if (r == 0)
 		r = make_workspace(d);
+	if (r == 0)
+		r = warm_up(d);
 	if (r == 0)
 		r = make_cache(d);
 	if (r == 0)

@@ -299,6 +299,7 @@ def memory_is_what_was_measured_as_free(machine):
 def idle_means_idle(machine):
     server = Server(machine, "qwen3-4b", name="idle")
     server.post("/v1/completions", prompt="a", max_tokens=5)
+    time.sleep(1.5)  # until the daemon has accounted for it
 
     before, steps = ticks(server.facts["pid"]), server.metric("iteration_tokens_total_count")
     busy = machine.fraction("idle")["gpu_time_ns"]
