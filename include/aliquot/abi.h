@@ -80,8 +80,9 @@ struct aq_page_device {
 	_Atomic uint32_t gate;          /* AQ_GATE_*; daemon writes */
 	_Atomic uint32_t lease_turn;    /* number of the lease, wraps; futex; daemon writes */
 	_Atomic uint64_t lease_until_ns; /* CLOCK_MONOTONIC; 0 not held; daemon writes */
-	_Atomic uint32_t waiting;       /* others wait for the device: bound what is in flight, give
-					 * the lease back as soon as it is drained; daemon writes */
+	_Atomic uint32_t waiting;       /* others wait for the device, or did lately, or a cap is in
+					 * force: bound what is in flight, give the lease back as
+					 * soon as it is drained; daemon writes */
 	_Atomic uint32_t want;          /* 0 or 1; client writes */
 	_Atomic uint32_t active_turn;   /* last turn in which it may have submitted; client writes */
 	_Atomic uint32_t done_turn;     /* last turn that is given back; client writes */

@@ -391,8 +391,8 @@ const struct aq_verb aq_verb_run = {
 	},
 	.notes = "--gpu F is that share of the memory exactly, that share of compute at least,\n"
 		 "and whatever compute nobody else wants; other options override. Without any\n"
-		 "of them: all of one device. Compute and priority are kept and shown, but not\n"
-		 "enforced yet: the hardware's own time slicing divides.\n\n"
+		 "of them: all of one device. What nobody needs of its compute goes to others,\n"
+		 "the highest priority first.\n\n"
 		 "The exit status is the program's own, or: 2 wrong usage, 125 there is no room\n"
 		 "or aliquot failed, 126 the program cannot be executed, 127 it is not found.\n",
 	.run = run_run,

@@ -14,6 +14,10 @@
 #define PERMILLE 1000
 /* So that nobody starves: the least anyone with work is owed, and the least weight. */
 #define FLOOR_PERMILLE 1
+/* Of 16 of a quantum: longer than what is in flight, so that there is no gap. */
+#define REVIEW_PARTS 6
+/* What is left over is given by a fraction of the quantum, once somebody is owed. */
+#define LEFTOVER_PART 16
 /* A lease that a cap ends leaves a little, for less is measured than time goes by. */
 #define NEARLY_EMPTY_NS ((int64_t)(200 * AQ_NS_PER_US))
 
@@ -27,6 +31,9 @@ const struct aq_arbiter_tuning aq_arbiter_defaults = {
 	.burst_ns = 5 * AQ_NS_PER_MS,
 	/* A capped lease is no shorter than this, or hand-overs would eat it up. */
 	.refill_ns = 2 * AQ_NS_PER_MS,
+	/* Programs pause between steps, to look at a result or to prepare the next one. */
+	.linger_ns = 10 * AQ_NS_PER_MS,
+	.company_ns = AQ_NS_PER_S,
 	/* In any second a share may be short by this, for having had more before it. */
 	.surplus_ns = 5 * AQ_NS_PER_MS,
 };
@@ -80,6 +87,8 @@ static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 
 	c->updated_ns += dt;
 	c->debt_ns = c->debt_ns > earned ? c->debt_ns - earned : 0;
+	if (c->wants || c->state != AQ_LEASE_NONE || c->overruns)
+		c->rested_ns = now_ns;
 	if (c->wants || c->state != AQ_LEASE_NONE)
 		c->lag_ns += earned;
 	else if (c->overruns)
@@ -163,7 +172,7 @@ void aq_arbiter_want(struct aq_arbiter *a, struct aq_contender *c, bool wants, u
 	/* Who slept does not come back with a claim on the time that it slept through. */
 	if (wants && least_vtime(a, c, &least) && c->vtime_ns < least)
 		c->vtime_ns = least;
-	if (!wants && c->state == AQ_LEASE_NONE && c->lag_ns > 0)
+	if (wants && c->lag_ns > 0 && now_ns > c->rested_ns + a->tuning.linger_ns)
 		c->lag_ns = 0;
 }
 
@@ -200,8 +209,6 @@ void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t us
 	count(c, saturate(used_ns));
 	if (c->debt_ns < -c->lag_ns)
 		c->debt_ns = -c->lag_ns;
-	if (!c->wants && c->state == AQ_LEASE_NONE && c->lag_ns > 0)
-		c->lag_ns = 0;
 }
 
 void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
@@ -216,29 +223,37 @@ void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 	floor = -(int64_t)a->tuning.surplus_ns - c->debt_ns;
 	if (c->lag_ns < floor)
 		c->lag_ns = floor;
-	if (!c->wants && c->lag_ns > 0)
-		c->lag_ns = 0;
 	c->state = AQ_LEASE_NONE;
-	c->contested = c->waited_for = false;
+	c->contested = c->waited_for = c->company = false;
 }
 
 /* Where a contender stands at one instant; what choices are made by. */
 struct standing {
 	bool owed;
-	int64_t slack_ns; /* until its deadline; only when owed */
+	int64_t slack_ns;  /* until its deadline; only when owed */
+	uint64_t vtime_ns; /* the lease under way included */
 	const struct aq_contender *c;
 };
 
-static struct standing standing_of(const struct aq_arbiter *a, const struct aq_contender *c,
-				   uint64_t now_ns)
+/* With @more_ns of device time, beside what it has had. */
+static struct standing standing_with(const struct aq_arbiter *a, const struct aq_contender *c,
+				     uint64_t more_ns, uint64_t now_ns)
 {
-	int64_t lag = c->lag_ns - running_ns(c, now_ns); /* all are updated to now */
+	int64_t used = running_ns(c, now_ns) + (int64_t)more_ns;
+	int64_t lag = c->lag_ns - used; /* all are updated to now */
 	struct standing s = {.c = c, .owed = lag >= 0};
 
+	s.vtime_ns = c->vtime_ns + (uint64_t)(used / request_of(c) * PERMILLE);
 	if (s.owed)
 		s.slack_ns = (int64_t)a->tuning.patience_ns[c->terms.priority] -
 			     lag / request_of(c) * PERMILLE;
 	return s;
+}
+
+static struct standing standing_of(const struct aq_arbiter *a, const struct aq_contender *c,
+				   uint64_t now_ns)
+{
+	return standing_with(a, c, 0, now_ns);
 }
 
 /* Does @x go before @y? Equal ones keep their order. */
@@ -253,7 +268,7 @@ static bool before(const struct standing *x, const struct standing *y)
 	}
 	if (x->c->terms.priority != y->c->terms.priority)
 		return x->c->terms.priority > y->c->terms.priority;
-	return x->c->vtime_ns < y->c->vtime_ns;
+	return x->vtime_ns < y->vtime_ns;
 }
 
 /* Device time left to a capped contender now, the lease under way included. */
@@ -312,6 +327,47 @@ static uint64_t earlier(uint64_t x, uint64_t y)
 	return x < y ? x : y;
 }
 
+/* Is there anybody for whom a holder should be quick to stop? Until when, if nothing happens. */
+static uint64_t company_end(const struct aq_arbiter *a, const struct aq_contender *c,
+			    uint64_t now_ns)
+{
+	struct aq_contender *o, *tmp;
+	uint64_t end = 0;
+
+	AQ_LIST_FOREACH (o, tmp, &a->contenders, link) {
+		if (o == c || !(o->terms.devices & c->terms.devices))
+			continue;
+		if (o->terms.priority > c->terms.priority)
+			return AQ_ARBITER_NEVER;
+		if (o->rested_ns && o->rested_ns + a->tuning.company_ns > end)
+			end = o->rested_ns + a->tuning.company_ns;
+	}
+	return end > now_ns ? end : 0;
+}
+
+/* From when on it is decided whether a lease is followed by another one. */
+static uint64_t review_ns(const struct aq_arbiter *a, const struct aq_contender *c)
+{
+	return c->turn_end_ns - a->tuning.quantum_ns * REVIEW_PARTS / 16;
+}
+
+/* When a lease ends because of @rival, which waits for a device of it. */
+static uint64_t rival_end(const struct aq_arbiter *a, struct aq_contender *c,
+			  const struct standing *rival, uint64_t now_ns)
+{
+	struct standing mine = standing_of(a, c, now_ns), then;
+	uint64_t left = c->turn_end_ns > now_ns ? c->turn_end_ns - now_ns : 0;
+
+	if (rival->c->terms.priority > c->terms.priority && before(rival, &mine))
+		return now_ns;
+	if (c->leftover && rival->owed && !mine.owed)
+		return c->lease_start_ns + a->tuning.quantum_ns / LEFTOVER_PART;
+	then = standing_with(a, c, left, now_ns);
+	if (now_ns >= review_ns(a, c) && !before(rival, &then))
+		c->turn_end_ns = now_ns + left + a->tuning.quantum_ns;
+	return c->turn_end_ns;
+}
+
 /*
  * Holders first: a lease ends by its cap, by its time when somebody waits, or at once when a higher
  * priority goes before it. Return: when the next of these will happen by itself.
@@ -322,9 +378,9 @@ static uint64_t review_holders(struct aq_arbiter *a, uint64_t now_ns, uint64_t *
 	uint64_t next = AQ_ARBITER_NEVER;
 
 	AQ_LIST_FOREACH (c, tmp, &a->contenders, link) {
-		struct standing mine, theirs;
 		struct aq_contender *rival;
-		uint64_t until;
+		struct standing theirs;
+		uint64_t until, company;
 
 		if (c->state == AQ_LEASE_NONE)
 			continue;
@@ -335,12 +391,15 @@ static uint64_t review_holders(struct aq_arbiter *a, uint64_t now_ns, uint64_t *
 		if (c->state == AQ_LEASE_DRAINING)
 			continue;
 
+		company = company_end(a, c, now_ns);
+		c->company = rival || company;
 		until = earlier(cap_end(c, now_ns), c->bound_ns);
 		if (rival) {
-			mine = standing_of(a, c, now_ns);
-			until = earlier(until, c->lease_start_ns + a->tuning.quantum_ns);
-			if (rival->terms.priority > c->terms.priority && before(&theirs, &mine))
-				until = now_ns;
+			until = earlier(until, rival_end(a, c, &theirs, now_ns));
+			if (review_ns(a, c) > now_ns)
+				next = earlier(next, review_ns(a, c));
+		} else if (company) {
+			next = earlier(next, company);
 		}
 		set_lease(c, until <= now_ns ? AQ_LEASE_DRAINING : AQ_LEASE_HELD, until);
 		if (c->state == AQ_LEASE_HELD)
@@ -433,6 +492,8 @@ static uint64_t grant_waiting(struct aq_arbiter *a, uint64_t now_ns, uint64_t bu
 			continue;
 		}
 		c->lease_start_ns = now_ns;
+		c->leftover = !s.owed;
+		c->turn_end_ns = now_ns + a->tuning.quantum_ns;
 		c->bound_ns = bound;
 		c->contested = (c->terms.devices & kept.devices) != 0;
 		set_lease(c, AQ_LEASE_HELD, earlier(cap_end(c, now_ns), bound));

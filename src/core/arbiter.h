@@ -15,6 +15,11 @@
  * high priority has no patience, it goes first. What is left over goes to the highest priority, and
  * within it by weight.
  *
+ * A lease lasts a quantum while others wait, and another one when its holder would be next again:
+ * that is decided some time before, so that nobody drains in vain.
+ *
+ * A lease of what is left over ends soon when somebody who is owed comes.
+ *
  * What was handed out beyond a request is forgiven but for a rest, so that it does not delay its
  * owner's guarantee later. What was taken after the end of a lease that others waited for (a kernel
  * that would not stop) is a debt, and is paid back in full.
@@ -52,6 +57,7 @@ struct aq_contender {
 	enum aq_lease_state state;
 	bool changed; /* by aq_arbiter_decide(); the caller acts on it and clears it */
 	bool waited_for; /* as of the last decision: somebody waits for a device of its lease */
+	bool company;	 /* ... or did lately, or would go first: have little in flight */
 	uint64_t lease_start_ns;
 	uint64_t lease_until_ns; /* AQ_ARBITER_NEVER: until told otherwise */
 	uint64_t service_ns;	 /* device time measured so far */
@@ -65,6 +71,9 @@ struct aq_contender {
 	int64_t bucket_ns; /* device time that the cap allows now */
 	bool refilling;	   /* the bucket was used up, and is not yet full enough to go on */
 	uint64_t vtime_ns; /* service by weight, for what is left over */
+	uint64_t rested_ns; /* had its last work */
+	uint64_t turn_end_ns; /* of the lease, as long as others wait */
+	bool leftover;	   /* was not owed the lease when it was given */
 	bool contested;	   /* somebody else wanted a device of it during this lease */
 	uint64_t bound_ns; /* the lease is of devices kept for a gang until then */
 	uint64_t blocked_until_ns; /* within one decision: passed over */
@@ -75,6 +84,8 @@ struct aq_arbiter_tuning {
 	uint64_t patience_ns[AQ_ARBITER_PRIORITIES]; /* by priority */
 	uint64_t burst_ns;			     /* how far a cap may run ahead */
 	uint64_t refill_ns; /* of device time that a cap lets one save up before one goes on */
+	uint64_t linger_ns;  /* who pauses for less than this keeps what it is owed */
+	uint64_t company_ns; /* for so long after its last work one counts as company */
 	uint64_t surplus_ns;			     /* kept of what was had beyond the request */
 };
 

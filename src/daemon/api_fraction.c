@@ -482,6 +482,26 @@ static struct aqd_fraction *own_fraction(struct aqd_call *call)
 	return f;
 }
 
+/* A request above the limit, where both are known: then the answer has both. */
+static bool compute_fits(struct aqd_call *call, const struct terms *t, const struct aqd_fraction *f)
+{
+	int64_t request = t->compute != NOT_GIVEN ? t->compute : t->gpu;
+	int64_t limit = t->cap;
+
+	if (request == NOT_GIVEN)
+		request = f->ledger.compute_request_permille;
+	if (limit == NOT_GIVEN)
+		limit = f->ledger.compute_limit_permille;
+	if (request <= limit)
+		return true;
+	aqd_api_error(call->request, 400, "invalid",
+		      json_pack("{s:I,s:I}", "compute_request_permille", (json_int_t)request,
+				"compute_limit_permille", (json_int_t)limit),
+		      "a compute request of %.3f is above the limit of %.3f",
+		      (double)request / AQ_PERMILLE, (double)limit / AQ_PERMILLE);
+	return false;
+}
+
 void aqd_api_resize(struct aqd_call *call)
 {
 	struct aqd_fraction *f = own_fraction(call);
@@ -509,6 +529,8 @@ void aqd_api_resize(struct aqd_call *call)
 			      "'priority' must be low, normal or high");
 		return;
 	}
+	if (!compute_fits(call, &t, f))
+		return;
 	change = (struct aqd_fraction_change){
 		.gpu_permille = permille_or_any(t.gpu),
 		.memory_request_bytes = bytes_or_any(t.request),

@@ -59,7 +59,7 @@ void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 	aqd__lease_collect(l, f, c, i, now_ns);
 	dev->given = true;
 	dev->given_ns = now_ns;
-	dev->waiting = f->contender.waited_for || is_capped(f);
+	dev->waiting = f->contender.company || is_capped(f);
 	aqd_page_set_waiting(c->page, i, dev->waiting);
 	aqd_page_give(c->page, i, ++dev->turn, f->until_ns);
 	if (dev->waiting)
@@ -86,7 +86,7 @@ static void give_all(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 /* The lease goes on, until another instant or with other company. */
 static void adjust(struct aqd_lease *f)
 {
-	bool waiting = f->contender.waited_for || is_capped(f);
+	bool waiting = f->contender.company || is_capped(f);
 	bool sooner = f->contender.lease_until_ns < f->until_ns;
 	bool moved = f->contender.lease_until_ns != f->until_ns;
 	struct aqd_lessee *c, *tmp;
@@ -184,7 +184,7 @@ static void release(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 			struct aqd_lessee_device *dev = &c->device[i];
 			struct aqd_page_says says = aqd_page_look(c->page, i);
 
-			if (dev->given)
+			if (dev->given && !dev->late)
 				dev->deaf = f->contender.contested && slept(dev, &says, now_ns);
 			dev->given = false;
 		}

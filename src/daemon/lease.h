@@ -33,7 +33,7 @@ struct aqd_lessee_device {
 	bool gated; /* AQ_GATE_LEASED is set */
 	bool given; /* may hold the lease of @turn */
 	bool waiting; /* as written to the page */
-	bool deaf;  /* did not take its last lease: its want does not count until it rings */
+	bool deaf;  /* its want does not count until it rings: it slept, or is late */
 	bool late;  /* still out after a lease that was taken as back */
 	bool late_counts; /* late: competes for the device, as far as is known */
 	uint32_t turn; /* of the last lease given */

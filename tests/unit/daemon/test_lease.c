@@ -29,6 +29,7 @@ struct guard {
 	uint64_t wake_ns;	   /* idle until; or sees what was written to it */
 	uint64_t burst_left_ns;
 	uint64_t kernel_end_ns; /* 0: none runs */
+	uint64_t length_ns;	/* of the one that runs */
 	uint64_t used_ns;	/* in this lease */
 	uint64_t total_ns;
 	uint64_t wanted_ns, worst_wait_ns;
@@ -185,7 +186,8 @@ static void die(struct world *w, struct guard *g)
 static void launch(struct world *w, struct guard *g, bool ungated)
 {
 	g->ungated = ungated;
-	g->kernel_end_ns = w->now + g->kernel_ns;
+	g->length_ns = g->kernel_ns;
+	g->kernel_end_ns = w->now + g->length_ns;
 	if (g->wanting && w->now - g->wanted_ns > g->worst_wait_ns)
 		g->worst_wait_ns = w->now - g->wanted_ns;
 	g->wanting = false;
@@ -243,11 +245,11 @@ static void kernel_ended(struct world *w, struct guard *g)
 	bool ungated = g->ungated;
 
 	g->kernel_end_ns = 0;
-	g->total_ns += g->kernel_ns;
+	g->total_ns += g->length_ns;
 	if (!ungated)
-		g->used_ns += g->kernel_ns;
+		g->used_ns += g->length_ns;
 	if (g->idle_ns) {
-		g->burst_left_ns -= g->burst_left_ns > g->kernel_ns ? g->kernel_ns : g->burst_left_ns;
+		g->burst_left_ns -= g->burst_left_ns > g->length_ns ? g->length_ns : g->burst_left_ns;
 		if (!g->burst_left_ns) {
 			rest(w, g, ungated);
 			return;
