@@ -97,6 +97,16 @@ bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
 	return fresh;
 }
 
+void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns)
+{
+	struct aq__account *a = &f->account;
+
+	/* Between the last time that it was not, and now. */
+	a->base_host_ns = reached ? (a->base_host_ns + now_ns) / 2 : now_ns;
+	a->late = !reached;
+	f->since_ns = a->base_host_ns;
+}
+
 void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 {
 	const struct aq__mark *m = &f->marks[f->first % AQ__MARKS];
@@ -104,7 +114,10 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 	uint64_t at = at_ns > 0 ? (uint64_t)at_ns : 0, took = 0;
 
 	if (a->late && at) {
-		a->base_host_ns = now_ns - at; /* at the latest */
+		uint64_t base_ns = now_ns > at ? now_ns - at : 0; /* at the latest */
+
+		if (base_ns > a->base_host_ns)
+			a->base_host_ns = base_ns;
 		a->late = false;
 	}
 	f->commands -= m->commands < f->commands ? m->commands : f->commands;

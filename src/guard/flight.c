@@ -20,13 +20,11 @@
 #define MAX_FLIGHTS 64u /* contexts of one process. Source: guess; programs have 1 a device */
 
 /* A mark costs 4 to 5 us on hardware (reference: event record per launch), as much as two launches. */
-#define MARK_CONTENDED_NS (250 * AQ_NS_PER_US)
-#define MARK_NS (2 * AQ_NS_PER_MS)
+#define MARK_NS (250 * AQ_NS_PER_US)
 #define MARK_COMMANDS 64u
 #define MARK_GRAPH_NS (100 * AQ_NS_PER_US) /* a shorter graph is a command like others */
 #define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* work that is waited for and shorter is not marked */
 #define PAUSE_NS (500 * AQ_NS_PER_US) /* since the last command: look whether it is done already */
-#define BASE_NS (30 * AQ_NS_PER_US)    /* a stream with nothing to do reaches an event in less */
 #define LOOK_NS (100 * AQ_NS_PER_US)  /* a submitting thread looks at marks no more often */
 #define GIVE_UP_NS AQ_NS_PER_MS	      /* see unmarkable() */
 
@@ -320,15 +318,11 @@ static bool lane_is_done(struct aq__flight *f, const struct aq__lane *l)
 	return r != CUDA_ERROR_NOT_READY;
 }
 
-/*
- * Lock held; not while the driver records. A base that is not reached at once stands behind work
- * from before the gate was managed: of that nothing is known.
- */
+/* Lock held; not while the driver records. */
 static void record_base(struct aq__flight *f, const struct aq__command *c)
 {
 	struct aq__account *a = &f->account;
-	uint64_t before, now;
-	bool late = false;
+	uint64_t before;
 	struct visit v;
 
 	if (!pin(f, c->ctx))
@@ -338,18 +332,40 @@ static void record_base(struct aq__flight *f, const struct aq__command *c)
 	if (!a->base && AQ__CALL(cuEventCreate, &a->base, CU_EVENT_DEFAULT))
 		a->base = NULL;
 	before = aq_now_ns();
-	if (a->base && AQ__CALL(cuEventRecord, a->base, c->stream) == CUDA_SUCCESS) {
-		now = aq_now_ns();
-		before += (now - before) / 2;
-		do
-			late = AQ__CALL(cuEventQuery, a->base) == CUDA_ERROR_NOT_READY;
-		while (late && aq_now_ns() - now < BASE_NS);
-	}
+	if (a->base)
+		(void)AQ__CALL(cuEventRecord, a->base, c->stream);
+	before += (aq_now_ns() - before) / 2;
 	visit_end(&v);
 	aq__lock(&f->lock);
 	a->base_host_ns = f->since_ns = before;
-	a->late = late;
+	a->late = a->base != NULL;
 	f->pins--;
+}
+
+/*
+ * Lock held; not while the driver is asked. The base is reached when the device turns to this
+ * context, or behind work from before the gate was managed: when, is known as exactly as we look.
+ */
+static void look_at_base(struct aq__flight *f)
+{
+	struct aq__account *a = &f->account;
+	CUevent base = a->base;
+	CUcontext ctx = f->ctx;
+	struct visit v;
+	uint64_t now;
+	bool reached;
+
+	if (!pin(f, ctx))
+		return;
+	aq__unlock(&f->lock);
+	visit_begin(&v, ctx);
+	reached = AQ__CALL(cuEventQuery, base) == CUDA_SUCCESS;
+	visit_end(&v);
+	now = aq_now_ns();
+	aq__lock(&f->lock);
+	f->pins--;
+	if (a->late)
+		aq__account_base(f, reached, now);
 }
 
 void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
@@ -374,7 +390,7 @@ void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
 	aq__unlock(&f->lock);
 }
 
-void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r, bool contended)
+void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r)
 {
 	uint64_t now = aq_now_ns(), est;
 	struct aq__lane *l = NULL;
@@ -383,6 +399,8 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 	aq__lock(&f->lock);
 	if (f->ctx == c->ctx && r == CUDA_SUCCESS)
 		l = lane_of(f, c->stream, true);
+	if (f->account.late)
+		look_at_base(f);
 	if (l) {
 		est = aq__account_estimate(f, c->what, &known);
 		l->commands++;
@@ -393,8 +411,8 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 		f->est_ns += est;
 		if (c->waits && lane_is_done(f, l))
 			lane_done(f, l, aq_now_ns());
-		if (c->stream == CU_STREAM_PER_THREAD || l->what || (contended && !known) ||
-		    l->est_ns >= (contended ? MARK_CONTENDED_NS : MARK_NS) ||
+		if (c->stream == CU_STREAM_PER_THREAD || l->what || !known ||
+		    l->est_ns >= MARK_NS ||
 		    l->commands >= MARK_COMMANDS)
 			mark_lane(f, l);
 	} else if (!f->commands) {
@@ -603,7 +621,7 @@ void aq__flight_context_gone(CUcontext ctx)
 	f->first = f->last = 0;
 	memset(f->lanes, 0, sizeof(f->lanes));
 	memset(f->known, 0, sizeof(f->known));
-	f->command_ns = 0;
+	f->command_ns = f->error_ns = 0;
 	__atomic_store_n(&f->ctx, NULL, __ATOMIC_RELEASE);
 	f->dying = false;
 	aq__unlock(&f->lock);

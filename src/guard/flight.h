@@ -36,10 +36,9 @@ struct aq__flight *aq__flight_of(CUcontext ctx, int index);
 /* Page index of a context that has a flight; AQ__UNBOUND: it has none. */
 int aq__flight_index(CUcontext ctx);
 
-/* Around the driver's call, in the calling thread. @contended: others wait for the device. */
+/* Around the driver's call, in the calling thread. */
 void aq__flight_before(struct aq__flight *f, const struct aq__command *c);
-void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r,
-		      bool contended);
+void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r);
 
 /* Mark what the calling thread has on @c's stream, so that its end can be seen. */
 void aq__flight_mark(struct aq__flight *f, const struct aq__command *c);

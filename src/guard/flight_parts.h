@@ -42,7 +42,7 @@ struct aq__lane {
 struct aq__account {
 	CUevent base;
 	bool open;
-	bool late; /* the base stands behind work that we do not know: base_host_ns is not known */
+	bool late; /* base_host_ns is only when the base was last seen not to be reached */
 	uint64_t base_host_ns;
 	uint64_t done_ns; /* since base: all up to here is counted */
 	uint64_t gap_ns;  /* since done_ns */
@@ -79,6 +79,9 @@ struct aq__flight {
 
 /* The device gets work at @now_ns. Return: whether the base has to be recorded before it. */
 bool aq__account_start(struct aq__flight *f, uint64_t now_ns);
+
+/* At @now_ns the base, which is late, was or was not reached. */
+void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns);
 
 /* The oldest mark is reached, @at_ns after the base (negative: unknown), as is seen at @now_ns:
  * count it, learn from it, take it out of the ring. */

@@ -25,14 +25,14 @@
 #include "guard/guest.h"
 
 #define LOOK_AGAIN_NS (10 * AQ_NS_PER_MS) /* a lost wake-up, bell or daemon costs no more */
-#define WINDOW_NS AQ_NS_PER_MS		  /* of work in flight while others wait */
+#define WINDOW_NS AQ_NS_PER_MS /* of work in flight: what somebody who wakes up waits for */
 #define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody */
 #define IDLE_NS (100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
 #define EARLY_NS (100 * AQ_NS_PER_US) /* hand-over: 80 us and more on a busy host */
 #define POLL_NS (100 * AQ_NS_PER_US)
 #define BUSY_NS AQ_NS_PER_MS /* while threads submit or are about to, there is nothing to see */
 #define POLL_LEAST_NS (20 * AQ_NS_PER_US)
-#define PUBLISH_NS (100 * AQ_NS_PER_MS) /* of device time, in a lease that does not end */
+#define PUBLISH_NS (10 * AQ_NS_PER_MS) /* of device time, in a lease that does not end */
 #define NEVER UINT64_MAX
 
 /* One device; all atomic. */
@@ -249,9 +249,10 @@ static bool pass_leased(struct aq_page_device *dev, int index, uint32_t turn)
 }
 
 /*
- * Others wait, and this thread is counted in. Is there room in flight for one more command that
- * would begin before the lease ends? If not, the end of what is there is marked. But nobody waits
- * for longer than until @patience_ns, set here at first: what does not move may wait for us.
+ * This thread is counted in. Is there room in flight for one more command that would begin before
+ * the lease ends? If not, the end of what is there is marked. It is so also while nobody waits for
+ * the device: who comes then has to wait for all of it. But no command is kept for longer than
+ * until @patience_ns, set here at first: what does not move may wait for us.
  * Return: 0: there is; else in how many ns to ask again
  */
 static uint64_t room(const struct aq_page_device *dev, const struct aq__pass *p,
@@ -299,7 +300,7 @@ static bool admit(struct aq_page_device *dev, struct aq__pass *p)
 		if (leased)
 			aq__gate_thread_start();
 		if (leased ? pass_leased(dev, p->index, turn) : pass_unleased(dev, d)) {
-			if (!leased || !load32(&dev->waiting) || !p->flight)
+			if (!leased || !p->flight)
 				break;
 			ns = room(dev, p, &patience_ns);
 			if (!ns)
@@ -397,11 +398,9 @@ void aq__gate_leave(struct aq__pass *p, CUresult r)
 	d = &devices[p->index];
 	now = aq_now_ns();
 	if (p->flight && page) {
-		struct aq_page_device *dev = &page->device[p->index];
-
-		aq__flight_after(p->flight, &p->command, r, load32(&dev->waiting));
+		aq__flight_after(p->flight, &p->command, r);
 		if (now - __atomic_load_n(&d->published_ns, __ATOMIC_RELAXED) > PUBLISH_NS)
-			publish(dev, p->index, now);
+			publish(&page->device[p->index], p->index, now);
 	}
 	__atomic_store_n(&d->last_ns, now, __ATOMIC_RELAXED);
 	uncount(d);

@@ -2,7 +2,8 @@
 /*
  * The gate that everything passes which puts work on a device. While no gate of the process is
  * closed it is one load (aq__gate_open); what follows is for the rest: with AQ_GATE_LEASED work is
- * submitted in leases only and is counted (flight.h), with AQ_GATE_PARKED not at all. The rules of
+ * submitted in leases only, counted (flight.h), and no more than a millisecond of it (or one command)
+ * is ahead of the device; with AQ_GATE_PARKED it is not submitted at all. The rules of
  * leases are those of struct aq_page_device in <aliquot/abi.h>.
  *
  * Passed without waiting, always: whatever is captured into a graph; what only orders work (events
