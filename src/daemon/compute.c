@@ -237,7 +237,6 @@ void aqd_compute_tick(struct aqd *d)
 	struct aqd_fraction *f, *tmp;
 
 	aqd_compute_look(d);
-	begin_samples(d);
 	if (now < d->sampled_ns + SAMPLE_NS)
 		return;
 	d->sampled_ns = now;
@@ -259,6 +258,7 @@ void aqd_compute_turn(struct aqd *d)
 	d->leases_dirty = false;
 	now = aq_now_ns();
 	next = aqd_leases_run(&d->leases, now);
+	begin_samples(d);
 	if (next == AQ_ARBITER_NEVER)
 		evtimer_del(d->lease_timer);
 	else

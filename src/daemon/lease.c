@@ -187,6 +187,8 @@ static void release(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 			if (dev->given && !dev->late)
 				dev->deaf = f->contender.contested && slept(dev, &says, now_ns);
 			dev->given = false;
+			dev->early_ns = 0;
+			dev->counted_ns = dev->late ? dev->counted_ns : now_ns;
 		}
 	aqd__lease_clocks(l, f, f->terms.devices, false, now_ns);
 	f->given = false;

@@ -44,7 +44,8 @@ struct aqd_lessee_device {
 	uint64_t late_clock_ns; /* late: the device's clock of overruns then */
 	uint64_t late_paid_ns;	/* late: charged since by leases that it was given meanwhile */
 	uint64_t gpu_ns;	/* of the page; counted already */
-	uint64_t counted_ns;	/* when */
+	uint64_t counted_ns;	/* when, but for the lease under way */
+	uint64_t early_ns;	/* counted of the lease under way */
 	uint64_t claimed_ns;	/* counted since it joined */
 	uint64_t open_ns;	/* with the gate open, since the last sample */
 	uint64_t open_from_ns;	/* ... counted up to here */

@@ -63,12 +63,11 @@ static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 {
 	struct aqd_lessee_device *dev = &c->device[i];
 	uint64_t says = aqd_page_look(c->page, i).gpu_ns, before = dev->gpu_ns;
-	uint64_t since = minus(now_ns, dev->counted_ns) + AQD_LEASE_GRACE_NS;
+	uint64_t since = minus(now_ns + AQD_LEASE_GRACE_NS, dev->counted_ns + dev->early_ns);
 	uint64_t ever = minus(now_ns + AQD_LEASE_GRACE_NS, c->joined_ns + dev->claimed_ns);
 	uint64_t possible = less(since, ever), ns = says - before;
 
 	dev->gpu_ns = says;
-	dev->counted_ns = now_ns;
 	if (ns > possible) { /* also when it went backwards */
 		if (!c->lied)
 			l->ops->lied(l->context, c, i, ns, possible);
@@ -76,6 +75,9 @@ static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 		ns = possible;
 	}
 	dev->claimed_ns += ns;
+	dev->early_ns = dev->given ? dev->early_ns + ns : 0;
+	if (!dev->given) /* in a lease more may be told of all of it */
+		dev->counted_ns = now_ns;
 	return ns;
 }
 
@@ -136,11 +138,13 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 	aqd__lease_open_until(dev, now_ns);
 	if (dev->open_ns && !dev->late) {
 		aqd__lease_collect(l, c->lease, c, i, now_ns);
+		/* What was in flight when the gate closed ran on, and was measured by nobody. */
 		measured = dev->claimed_ns - dev->sampled_ns;
+		measured += dev->given ? minus(now_ns, dev->given_ns) : 0;
 		/* With the gate open all the time, that it was longer than the sample is
 		 * because samples began later, or come late. */
-		used = (measured ? span_ns : dev->open_ns) / 100 * percent;
-		c->lease->gpu_ns[i] += less(minus(used, measured), dev->open_ns);
+		used = (dev->gated || measured ? span_ns : dev->open_ns) / 100 * percent;
+		c->lease->gpu_ns[i] += minus(used, measured);
 	}
 	dev->percent = percent;
 	dev->open_ns = 0;
