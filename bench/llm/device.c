@@ -58,18 +58,14 @@ static int check_free(struct llm_device *d)
 {
 	uint64_t want = d->total_bytes / 1000 * d->o.utilization_permille;
 	char f[AQ_SIZE_TEXT], t[AQ_SIZE_TEXT], w[AQ_SIZE_TEXT];
-	size_t left, total;
-	int r = llm_cu_check(llm_cu.mem_info(&left, &total), "cuMemGetInfo");
 
-	if (r < 0)
-		return r;
-	if (left >= want)
+	if (d->free_bytes >= want)
 		return 0;
 	aq_error(
 		"out of memory: %s of %s are free, less than %s, which is --gpu-memory-utilization "
 		"%.3g of the device; lower it, or free memory",
-		aq_size_format(left, f), aq_size_format(total, t), aq_size_format(want, w),
-		d->o.utilization_permille / 1000.0);
+		aq_size_format(d->free_bytes, f), aq_size_format(d->total_bytes, t),
+		aq_size_format(want, w), d->o.utilization_permille / 1000.0);
 	return -ENOMEM;
 }
 
@@ -102,6 +98,7 @@ static int open_context(struct llm_device *d)
 		return r;
 	d->sms = (uint32_t)sms;
 	d->total_bytes = total;
+	d->free_bytes = left;
 	return 0;
 }
 
@@ -253,11 +250,16 @@ static int warm_up(struct llm_device *d)
 	return r < 0 ? r : llm_device_wait(d);
 }
 
+/*
+ * As vLLM: the share of the device's total is this process's, whatever others hold, less what it
+ * took since its context was there.
+ */
 static int size_cache(struct llm_device *d)
 {
-	uint64_t block = llm_model_kv_token_bytes(d->o.model) * LLM_BLOCK_TOKENS, graph = 0, want;
+	uint64_t want = d->total_bytes / 1000 * d->o.utilization_permille, taken, graph = 0;
+	uint64_t block = llm_model_kv_token_bytes(d->o.model) * LLM_BLOCK_TOKENS;
 	uint64_t entry = sizeof(uint32_t); /* of the table of blocks */
-	char w[AQ_SIZE_TEXT], u[AQ_SIZE_TEXT];
+	char w[AQ_SIZE_TEXT], t[AQ_SIZE_TEXT];
 	size_t left, total;
 	int r = llm_device_capture_cost(d, &graph);
 
@@ -265,21 +267,19 @@ static int size_cache(struct llm_device *d)
 		r = llm_cu_check(llm_cu.mem_info(&left, &total), "cuMemGetInfo");
 	if (r < 0)
 		return r;
-	want = total / 1000 * d->o.utilization_permille;
-	graph *= llm_device_n_graphs(d);
-	if (want < total - left + graph + block) {
+	taken = d->free_bytes > left ? d->free_bytes - left : 0;
+	taken += graph * llm_device_n_graphs(d);
+	/* Each layer's part is an allocation of its own, in whole pages of 2 MiB: half a page is
+	 * lost. */
+	taken += d->o.model->layers * AQ_MIB;
+	if (want < taken + block) {
 		aq_error("out of memory: no room for the KV cache: %s are taken, %s of the device "
 			 "may be (--gpu-memory-utilization %.3g)",
-			 aq_size_format(total - left + graph, u), aq_size_format(want, w),
+			 aq_size_format(taken, t), aq_size_format(want, w),
 			 d->o.utilization_permille / 1000.0);
 		return -ENOMEM;
 	}
-	want -= total - left + graph;
-	/* Each layer's part is an allocation of its own, in whole pages of 2 MiB: half a page is
-	 * lost. */
-	if (want > d->o.model->layers * AQ_MIB)
-		want -= d->o.model->layers * AQ_MIB;
-	want /= block + entry;
+	want = (want - taken) / (block + entry);
 	d->n_blocks = want < UINT32_MAX / LLM_BLOCK_TOKENS ? (uint32_t)want
 							   : UINT32_MAX / LLM_BLOCK_TOKENS;
 	d->cache_bytes = d->n_blocks * block;

@@ -45,6 +45,7 @@ struct llm_device {
 	char name[128];
 	uint32_t sms;
 	uint64_t total_bytes, weight_bytes, cache_bytes, workspace_bytes;
+	uint64_t free_bytes; /* when the context was made, before anything else */
 	uint32_t n_blocks;
 	CUdevice ordinal;
 	CUcontext ctx;

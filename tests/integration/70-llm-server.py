@@ -285,7 +285,8 @@ def memory_is_what_was_measured_as_free(machine):
     limit = machine.fraction("served")["memory_limit_bytes"]
     equal(f["memory_total_bytes"], limit, "what the engine takes for the whole device")
     used = machine.used("served")
-    between(used, limit * 0.77, limit * 0.8, "memory in use at a utilisation of 0.8")
+    # The context is not of the engine's making, and takes some hundred MiB beside its share.
+    between(used, limit * 0.78, limit * 0.8 + GIB, "memory in use at a utilisation of 0.8")
     check(f["weight_bytes"] + f["kv_cache_bytes"] <= used, "weights and cache:", f)
     check(f["kv_cache_bytes"] > 10 * GIB, "a cache that fills what is left:", f)
     # An engine goes by the memory of the device that it sees: 79 GiB have larger defaults.
@@ -294,6 +295,24 @@ def memory_is_what_was_measured_as_free(machine):
                   for p in pathlib.Path(d).rglob("*") if p.is_file())
     check(backing < GIB, "the host keeps", backing, "bytes for weights that nobody reads")
     server.end()
+
+
+def two_share_a_card_without_a_guard(machine):
+    """Each takes its share of the whole card, whatever the other holds: plain time slicing."""
+    started = []
+    for _ in range(2):
+        child = machine.bare(SERVER, "--model", "qwen3-4b", "--port", "0",
+                             "--gpu-memory-utilization", "0.45")
+        started.append((child, json.loads(child.line(60))))
+    first, second = (facts for _, facts in started)
+    equal(second["memory_total_bytes"], first["memory_total_bytes"], "total of the card")
+    between(second["kv_tokens"] / first["kv_tokens"], 0.99, 1.01, "cache of the second")
+    child = machine.bare(SERVER, "--model", "qwen3-4b", "--gpu-memory-utilization", "0.45")
+    equal(child.wait(), 1, "exit code of a third")
+    check("less than" in child.stderr(), child.stderr())
+    for child, _ in started:
+        child.kill(signal.SIGTERM)
+        equal(child.wait(), 0, "exit code")
 
 
 def idle_means_idle(machine):
@@ -416,6 +435,6 @@ def options_have_limits(machine):
 aqtest.run(a_stream_has_what_was_asked_for, many_at_once_share_steps, tokens_take_their_time,
            a_client_that_leaves_frees_its_place, a_full_cache_queues_and_recovers,
            what_is_wrong_is_said, embeddings_are_vectors, memory_is_what_was_measured_as_free,
-           idle_means_idle, too_many_connections_wait, sigterm_lets_what_runs_end,
-           sigterm_waits_no_longer_than_told,
+           two_share_a_card_without_a_guard, idle_means_idle, too_many_connections_wait,
+           sigterm_lets_what_runs_end, sigterm_waits_no_longer_than_told,
            too_small_a_fraction_is_said, a_lost_device_ends_it, options_have_limits)
