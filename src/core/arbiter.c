@@ -229,7 +229,7 @@ void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 
 /* Where a contender stands at one instant; what choices are made by. */
 struct standing {
-	bool owed;
+	bool owed, indebted;
 	int64_t slack_ns;  /* until its deadline; only when owed */
 	uint64_t vtime_ns; /* the lease under way included */
 	const struct aq_contender *c;
@@ -243,6 +243,7 @@ static struct standing standing_with(const struct aq_arbiter *a, const struct aq
 	int64_t lag = c->lag_ns - used; /* all are updated to now */
 	struct standing s = {.c = c, .owed = lag >= 0};
 
+	s.indebted = c->debt_ns > (int64_t)a->tuning.quantum_ns; /* not by a kernel's length */
 	s.vtime_ns = c->vtime_ns + (uint64_t)(used / request_of(c) * PERMILLE);
 	if (s.owed)
 		s.slack_ns = (int64_t)a->tuning.patience_ns[c->terms.priority] -
@@ -266,6 +267,8 @@ static bool before(const struct standing *x, const struct standing *y)
 			return x->slack_ns < y->slack_ns;
 		return x->c->terms.priority > y->c->terms.priority;
 	}
+	if (x->indebted != y->indebted)
+		return y->indebted;
 	if (x->c->terms.priority != y->c->terms.priority)
 		return x->c->terms.priority > y->c->terms.priority;
 	return x->vtime_ns < y->vtime_ns;
@@ -401,7 +404,10 @@ static uint64_t review_holders(struct aq_arbiter *a, uint64_t now_ns, uint64_t *
 		} else if (company) {
 			next = earlier(next, company);
 		}
-		set_lease(c, until <= now_ns ? AQ_LEASE_DRAINING : AQ_LEASE_HELD, until);
+		/* It ends now at the earliest: that is from when on running on is a debt. */
+		if (until < now_ns)
+			until = now_ns;
+		set_lease(c, until == now_ns ? AQ_LEASE_DRAINING : AQ_LEASE_HELD, until);
 		if (c->state == AQ_LEASE_HELD)
 			next = earlier(next, until);
 	}

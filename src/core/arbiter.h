@@ -22,7 +22,8 @@
  *
  * What was handed out beyond a request is forgiven but for a rest, so that it does not delay its
  * owner's guarantee later. What was taken after the end of a lease that others waited for (a kernel
- * that would not stop) is a debt, and is paid back in full.
+ * that would not stop) is a debt, and is paid back in full: until then it goes behind others when
+ * what is left over is handed out.
  */
 #ifndef AQ_CORE_ARBITER_H
 #define AQ_CORE_ARBITER_H

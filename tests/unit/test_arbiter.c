@@ -35,7 +35,12 @@ struct program {
 	uint32_t slot_us[SLOTS];
 };
 
+/* Who decides: the arbiter, or one to compare it with. Those know weights, and no more. */
+enum policy { ARBITER, STRIDE, ROUND_ROBIN, POLICIES };
+
 struct world {
+	enum policy policy;
+	unsigned int last; /* ROUND_ROBIN: who had the lease */
 	struct aq_arbiter a;
 	struct program p[MAX_PROGRAMS];
 	unsigned int count;
@@ -83,9 +88,53 @@ static struct program *add(struct world *w, uint32_t request, uint32_t limit, ui
 	return add_on(w, 1, request, limit, priority, kernel_ns);
 }
 
+/* Stride scheduling (Waldspurger and Weihl 1995): the least service by weight is next; the arbiter
+ * keeps that account as well. */
+static bool is_next(const struct world *w, unsigned int i, unsigned int best)
+{
+	unsigned int n = w->count;
+
+	if (w->policy == STRIDE)
+		return w->p[i].c.vtime_ns < w->p[best].c.vtime_ns;
+	return (i + n - w->last - 1) % n < (best + n - w->last - 1) % n;
+}
+
+/* A quantum each, one at a time, on one device. */
+static uint64_t decide_simply(struct world *w)
+{
+	unsigned int best = w->count, holder = w->count, waiting = 0;
+	struct aq_contender *c;
+
+	for (unsigned int i = 0; i < w->count; i++) {
+		c = &w->p[i].c;
+		if (c->state != AQ_LEASE_NONE)
+			holder = i;
+		else if (c->wants)
+			waiting++;
+		if (c->state == AQ_LEASE_NONE && c->wants && (best == w->count || is_next(w, i, best)))
+			best = i;
+	}
+	if (holder < w->count) {
+		c = &w->p[holder].c;
+		c->lease_until_ns = waiting ? c->lease_start_ns + w->a.tuning.quantum_ns
+					    : AQ_ARBITER_NEVER;
+	} else if (best < w->count) {
+		c = &w->p[best].c;
+		c->lease_start_ns = w->now;
+		c->lease_until_ns = waiting > 1 ? w->now + w->a.tuning.quantum_ns : AQ_ARBITER_NEVER;
+		c->changed = true;
+		w->last = best;
+	} else {
+		return AQ_ARBITER_NEVER;
+	}
+	c->state = c->lease_until_ns > w->now ? AQ_LEASE_HELD : AQ_LEASE_DRAINING;
+	return c->state == AQ_LEASE_HELD ? c->lease_until_ns : AQ_ARBITER_NEVER;
+}
+
 static void decide(struct world *w)
 {
-	w->next_decision = aq_arbiter_decide(&w->a, w->now);
+	w->next_decision = w->policy == ARBITER ? aq_arbiter_decide(&w->a, w->now)
+						: decide_simply(w);
 	for (unsigned int i = 0; i < w->count; i++) {
 		struct program *p = &w->p[i];
 
@@ -288,6 +337,84 @@ static void test_arbiter__a_guarantee_holds_in_every_second(void **state)
 	}
 }
 
+/* Whoever has work all the time, whatever others do: at least its request of any second, nobody
+ * nothing at all, and nobody more than its cap of any second. */
+static void test_arbiter__random_arrivals(void **state)
+{
+	for (uint64_t seed = 1; seed <= 60; seed++) {
+		struct world *w = world_new(seed * 104729);
+		unsigned int n = 2 + (unsigned int)(rnd(w) % 11);
+		uint32_t left = 1000;
+		double least, most;
+
+		for (unsigned int i = 0; i < n; i++) {
+			uint32_t request = (uint32_t)(rnd(w) % (left / 2 + 1));
+			uint32_t room = 1000 - request;
+			uint32_t limit = rnd(w) % 3 ? 1000 : request + (uint32_t)(rnd(w) % room) + 1;
+			struct program *p = add(w, request, limit, (uint32_t)(rnd(w) % 3),
+						(10 + rnd(w) % 1500) * US);
+
+			left -= request;
+			if (i && rnd(w) % 2) {
+				p->busy_ns = (1 + rnd(w) % 40) * MS;
+				p->idle_ns = (1 + rnd(w) % 300) * MS;
+			}
+		}
+		run(w, 4 * S);
+		for (unsigned int i = 0; i < n; i++) {
+			struct program *p = &w->p[i];
+			double request = p->c.terms.request_permille / 1000.0;
+			double limit = p->c.terms.limit_permille / 1000.0;
+
+			assert_true(p->total_ns > 0);
+			seconds(p, 0, 4 * S, &least, &most);
+			/* Burst, and the last kernel of a lease. */
+			assert_true(most <= limit + 0.012);
+			/* Close to its cap there is no time to make up for the others' turns. */
+			if (!p->idle_ns && limit > request + 0.1)
+				assert_true(least >= request * 0.97 - 0.025);
+		}
+		assert_int_equal(w->idle_ns, 0);
+		free(w);
+	}
+}
+
+/* The excess of saturating programs: all to the highest priority, there by weight. */
+static void test_arbiter__random_excess(void **state)
+{
+	for (uint64_t seed = 1; seed <= 30; seed++) {
+		struct world *w = world_new(seed * 15485863);
+		unsigned int n = 2 + (unsigned int)(rnd(w) % 4);
+		uint32_t sum = 0, top = 0, weight = 0;
+		double excess;
+
+		for (unsigned int i = 0; i < n; i++) {
+			uint32_t request = 30 + (uint32_t)(rnd(w) % 130);
+			uint32_t priority = (uint32_t)(rnd(w) % 3);
+
+			add(w, request, 1000, priority, (50 + rnd(w) % 450) * US);
+			sum += request;
+			top = priority > top ? priority : top;
+		}
+		for (unsigned int i = 0; i < n; i++)
+			if (w->p[i].c.terms.priority == top)
+				weight += w->p[i].c.terms.request_permille;
+		run(w, 4 * S);
+		excess = 1 - sum / 1000.0;
+		for (unsigned int i = 0; i < n; i++) {
+			const struct program *p = &w->p[i];
+			double fair = p->c.terms.request_permille / 1000.0;
+
+			if (p->c.terms.priority == top)
+				fair += excess * p->c.terms.request_permille / weight;
+			/* Hand-overs come out of the excess. */
+			assert_true(share(p, w) >= fair - 0.06);
+			assert_true(share(p, w) <= fair + 0.04);
+		}
+		free(w);
+	}
+}
+
 static void test_arbiter__the_rest_goes_by_priority_then_weight(void **state)
 {
 	struct world *w = world_new(1);
@@ -322,6 +449,103 @@ static void test_arbiter__a_cap_holds_in_every_second(void **state)
 			assert_true(share(p, w) >= limits[i] / 1000.0 - (alone ? 0.01 : 0.03));
 			free(w);
 		}
+}
+
+static void test_arbiter__a_cap_does_not_cost_the_guarantee(void **state)
+{
+	struct world *w = world_new(1);
+	struct program *capped = add(w, 600, 600, 1, 100 * US);
+
+	add(w, 200, 1000, 1, 100 * US);
+	run(w, 4 * S);
+	assert_true(share(capped, w) > 0.585);
+	assert_true(share(capped, w) < 0.61);
+	free(w);
+}
+
+/* A program that looks at the result of each millisecond for 60 to 180 us: it is owed when it comes
+ * back, so that the pause costs it no turn. */
+static void test_arbiter__short_pauses_cost_no_share(void **state)
+{
+	struct world *w = world_new(1);
+	struct program *pausing = add(w, 600, 1000, 1, MS), *deep = add(w, 400, 1000, 1, 200 * US);
+
+	pausing->busy_ns = MS;
+	pausing->idle_ns = 120 * US;
+	run(w, 4 * S);
+	assert_true(share(pausing, w) > 0.53);
+	assert_true(share(deep, w) > 0.38);
+	free(w);
+}
+
+/* What sleeps for long comes back with no claim on the time that it slept through. */
+static void test_arbiter__nobody_saves_up(void **state)
+{
+	struct world *w = world_new(1);
+	struct program *sleeper = add(w, 500, 1000, 1, 100 * US);
+	uint64_t before;
+
+	sleeper->wake_ns = 2 * S;
+	add(w, 500, 1000, 1, 100 * US);
+	run(w, 2 * S);
+	before = w->p[1].total_ns;
+	run(w, 200 * MS);
+	assert_true(w->p[1].total_ns - before > 85 * MS);
+	free(w);
+}
+
+/* Company is whoever had work within a second, or would go first: then little is in flight. */
+static void test_arbiter__company_is_told(void **state)
+{
+	struct world *w = world_new(1);
+	struct program *p = add(w, 300, 1000, 1, 100 * US), *other = add(w, 300, 1000, 1, 100 * US);
+
+	other->busy_ns = MS;
+	other->idle_ns = 1;
+	run(w, 20 * MS);
+	assert_true(p->c.company || other->c.company);
+	other->wake_ns = ~0ull; /* goes to sleep for good at the end of this burst */
+	other->idle_ns = 100 * S;
+	run(w, 500 * MS);
+	assert_true(p->c.company);
+	run(w, S);
+	assert_false(p->c.company);
+	assert_int_equal(p->c.lease_until_ns, AQ_ARBITER_NEVER);
+	add(w, 100, 1000, 2, 100 * US)->wake_ns = ~0ull; /* asleep, but of a high priority */
+	aq_arbiter_decide(&w->a, w->now);
+	assert_true(p->c.company);
+	free(w);
+}
+
+/* A charge for device time beside others' leases: what it was entitled to meanwhile is its own. */
+static void test_arbiter__a_charge_is_less_what_was_earned(void **state)
+{
+	struct world *w = world_new(1);
+	struct program *hog = add(w, 250, 1000, 1, 100 * US), *other = add(w, 750, 1000, 1, 100 * US);
+	uint64_t before;
+
+	run(w, 100 * MS);
+	hog->wake_ns = ~0ull;
+	aq_arbiter_want(&w->a, &hog->c, false, w->now);
+	hog->idle_ns = 1;
+	run(w, 20 * MS);
+	aq_arbiter_overruns(&w->a, &hog->c, w->now);
+	run(w, S);
+	aq_arbiter_charge(&w->a, &hog->c, 500 * MS, w->now);
+	/* Half of the second was used, a quarter of it was due. */
+	assert_true(aq_arbiter_lag(&w->a, &hog->c, w->now) < -(int64_t)(240 * MS));
+	assert_true(aq_arbiter_lag(&w->a, &hog->c, w->now) > -(int64_t)(260 * MS));
+	hog->wake_ns = 0;
+	hog->idle_ns = 0;
+	w->next_decision = w->now;
+	before = hog->total_ns;
+	run(w, 900 * MS); /* 250 ms of debt at a quarter of the time */
+	assert_true(hog->total_ns - before < 20 * MS);
+	before = hog->total_ns;
+	run(w, 2 * S);
+	assert_true(hog->total_ns - before > 400 * MS);
+	assert_true(other->total_ns > 2 * S);
+	free(w);
 }
 
 static void test_arbiter__a_high_priority_waits_for_what_is_in_flight_only(void **state)
@@ -442,11 +666,111 @@ static void test_arbiter__changed_terms_count_from_then_on(void **state)
 	free(w);
 }
 
+/* What a policy makes of a trace: shares of the time that was used, and waits. */
+struct outcome {
+	double error;	 /* largest difference from what a program is entitled to */
+	double shortfall; /* largest lack of a backlogged one in any second, of its request */
+	double wake_ms;	 /* longest wait of the high priority */
+};
+
+static struct outcome judge(const struct world *w)
+{
+	struct outcome o = {0};
+	double sum = 0, least, most, off;
+
+	for (unsigned int i = 0; i < w->count; i++)
+		sum += (double)w->p[i].total_ns;
+	for (unsigned int i = 0; i < w->count; i++) {
+		const struct program *p = &w->p[i];
+		double request = p->c.terms.request_permille / 1000.0;
+
+		if (p->c.terms.priority == 2) {
+			o.wake_ms = (double)p->worst_wake_ns / (double)MS;
+			continue;
+		}
+		off = (double)p->total_ns / sum - request;
+		o.error = off > o.error ? off : -off > o.error ? -off : o.error;
+		seconds(p, 0, 4 * S, &least, &most);
+		o.shortfall = request - least > o.shortfall ? request - least : o.shortfall;
+	}
+	return o;
+}
+
+static void saturating(struct world *w)
+{
+	add(w, 100, 1000, 1, 10 * MS);
+	add(w, 200, 1000, 1, 100 * US);
+	add(w, 300, 1000, 1, MS);
+	add(w, 400, 1000, 1, 10 * US);
+}
+
+static void pausing(struct world *w)
+{
+	struct program *p = add(w, 700, 1000, 1, 2 * MS);
+
+	p->busy_ns = 2 * MS;
+	p->idle_ns = 100 * US;
+	add(w, 300, 1000, 1, 100 * US);
+}
+
+static void interactive(struct world *w)
+{
+	struct program *p = add(w, 300, 1000, 2, 200 * US);
+
+	p->busy_ns = MS;
+	p->idle_ns = 30 * MS;
+	add(w, 350, 1000, 0, 500 * US);
+	add(w, 350, 1000, 0, 500 * US);
+}
+
+static void test_arbiter__beside_stride_and_round_robin(void **state)
+{
+	static void (*const traces[])(struct world *) = {saturating, pausing, interactive};
+	static const char *const names[] = {"saturating", "pausing", "interactive"};
+	struct outcome o[3][POLICIES];
+
+	print_message("%-12s %-12s %8s %10s %8s\n", "trace", "policy", "error", "shortfall",
+		      "wake ms");
+	for (unsigned int t = 0; t < 3; t++)
+		for (unsigned int p = 0; p < POLICIES; p++) {
+			static const char *const policies[] = {"arbiter", "stride", "round robin"};
+			struct world *w = world_new(11);
+
+			w->policy = (enum policy)p;
+			traces[t](w);
+			run(w, 4 * S);
+			o[t][p] = judge(w);
+			print_message("%-12s %-12s %8.4f %10.4f %8.3f\n", names[t], policies[p],
+				      o[t][p].error, o[t][p].shortfall, o[t][p].wake_ms);
+			free(w);
+		}
+	/* All have work: stride is as good, and round robin knows no shares. */
+	assert_true(o[0][ARBITER].error < 0.01);
+	assert_true(o[0][ARBITER].error <= o[0][STRIDE].error + 0.003);
+	assert_true(o[0][STRIDE].error < o[0][ROUND_ROBIN].error / 4);
+	assert_true(o[0][ARBITER].shortfall <= o[0][STRIDE].shortfall + 0.01);
+	/* Pauses: only the arbiter remembers who is owed. */
+	assert_true(o[1][ARBITER].error < o[1][STRIDE].error / 2);
+	assert_true(o[1][ARBITER].error < o[1][ROUND_ROBIN].error / 2);
+	/* A kernel in flight and a hand-over, not somebody's quantum. */
+	assert_true(o[2][ARBITER].wake_ms < 0.7);
+	assert_true(o[2][ARBITER].wake_ms < o[2][STRIDE].wake_ms / 4);
+	assert_true(o[2][ARBITER].wake_ms < o[2][ROUND_ROBIN].wake_ms / 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_arbiter__saturated_shares_are_exact),
 		cmocka_unit_test(test_arbiter__a_guarantee_holds_in_every_second),
+		cmocka_unit_test(test_arbiter__beside_stride_and_round_robin),
+		cmocka_unit_test(test_arbiter__random_arrivals),
+		cmocka_unit_test(test_arbiter__random_excess),
+		cmocka_unit_test(test_arbiter__a_cap_does_not_cost_the_guarantee),
+		cmocka_unit_test(test_arbiter__short_pauses_cost_no_share),
+		cmocka_unit_test(test_arbiter__nobody_saves_up),
+		cmocka_unit_test(test_arbiter__company_is_told),
+		cmocka_unit_test(test_arbiter__a_charge_is_less_what_was_earned),
 		cmocka_unit_test(test_arbiter__the_rest_goes_by_priority_then_weight),
 		cmocka_unit_test(test_arbiter__a_cap_holds_in_every_second),
 		cmocka_unit_test(test_arbiter__a_high_priority_waits_for_what_is_in_flight_only),
