@@ -25,6 +25,10 @@ usage() { sed -n '3,17s/^# \{0,1\}//p' "$0"; exit "$1"; }
 out='' minutes=9 only='' skip='' aliquot='' privileged='' sim='' quick='' list='' model=8b
 while [ $# -gt 0 ]; do
 	case $1 in
+	--minutes | --only | --skip | --aliquot | --sim | --model)
+		[ $# -gt 1 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; } ;;
+	esac
+	case $1 in
 	--minutes) minutes=$2; shift ;;
 	--only) only=$2; shift ;;
 	--skip) skip=$2; shift ;;
@@ -230,9 +234,36 @@ belief() {
 	job belief other 25 90 bash "$here/belief/run.sh" "$here/belief"
 }
 
-llm() { # MODE NEEDS
-	job "llm_$1" llm "$2" $((2 * $2)) python3 "$here/torch_llm.py" --mode "$1" --model "$model" \
-		${guard:+--aliquot "$guard"} ${quick:+--seconds 1 --levels 1,4} ${sim:+--fake}
+# Beside everything else only some levels fit: those whose requests together are 2, 8 and 32, as one
+# process's are. Asked for by name, all of them.
+llm() { # MODE NEEDS LEVELS
+	local levels=$3
+	case ",$only," in *,llm,* | *,"llm_$1",*) levels=1,2,4,8,16,32 ;; esac
+	job "llm_$1" llm "$2" $((3 * $2)) python3 "$here/torch_llm.py" --mode "$1" --model "$model" \
+		--levels "$levels" ${guard:+--aliquot "$guard"} ${quick:+--seconds 1 --levels 1,4} \
+		${sim:+--fake}
+}
+
+# Does it do what it promises? The same tests as tests/gpu/run.sh, the most telling first.
+tests() { # NAME GROUP NEEDS ONLY
+	if [ -n "$list" ]; then job "$1" "$2" "$3" "$3"; return; fi
+	chosen "$1" "$2" || return 0
+	[ -n "$guard" ] || { record "$1" skipped "no aliquot command"; return 0; }
+	job "$1" "$2" "$3" $(($3 + 60)) env LD_LIBRARY_PATH="${LD_LIBRARY_PATH-}" \
+		python3 "$root/tests/gpu/checks.py" --records --minutes $((($3 + 59) / 60)) \
+		${aliquot:+--aliquot "$aliquot"} ${sim:+--sim "$sim"} ${4:+--only "$4"}
+}
+
+# How exactly fractions divide the device's time.
+compute() {
+	local real=1
+	[ -z "$sim" ] || real=
+	if [ -n "$list" ]; then job compute compute 130 130; return; fi
+	chosen compute compute || return 0
+	[ -n "$guard" ] || { record compute skipped "no aliquot command"; return 0; }
+	job compute compute 130 240 env LD_LIBRARY_PATH="${LD_LIBRARY_PATH-}" "$here/compute" \
+		--build "${aliquot:-${sim:-$root/build}}" --out "$out" ${quick:+--only caps} \
+		${real:+--real}
 }
 
 # Steps of the serving engine, beside what is published of this card and what the simulator says.
@@ -251,31 +282,35 @@ llm_steps() {
 [ -n "$list" ] || start
 guard=${guard-}
 
+# What the project claims, and what its design rests on.
 probe facts core 3 60 facts
 launch_costs
-probe memory core 25 90 memory
+tests tests tests 110 ${quick:+exit_codes,resize,neighbours,daemon_dies,fill_linear}
+compute
 probe share core 45 120 share
-probe timeslice core 15 60 timeslice
 probe handover core 20 90 handover
+probe timeslice core 15 60 timeslice
 probe hwslice_read slices 5 60 hwslice --stage=read
-probe vmm core 30 90 vmm
-probe copy core 25 90 copy
-probe events core 8 60 events
+probe memory core 25 90 memory
+llm native 50 1,2,8,32
+llm frac2 60 1,4,16
+llm guarded 45 1,8,32
+llm plain2 60 1,4,16
+# What is to be built next rests on these.
+probe copy move 25 90 copy
+probe park move 40 120 park
+probe vmm move 30 90 vmm
+probe events move 8 60 events
 belief
 probe hwslice_own slices 110 200 hwslice --stage=own
-probe park move 40 120 park
-probe checkpoint move 45 120 checkpoint
+probe checkpoint other 45 120 checkpoint
 probe green other 8 60 green
 job mps other 30 90 bash "$here/mps.sh" "$work/probes" "$work" ${quick:+quick}
-probe hwslice_outside slices 25 60 hwslice --stage=outside
 [ -n "$sim" ] || job llm_selftest llm 20 60 python3 "$here/torch_llm.py" --selftest
 llm_steps
-llm native 110
-llm guarded 110
-llm plain2 130
-llm frac2 130
-llm plain4 150
-llm frac4 150
+llm frac4 80 1,2,8
+llm plain4 80 1,2,8
+probe hwslice_outside slices 25 60 hwslice --stage=outside
 if [ -n "$privileged" ] || [ -n "$list" ]; then
 	probe hwslice_privileged privileged 100 200 hwslice --stage=privileged --privileged=1
 fi

@@ -536,6 +536,8 @@ def main():
     parser.add_argument("--sim", help="build tree whose simulator stands in for the GPU")
     parser.add_argument("--only", default="", help="names, comma separated")
     parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--records", action="store_true",
+                        help="print records for bench/gpu/report instead of a table")
     args = parser.parse_args()
     deadline = time.monotonic() + args.minutes * 60
     s = Setup(args)
@@ -550,6 +552,7 @@ def main():
             if only and name not in only:
                 continue
             results.append(run_one(s, check, name, deadline))
+            (print_record if args.records else print_line)(results[-1])
             if args.out:
                 pathlib.Path(args.out).mkdir(parents=True, exist_ok=True)
                 with open(pathlib.Path(args.out, "tests.jsonl"), "a") as f:
@@ -557,8 +560,21 @@ def main():
     finally:
         s.close()
     count = {k: sum(r["result"] == k for r in results) for k in ("pass", "fail", "skip")}
-    print(", ".join(f"{n} {k}" for k, n in count.items()))
+    print(", ".join(f"{n} {k}" for k, n in count.items()),
+          file=sys.stderr if args.records else sys.stdout)
     return 1 if count["fail"] else 0
+
+
+def print_line(r):
+    print(f"{r['result']:5} {r['test']:24} {r['text']}", flush=True)
+
+
+def print_record(r):
+    record = {"probe": f"test.{r['test']}", "mode": "script", "simulated": r["simulated"],
+              "result": {"pass": "fact", "fail": "failed", "skip": "skipped"}[r["result"]]}
+    record["value" if r["result"] == "pass" else "note"] = \
+        ("pass: " if r["result"] == "pass" else "") + r["text"][:400]
+    print(json.dumps(record), flush=True)
 
 
 def run_one(s, check, name, deadline):
@@ -581,7 +597,6 @@ def run_one(s, check, name, deadline):
         child.kill()
         child.wait()
         s.started.remove(child)
-    print(f"{result:5} {name:24} {text}", flush=True)
     return {"test": name, "result": result, "text": text, "simulated": bool(s.sim),
             "seen": more, "seconds": round(time.monotonic() - started, 2)}
 

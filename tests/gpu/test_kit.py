@@ -18,7 +18,7 @@ def main():
     out = pathlib.Path(tempfile.mkdtemp(prefix="aqkit-"))
     try:
         done = subprocess.run([ROOT / "bench/gpu/run.sh", out, "--sim", sys.argv[1], "--quick",
-                               "--minutes", "3", "--only", ",".join(JOBS)],
+                               "--minutes", "3", "--only", ",".join((*JOBS, "tests"))],
                               capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr[-800:]}"
         results = json.loads((out / "results.json").read_text())
@@ -26,6 +26,12 @@ def main():
         assert not results["unreadable_lines"], "records that are no JSON"
         failed = [r for r in results["records"] if r["result"] == "failed"]
         assert not failed, failed
+        tested = [r for r in results["records"] if r["probe"].startswith("test.")]
+        assert tested and all(r["result"] == "fact" for r in tested), tested
+        # Nothing is claimed of a GPU here, whatever came out.
+        said = {v["claim"]: v for v in results["verdicts"]}
+        assert {v["verdict"] for v in said.values()} == {"not measured"}, said
+        assert "simulated: " in said["live resize, no restart"]["found"], said
         for job in JOBS:
             name = job.replace("_", ".")
             some = [r for r in results["records"]
