@@ -3,10 +3,11 @@
  * For how long the device worked for a context, out of the instants at which marks were reached,
  * and what commands take. Arithmetic only: no driver, no clock.
  *
- * Inside a period the device counts as busy from each mark to the next, but for gaps: from when
- * nothing was in flight to the next command. Where a mark tells when the work ended the gap is
- * exact; else it begins when the program was told, some microseconds late. Pauses of microseconds
- * between launches that nobody waits for count as use: nobody else could have used them.
+ * A period ends with the mark behind which nothing is in flight; the next begins with a base of its
+ * own, so what is between them is nobody's time, exactly. Work that is waited for in short steps is
+ * not worth two events a step: there the period goes on, less the gap from when the program was
+ * told to the next command, by the host's clock. Pauses of microseconds between launches that
+ * nobody waits for count as use: nobody else could have used them.
  */
 #include "base/timing.h"
 #include "guard/flight_parts.h"
@@ -84,7 +85,7 @@ bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
 
 	if (f->commands)
 		return false;
-	fresh = !a->open || now_ns - a->base_host_ns > PERIOD_NS;
+	fresh = !a->open || a->exact || now_ns - a->base_host_ns > PERIOD_NS;
 	if (fresh) {
 		a->open = true;
 		a->base_host_ns = now_ns;
@@ -93,6 +94,7 @@ bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
 		a->gap_ns += now_ns - a->idle_ns;
 	}
 	a->idle_ns = 0;
+	a->exact = false;
 	f->since_ns = now_ns;
 	return fresh;
 }
@@ -132,8 +134,10 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 		learn(f, m, took);
 	reestimate(f);
 	f->since_ns = a->base_host_ns + a->done_ns;
-	if (!f->commands)
+	if (!f->commands) {
 		a->idle_ns = f->since_ns;
+		a->exact = true;
+	}
 }
 
 /* What ran behind the last mark is counted up to here, by the host's clock. */
@@ -170,14 +174,17 @@ uint64_t aq__account_left(const struct aq__flight *f, uint64_t now_ns)
 	return f->est_ns > worked ? f->est_ns - worked : 1;
 }
 
-uint64_t aq__account_harvest(struct aq__flight *f)
+uint64_t aq__account_harvest(struct aq__flight *f, bool foretell)
 {
 	struct aq__account *a = &f->account;
-	uint64_t busy;
+	uint64_t busy, told;
 
 	if (a->open && a->idle_ns)
 		count_tail(a, a->idle_ns);
-	busy = a->busy_ns;
+	busy = a->busy_ns + (foretell && f->commands ? f->est_ns : 0);
+	told = busy > a->foretold_ns ? busy - a->foretold_ns : 0;
+	/* What was told beyond what is measured is owed. */
+	a->foretold_ns = told + a->foretold_ns - a->busy_ns;
 	a->busy_ns = 0;
-	return busy;
+	return told;
 }

@@ -502,7 +502,7 @@ bool aq__flight_drained(int index)
 	return drained;
 }
 
-uint64_t aq__flight_harvest(int index)
+uint64_t aq__flight_harvest(int index, bool foretell)
 {
 	uint64_t sum = 0;
 
@@ -513,7 +513,7 @@ uint64_t aq__flight_harvest(int index)
 		if (f->index != index)
 			continue;
 		aq__lock(&f->lock);
-		sum += aq__account_harvest(f);
+		sum += aq__account_harvest(f, foretell);
 		aq__unlock(&f->lock);
 	}
 	return sum;
@@ -614,7 +614,7 @@ void aq__flight_context_gone(CUcontext ctx)
 		aq__lock(&f->lock);
 	}
 	aq__account_idle(f, f->last_ns + f->est_ns);
-	f->account.busy_ns = aq__account_harvest(f);
+	f->account.busy_ns = aq__account_harvest(f, false);
 	aq__unlock(&f->lock);
 	destroy_events(f); /* dying: they are nobody else's any more */
 	aq__lock(&f->lock);

@@ -54,8 +54,8 @@ bool aq__flight_regular(int index, uint64_t error_ns);
 /* Mark what has no mark. Return: whether nothing is in flight. No thread may be submitting. */
 bool aq__flight_drained(int index);
 
-/* Take the device time measured since the last call, in ns. */
-uint64_t aq__flight_harvest(int index);
+/* Take the device time measured since the last call, in ns; @foretell: with what is in flight. */
+uint64_t aq__flight_harvest(int index, bool foretell);
 
 /* ---- what the program does to streams and contexts ---- */
 

@@ -47,7 +47,9 @@ struct aq__account {
 	uint64_t done_ns; /* since base: all up to here is counted */
 	uint64_t gap_ns;  /* since done_ns */
 	uint64_t idle_ns; /* host time since when nothing is in flight; 0: something is */
+	bool exact;	  /* a mark tells when that began: done_ns */
 	uint64_t busy_ns; /* counted, not harvested */
+	uint64_t foretold_ns; /* harvested, not counted yet */
 };
 
 /* All under `lock`. Flights are never freed: a place is used again for another context. */
@@ -96,8 +98,9 @@ uint64_t aq__account_left(const struct aq__flight *f, uint64_t now_ns);
 /* Nothing is in flight since @host_ns, as far as the host knows. */
 void aq__account_idle(struct aq__flight *f, uint64_t host_ns);
 
-/* What is measured so far, once. */
-uint64_t aq__account_harvest(struct aq__flight *f);
+/* What is measured so far, once; @foretell: and estimated for the rest, of which what comes to be
+ * measured is told no second time. */
+uint64_t aq__account_harvest(struct aq__flight *f, bool foretell);
 
 /* What the command will take, in ns; *ret_known: from experience. */
 uint64_t aq__account_estimate(const struct aq__flight *f, const void *what, bool *ret_known);

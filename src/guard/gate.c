@@ -88,9 +88,9 @@ static bool lease_runs(const struct aq_page_device *dev, const struct device *d,
 	return until == AQ_LEASE_UNTIL_TOLD || until > aq_now_ns();
 }
 
-static void publish(struct aq_page_device *dev, int index, uint64_t now_ns)
+static void publish(struct aq_page_device *dev, int index, bool foretell, uint64_t now_ns)
 {
-	uint64_t used = aq__flight_harvest(index);
+	uint64_t used = aq__flight_harvest(index, foretell);
 
 	devices[index].published_ns = now_ns;
 	if (used)
@@ -125,7 +125,7 @@ static void give_back(struct aq_page_device *dev, int index, uint32_t turn, bool
 	struct device *d = &devices[index];
 	uint64_t now = aq_now_ns();
 
-	publish(dev, index, now);
+	publish(dev, index, true, now);
 	d->likely_ns = likely ? now + IDLE_NS : 0;
 	if (likely)
 		store32(&dev->want, 1);
@@ -400,7 +400,7 @@ void aq__gate_leave(struct aq__pass *p, CUresult r)
 	if (p->flight && page) {
 		aq__flight_after(p->flight, &p->command, r);
 		if (now - __atomic_load_n(&d->published_ns, __ATOMIC_RELAXED) > PUBLISH_NS)
-			publish(&page->device[p->index], p->index, now);
+			publish(&page->device[p->index], p->index, false, now);
 	}
 	__atomic_store_n(&d->last_ns, now, __ATOMIC_RELAXED);
 	uncount(d);

@@ -589,6 +589,7 @@ static void test_gate__a_daemon_that_is_gone_holds_nobody_up(void **state)
 	launcher_end(&l);
 	fake_daemon_start();
 	assert_true(eventually(fake_daemon.adoptions == 1));
+	usleep(100000); /* the guard has to hear of it */
 	/* And the next one finds who waits. */
 	launcher_start(&l, stream, 10 * US, 5);
 	assert_true(eventually(lease_load(&lease_device(0)->want)));
