@@ -189,8 +189,7 @@ static void test_llm_ask__what_is_accepted_is_within_limits(void **state)
 {
 	static const char *const seeds[] = {
 		"{\"prompt\": [1, 2, 3], \"max_tokens\": 90, \"stream\": true, \"n\": 1}",
-		"{\"messages\": [{\"role\": \"user\", \"content\": \"a b c d\"}], \"max_tokens\": "
-		"9}",
+		"{\"messages\": [{\"role\": \"x\", \"content\": \"a b c\"}], \"max_tokens\": 9}",
 		"{\"input\": [\"a\", \"b c\"], \"prompt\": \"a b\", \"model\": \"m\"}",
 	};
 	uint32_t accepted = 0;
