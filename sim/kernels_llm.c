@@ -64,7 +64,7 @@ static void add_record(const struct record *r, uint64_t q_width, uint64_t kv_wid
 
 	if (!q || q > context || context > MAX_TOKENS)
 		return;
-	*bytes += BF16_BYTES * 2 * (context * kv_width + q * q_width);
+	*bytes += UINT64_C(2) * BF16_BYTES * (context * kv_width + q * q_width);
 	*flops += 4 * q_width * (q * context - q * (q - 1) / 2);
 }
 

@@ -81,5 +81,5 @@ uint64_t llm_model_weight_bytes(const struct llm_model *m)
 
 uint64_t llm_model_kv_token_bytes(const struct llm_model *m)
 {
-	return 2 * LLM_DTYPE_BYTES * (uint64_t)m->layers * m->kv_heads * m->head_dim;
+	return (uint64_t)2 * LLM_DTYPE_BYTES * m->layers * m->kv_heads * m->head_dim;
 }

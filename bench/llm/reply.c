@@ -322,7 +322,7 @@ static void answer_vectors(struct llm_reply *r)
 				 data, "usage", usage_of(r)));
 }
 
-/* All its sequences have ended. */
+/* All its sequences have ended; the answer is not written yet, so that hanging up frees nothing. */
 static void finish(struct llm_reply *r, const char *reason)
 {
 	if (r->request && r->failed && r->streaming)

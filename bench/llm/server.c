@@ -28,7 +28,7 @@
 #include "bench/llm/reply.h"
 #include "base/banned.h"
 
-#define BODY_MAX_BYTES (8 << 20) /* a prompt of 131,072 numbers of 6 digits, eight times over */
+#define BODY_MAX_BYTES ((ssize_t)8 << 20) /* a prompt of 131,072 numbers of 6 digits, eight times over */
 #define HEADERS_MAX_BYTES (32 * 1024)
 #define TIMEOUT_S 120 /* of a peer that sends nothing, or reads nothing */
 #define ACCEPT_PAUSE_US 100000

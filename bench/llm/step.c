@@ -66,22 +66,31 @@ static CUresult launch_matrix(struct llm_device *d, struct llm_layer *l, enum ll
 	return gemm(d, which & 1, l->matrices[which], n_tokens, n, k);
 }
 
-static CUresult launch_layer(struct llm_device *d, struct llm_layer *l, uint32_t n_tokens,
-			     uint32_t n_records)
+static CUresult launch_attention(struct llm_device *d, struct llm_layer *l, uint32_t n_tokens,
+				 uint32_t n_records)
 {
 	const struct llm_model *m = d->o.model;
-	uint64_t t = n_tokens, q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+	uint64_t t = n_tokens, q = t * m->heads * m->head_dim, kv = t * m->kv_heads * m->head_dim;
 	CUresult r = CUDA_SUCCESS;
 
 	THEN(r, pointwise(d, 2 * t * m->hidden)); /* residual and norm */
 	THEN(r, launch_matrix(d, l, LLM_QKV, n_tokens));
 	if (m->qk_norm) {
-		THEN(r, pointwise(d, t * q));
-		THEN(r, pointwise(d, t * kv));
+		THEN(r, pointwise(d, q));
+		THEN(r, pointwise(d, kv));
 	}
-	THEN(r, pointwise(d, t * (q + kv))); /* rotary positions */
+	THEN(r, pointwise(d, q + kv)); /* rotary positions */
 	THEN(r, attend(d, l, n_records));
 	THEN(r, launch_matrix(d, l, LLM_O, n_tokens));
+	return r;
+}
+
+static CUresult launch_feed_forward(struct llm_device *d, struct llm_layer *l, uint32_t n_tokens)
+{
+	const struct llm_model *m = d->o.model;
+	uint64_t t = n_tokens;
+	CUresult r = CUDA_SUCCESS;
+
 	THEN(r, pointwise(d, 2 * t * m->hidden)); /* residual and norm */
 	THEN(r, launch_matrix(d, l, LLM_GATE_UP, n_tokens));
 	THEN(r, pointwise(d, 3 * t * m->ffn / 2)); /* reads two, writes one */
@@ -113,8 +122,10 @@ int llm_device_launch(struct llm_device *d, uint32_t n_tokens, uint32_t n_record
 	CUresult r = CUDA_SUCCESS;
 
 	THEN(r, pointwise(d, (uint64_t)n_tokens * d->o.model->hidden)); /* input embedding */
-	for (uint32_t i = 0; i < d->o.model->layers; i++)
-		THEN(r, launch_layer(d, &d->layers[i], n_tokens, n_records));
+	for (uint32_t i = 0; i < d->o.model->layers; i++) {
+		THEN(r, launch_attention(d, &d->layers[i], n_tokens, n_records));
+		THEN(r, launch_feed_forward(d, &d->layers[i], n_tokens));
+	}
 	if (n_samples)
 		THEN(r, launch_end(d, n_samples));
 	return llm_cu_check(r, "launch");
