@@ -468,7 +468,8 @@ def torch_check(name, limit, judge, timeout=180, env=None):
 
 # Scenarios of the simulator that make sense on any device; the others count on its exact numbers.
 SCENARIOS = ("01-first-light", "03-isolation", "05-lookalike", "06-loaders", "07-fork",
-             "10-exit-codes", "13-daemon-restart", "18-nvml-view", "19-events")
+             "10-exit-codes", "13-daemon-restart", "18-nvml-view", "19-events", "09-resize",
+             "17-hostile", "22-bad-manners")
 
 
 def scenario_check(name):
