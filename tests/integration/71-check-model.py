@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The model behind the simulation stays as near to published figures as doc/llm.md says it is."""
+import functools
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import aqtest
 from aqtest import between, check, equal
@@ -20,10 +22,15 @@ def tool(*args, code=0, env=None):
     return done.stdout
 
 
+@functools.cache
+def everything():
+    """(what is printed, what is written) of a run over all figures."""
+    with tempfile.NamedTemporaryFile() as out:
+        return tool("--out", out.name), json.load(out)
+
+
 def errors_are_as_stated(machine):
-    out = pathlib.Path(machine.directory, "check.json")
-    text = tool("--out", out)
-    result = json.loads(out.read_text())
+    text, result = everything()
     groups = result["groups"]
     check("All 68 rows" in text, "the table's end:", text[-200:])
     equal(result["all"]["n"], 68, "rows that are checked")
@@ -38,7 +45,7 @@ def errors_are_as_stated(machine):
 
 
 def what_was_fitted_is_not_checked(machine):
-    result = json.loads(tool("--json"))
+    result = everything()[1]
     for group, total in result["groups"].items():
         rows = [r for r in result["rows"] if r["group"] == group]
         checked = [r for r in rows if not r["fitted"]]
