@@ -25,7 +25,11 @@
 #include "guard/guest.h"
 
 #define LOOK_AGAIN_NS (10 * AQ_NS_PER_MS) /* a lost wake-up, bell or daemon costs no more */
-#define WINDOW_NS AQ_NS_PER_MS /* of work in flight: what somebody who wakes up waits for */
+/* Of work in flight, before one more command: what somebody who wakes up has to wait for. And what
+ * keeps the device busy while this thread sleeps: on a busy host threads wake a millisecond late. */
+#define WINDOW_NS AQ_NS_PER_MS
+#define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2) /* while others wait, or some of higher priority may */
+#define NAP_NS (500 * AQ_NS_PER_US)  /* at the most, until estimates are looked at again */
 #define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody */
 #define IDLE_NS (100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
 #define EARLY_NS (100 * AQ_NS_PER_US) /* hand-over: 80 us and more on a busy host */
@@ -259,18 +263,19 @@ static uint64_t room(const struct aq_page_device *dev, const struct aq__pass *p,
 		     uint64_t *patience_ns)
 {
 	uint64_t now = aq_now_ns(), until = load64(&dev->lease_until_ns);
+	uint64_t window = load32(&dev->waiting) ? WINDOW_WAITING_NS : WINDOW_NS;
 	uint64_t left = aq__flight_left(p->index, now, false), over;
 
-	if (left <= WINDOW_NS && (!left || now + left < until))
+	if (left <= window && (!left || now + left < until))
 		return 0;
 	if (!*patience_ns)
 		*patience_ns = now + 2 * left + STUCK_NS;
 	aq__flight_mark(p->flight, &p->command);
 	left = aq__flight_left(p->index, now, true);
-	if (now >= *patience_ns || (left <= WINDOW_NS && (!left || now + left < until)))
+	if (now >= *patience_ns || (left <= window && (!left || now + left < until)))
 		return 0;
-	over = left > WINDOW_NS ? left - WINDOW_NS : left;
-	return over < POLL_LEAST_NS ? POLL_LEAST_NS : over < WINDOW_NS / 2 ? over : WINDOW_NS / 2;
+	over = left > window ? left - window : left;
+	return over < POLL_LEAST_NS ? POLL_LEAST_NS : over < NAP_NS ? over : NAP_NS;
 }
 
 static void answer_notice(struct aq_page_device *dev, int index)
@@ -465,8 +470,8 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 	}
 	left = aq__flight_left(index, now_ns, false);
 	if (aq__flight_regular(index, EARLY_NS)) {
-		if (left > EARLY_NS)
-			return now_ns + left - EARLY_NS;
+		if (left > EARLY_NS) /* but marks may be reached sooner */
+			return now_ns + (left - EARLY_NS < NAP_NS ? left - EARLY_NS : NAP_NS);
 		give_back(dev, index, turn, true);
 		return devices[index].likely_ns;
 	}
