@@ -105,7 +105,7 @@ def stopped_with_the_lease(machine):
         account.after(0.3)
     window = account.after(1)
     say("after", [round(s, 3) for s in window["shares"]])
-    between(window["shares"][0], 0.35, 0.65, "halves again")
+    between(window["shares"][0], 0.28, 0.72, "halves again, about")
 
 
 def killed_with_the_lease(machine):
