@@ -126,23 +126,6 @@ int aq_arbiter_join(struct aq_arbiter *a, struct aq_contender *c,
 	return 0;
 }
 
-int aq_arbiter_change(struct aq_arbiter *a, struct aq_contender *c,
-		      const struct aq_arbiter_terms *terms, uint64_t now_ns)
-{
-	if (!terms_ok(terms))
-		return -EINVAL;
-	update(a, c, now_ns);
-	c->terms = *terms;
-	return 0;
-}
-
-void aq_arbiter_leave(struct aq_contender *c)
-{
-	aq_list_remove(&c->link);
-	c->state = AQ_LEASE_NONE;
-	c->wants = false;
-}
-
 /* The least vtime of those who compete with @c for what is left over. */
 static bool least_vtime(const struct aq_arbiter *a, const struct aq_contender *c, uint64_t *ret)
 {
@@ -159,6 +142,30 @@ static bool least_vtime(const struct aq_arbiter *a, const struct aq_contender *c
 		found = true;
 	}
 	return found;
+}
+
+int aq_arbiter_change(struct aq_arbiter *a, struct aq_contender *c,
+		      const struct aq_arbiter_terms *terms, uint64_t now_ns)
+{
+	bool others = terms->priority != c->terms.priority ||
+		      terms->limit_permille != c->terms.limit_permille;
+	uint64_t least;
+
+	if (!terms_ok(terms))
+		return -EINVAL;
+	update(a, c, now_ns);
+	c->terms = *terms;
+	/* What was left over before was divided among others: that is no claim, nor a debt. */
+	if (others && least_vtime(a, c, &least))
+		c->vtime_ns = least;
+	return 0;
+}
+
+void aq_arbiter_leave(struct aq_contender *c)
+{
+	aq_list_remove(&c->link);
+	c->state = AQ_LEASE_NONE;
+	c->wants = false;
 }
 
 void aq_arbiter_want(struct aq_arbiter *a, struct aq_contender *c, bool wants, uint64_t now_ns)

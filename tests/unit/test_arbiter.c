@@ -111,17 +111,19 @@ static uint64_t decide_simply(struct world *w)
 			holder = i;
 		else if (c->wants)
 			waiting++;
-		if (c->state == AQ_LEASE_NONE && c->wants && (best == w->count || is_next(w, i, best)))
+		if (c->state == AQ_LEASE_NONE && c->wants &&
+		    (best == w->count || is_next(w, i, best)))
 			best = i;
 	}
 	if (holder < w->count) {
 		c = &w->p[holder].c;
-		c->lease_until_ns = waiting ? c->lease_start_ns + w->a.tuning.quantum_ns
-					    : AQ_ARBITER_NEVER;
+		c->lease_until_ns =
+			waiting ? c->lease_start_ns + w->a.tuning.quantum_ns : AQ_ARBITER_NEVER;
 	} else if (best < w->count) {
 		c = &w->p[best].c;
 		c->lease_start_ns = w->now;
-		c->lease_until_ns = waiting > 1 ? w->now + w->a.tuning.quantum_ns : AQ_ARBITER_NEVER;
+		c->lease_until_ns =
+			waiting > 1 ? w->now + w->a.tuning.quantum_ns : AQ_ARBITER_NEVER;
 		c->changed = true;
 		w->last = best;
 	} else {
@@ -133,8 +135,8 @@ static uint64_t decide_simply(struct world *w)
 
 static void decide(struct world *w)
 {
-	w->next_decision = w->policy == ARBITER ? aq_arbiter_decide(&w->a, w->now)
-						: decide_simply(w);
+	w->next_decision =
+		w->policy == ARBITER ? aq_arbiter_decide(&w->a, w->now) : decide_simply(w);
 	for (unsigned int i = 0; i < w->count; i++) {
 		struct program *p = &w->p[i];
 
@@ -350,7 +352,8 @@ static void test_arbiter__random_arrivals(void **state)
 		for (unsigned int i = 0; i < n; i++) {
 			uint32_t request = (uint32_t)(rnd(w) % (left / 2 + 1));
 			uint32_t room = 1000 - request;
-			uint32_t limit = rnd(w) % 3 ? 1000 : request + (uint32_t)(rnd(w) % room) + 1;
+			uint32_t limit =
+				rnd(w) % 3 ? 1000 : request + (uint32_t)(rnd(w) % room) + 1;
 			struct program *p = add(w, request, limit, (uint32_t)(rnd(w) % 3),
 						(10 + rnd(w) % 1500) * US);
 
@@ -521,7 +524,8 @@ static void test_arbiter__company_is_told(void **state)
 static void test_arbiter__a_charge_is_less_what_was_earned(void **state)
 {
 	struct world *w = world_new(1);
-	struct program *hog = add(w, 250, 1000, 1, 100 * US), *other = add(w, 750, 1000, 1, 100 * US);
+	struct program *hog = add(w, 250, 1000, 1, 100 * US),
+		       *other = add(w, 750, 1000, 1, 100 * US);
 	uint64_t before;
 
 	run(w, 100 * MS);
@@ -666,11 +670,40 @@ static void test_arbiter__changed_terms_count_from_then_on(void **state)
 	free(w);
 }
 
+/* Who had less of what is left over, by its priority or its cap, does not get it all afterwards. */
+static void test_arbiter__a_change_settles_the_past(void **state)
+{
+	static const struct aq_arbiter_terms before[] = {
+		{.devices = 1, .request_permille = 200, .limit_permille = 1000, .priority = 0},
+		{.devices = 1, .request_permille = 200, .limit_permille = 200, .priority = 1},
+		{.devices = 1, .request_permille = 200, .limit_permille = 1000, .priority = 2},
+	};
+
+	for (size_t i = 0; i < 3; i++) {
+		struct world *w = world_new(1);
+		struct program *p = add(w, 200, 1000, 1, 100 * US),
+			       *o = add(w, 200, 1000, 1, 100 * US);
+		struct aq_arbiter_terms even = p->c.terms;
+		uint64_t ours, theirs;
+
+		assert_int_equal(aq_arbiter_change(&w->a, &p->c, &before[i], w->now), 0);
+		run(w, 2 * S);
+		assert_int_equal(aq_arbiter_change(&w->a, &p->c, &even, w->now), 0);
+		ours = p->total_ns;
+		theirs = o->total_ns;
+		run(w, S / 4);
+		ours = p->total_ns - ours;
+		theirs = o->total_ns - theirs;
+		assert_true(ours * 100 > theirs * 80 && ours * 80 < theirs * 100);
+		free(w);
+	}
+}
+
 /* What a policy makes of a trace: shares of the time that was used, and waits. */
 struct outcome {
-	double error;	 /* largest difference from what a program is entitled to */
+	double error;	  /* largest difference from what a program is entitled to */
 	double shortfall; /* largest lack of a backlogged one in any second, of its request */
-	double wake_ms;	 /* longest wait of the high priority */
+	double wake_ms;	  /* longest wait of the high priority */
 };
 
 static struct outcome judge(const struct world *w)
@@ -780,6 +813,7 @@ int main(void)
 		cmocka_unit_test(test_arbiter__a_gang_holds_all_its_devices_or_none),
 		cmocka_unit_test(test_arbiter__the_same_events_give_the_same_schedule),
 		cmocka_unit_test(test_arbiter__changed_terms_count_from_then_on),
+		cmocka_unit_test(test_arbiter__a_change_settles_the_past),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
