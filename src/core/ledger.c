@@ -126,8 +126,9 @@ static int find_room(struct aq_ledger *l, const struct aq_ledger_fraction *f,
 	struct aq_ledger_device *d = &l->device[device];
 	uint64_t request = spec_request(spec, i);
 	uint64_t held = f ? f->share[i].held_bytes : 0;
-	uint64_t had = f ? max_u64(f->share[i].request_bytes, held) : 0;
-	uint64_t wanted = max_u64(request, held);
+	bool lent = f && f->share[i].lent;
+	uint64_t had = f ? max_u64(aq_ledger_bound(&f->share[i]), held) : 0;
+	uint64_t wanted = max_u64(lent ? 0 : request, held);
 	uint32_t permille = d->compute_request_permille - (f ? f->compute_request_permille : 0);
 
 	if (spec->compute_request_permille > AQ_PERMILLE - permille)
@@ -241,8 +242,8 @@ int aq_ledger_resize(struct aq_ledger *l, struct aq_ledger_fraction *f,
 		struct aq_ledger_device *d = &l->device[s->device];
 		uint64_t request = spec_request(spec, i);
 
-		d->committed_bytes -= max_u64(s->request_bytes, s->held_bytes);
-		d->committed_bytes += max_u64(request, s->held_bytes);
+		d->committed_bytes -= max_u64(aq_ledger_bound(s), s->held_bytes);
+		d->committed_bytes += max_u64(s->lent ? 0 : request, s->held_bytes);
 		d->request_bytes = d->request_bytes - s->request_bytes + request;
 		d->compute_request_permille = d->compute_request_permille -
 					      f->compute_request_permille +
@@ -268,7 +269,7 @@ void aq_ledger_end(struct aq_ledger *l, struct aq_ledger_fraction *f)
 		struct aq_ledger_device *d = &l->device[f->share[i].device];
 
 		d->request_bytes -= f->share[i].request_bytes;
-		d->committed_bytes -= f->share[i].request_bytes;
+		d->committed_bytes -= aq_ledger_bound(&f->share[i]);
 		d->compute_request_permille -= f->compute_request_permille;
 		d->fraction_count--;
 		if (d->committed_bytes <= d->total_bytes)
@@ -301,13 +302,13 @@ void aq__ledger_set_hold(struct aq_ledger *l, struct aq_ledger_client *c, uint32
 	struct aq_ledger_share *s = &c->fraction->share[share];
 	struct aq_ledger_device *d = &l->device[s->device];
 	uint64_t was = hold_sum(&c->hold[share]), is = hold_sum(&to);
-	uint64_t committed = max_u64(s->request_bytes, s->held_bytes);
+	uint64_t committed = max_u64(aq_ledger_bound(s), s->held_bytes);
 
 	c->hold[share] = to;
 	s->held_bytes = s->held_bytes - was + is;
 	d->held_bytes = d->held_bytes - was + is;
 	d->committed_bytes =
-		d->committed_bytes - committed + max_u64(s->request_bytes, s->held_bytes);
+		d->committed_bytes - committed + max_u64(aq_ledger_bound(s), s->held_bytes);
 
 	if (s->held_bytes <= s->limit_bytes)
 		s->over = false;
@@ -378,7 +379,7 @@ static bool check_fraction(const struct aq_ledger *l, const struct aq_ledger_fra
 		sum = &sums[s->device];
 		sum->request_bytes += s->request_bytes;
 		sum->held_bytes += held[i];
-		sum->committed_bytes += max_u64(s->request_bytes, held[i]);
+		sum->committed_bytes += max_u64(aq_ledger_bound(s), held[i]);
 		sum->compute_request_permille += f->compute_request_permille;
 		sum->fraction_count++;
 	}

@@ -13,8 +13,10 @@
  * fraction requests and what it holds. The two rules:
  *   1. a fraction holds no more than its limit;
  *   2. a device commits no more than it has.
- * So a fraction below its request can always grow: nobody else may borrow that. Only two things
- * break a rule, both facts that the ledger is told and cannot refuse: a measurement and the
+ * So a fraction below its request can always grow: nobody else may borrow that. The exception is a
+ * fraction that is parked: while it cannot use its request, that may be *lent*, counting as nothing
+ * in what is committed, until it fits again (aq_ledger_lend()). Requests are promised once only, lent
+ * or not: their sum stays within the device. Only two things break a rule, both facts that the ledger is told and cannot refuse: a measurement and the
  * adoption of what a client already has. `over` marks where that happened, until it is mended.
  *
  * Numbers from outside may be anything: what exceeds AQ_LEDGER_MAX_BYTES is refused or cut to it,
@@ -54,7 +56,14 @@ struct aq_ledger_share {
 	uint64_t request_bytes, limit_bytes;
 	uint64_t held_bytes;
 	bool over; /* held_bytes > limit_bytes, by measurement or adoption */
+	bool lent; /* others may have what of the request is not held */
 };
+
+/* What of a share's request binds others now. */
+static inline uint64_t aq_ledger_bound(const struct aq_ledger_share *s)
+{
+	return s->lent ? 0 : s->request_bytes;
+}
 
 struct aq_ledger_fraction {
 	struct aq_list link;	/* in aq_ledger.fractions */
@@ -217,6 +226,29 @@ uint64_t aq_ledger_free(const struct aq_ledger *l, const struct aq_ledger_fracti
 
 /* What a new request could get of a device now, unused grants above requests taken back. */
 uint64_t aq_ledger_device_free(const struct aq_ledger *l, uint32_t device);
+
+/**
+ * aq_ledger_lend() - let others have what of a parked fraction's request it does not hold, or not
+ * any more. Ending it takes unused grants of others back when that makes the room.
+ * Return: 0; -ENOSPC it is still borrowed: nothing changed
+ */
+int aq_ledger_lend(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share, bool lent);
+
+/**
+ * aq_ledger_shortfall() - how much the device lacks for @f to hold @bytes more than it uses, its
+ * request not lent, as things are held now: what others would have to give up.
+ * Return: 0 none; UINT64_MAX: the fraction's limit forbids it, whatever others do
+ */
+uint64_t aq_ledger_shortfall(const struct aq_ledger *l, const struct aq_ledger_fraction *f,
+			     uint32_t share, uint64_t bytes);
+
+/* What of a device a fraction commits now, and would if its unused grants were taken back. */
+uint64_t aq_ledger_committed(const struct aq_ledger *l, const struct aq_ledger_fraction *f,
+			     uint32_t share, bool without_unused);
+
+/* Take back at most @max_bytes that the fraction was granted and does not use. Return: bytes. */
+uint64_t aq_ledger_take_back(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share,
+			     uint64_t max_bytes);
 
 /* Add everything up anew. Return: 0; -EUCLEAN a sum or a rule is broken (then a bug). */
 int aq_ledger_check(const struct aq_ledger *l);

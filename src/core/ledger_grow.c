@@ -74,6 +74,17 @@ static int share_on(const struct aq_ledger_fraction *f, uint32_t device)
 	return -1;
 }
 
+uint64_t aq_ledger_committed(const struct aq_ledger *l, const struct aq_ledger_fraction *f,
+			     uint32_t share, bool without_unused)
+{
+	const struct aq_ledger_share *s = &f->share[share];
+	uint64_t bound = aq_ledger_bound(s);
+
+	if (s->held_bytes <= bound)
+		return bound;
+	return without_unused ? max_u64(bound, aq_ledger_used(l, f, share)) : s->held_bytes;
+}
+
 /* What all fractions but @self keep of a device when unused grants above requests are gone. */
 static uint64_t kept_by_others(const struct aq_ledger *l, const struct aq_ledger_fraction *self,
 			       uint32_t device)
@@ -86,11 +97,7 @@ static uint64_t kept_by_others(const struct aq_ledger *l, const struct aq_ledger
 
 		if (i < 0)
 			continue;
-		if (f->share[i].held_bytes <= f->share[i].request_bytes)
-			sum += f->share[i].request_bytes;
-		else
-			sum += max_u64(f->share[i].request_bytes,
-				       aq_ledger_used(l, f, (uint32_t)i));
+		sum += aq_ledger_committed(l, f, (uint32_t)i, true);
 	}
 	return sum;
 }
@@ -112,12 +119,12 @@ static uint64_t potential(const struct aq_ledger *l, const struct aq_ledger_frac
 {
 	const struct aq_ledger_share *s = &f->share[share];
 	uint64_t below_limit = minus(s->limit_bytes, base);
-	uint64_t within_request = minus(s->request_bytes, base);
+	uint64_t within_request = minus(aq_ledger_bound(s), base);
 	uint64_t kept;
 
 	if (below_limit <= within_request)
 		return below_limit;
-	kept = kept_by_others(l, f, s->device) + max_u64(s->request_bytes, base);
+	kept = kept_by_others(l, f, s->device) + max_u64(aq_ledger_bound(s), base);
 	return min_u64(below_limit, within_request + minus(l->device[s->device].total_bytes, kept));
 }
 
@@ -135,7 +142,7 @@ static uint64_t room_now(const struct aq_ledger *l, const struct aq_ledger_fract
 	const struct aq_ledger_device *d = &l->device[s->device];
 
 	return min_u64(minus(s->limit_bytes, s->held_bytes),
-		       minus(s->request_bytes, s->held_bytes) +
+		       minus(aq_ledger_bound(s), s->held_bytes) +
 			       minus(d->total_bytes, d->committed_bytes));
 }
 
@@ -185,7 +192,7 @@ bool aq__ledger_make_room(struct aq_ledger *l, const struct aq_ledger_fraction *
 	if (self) {
 		const struct aq_ledger_share *s = &self->share[share_on(self, device)];
 
-		own = max_u64(s->request_bytes, s->held_bytes);
+		own = max_u64(aq_ledger_bound(s), s->held_bytes);
 	}
 	/* Disturb nobody when it would not suffice anyway. */
 	if (need_bytes && own + need_bytes > aq__ledger_available(l, self, device))
@@ -196,11 +203,12 @@ bool aq__ledger_make_room(struct aq_ledger *l, const struct aq_ledger_fraction *
 
 		if (!excess(d, need_bytes))
 			break;
-		if (i < 0 || f->share[i].held_bytes <= f->share[i].request_bytes)
+		if (i < 0 || f->share[i].held_bytes <= aq_ledger_bound(&f->share[i]))
 			continue;
 		aq__ledger_reclaim(l, f, (uint32_t)i, NULL,
 				   min_u64(excess(d, need_bytes),
-					   f->share[i].held_bytes - f->share[i].request_bytes));
+					   f->share[i].held_bytes -
+						   aq_ledger_bound(&f->share[i])));
 	}
 	return !excess(d, need_bytes);
 }
@@ -256,14 +264,14 @@ static int find_room(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t s
 	aq__ledger_reclaim(l, f, share, except,
 			   max_u64(minus(grown, s->limit_bytes),
 				   excess(&l->device[s->device],
-					  max_u64(s->request_bytes, grown) -
-						  max_u64(s->request_bytes, s->held_bytes))));
+					  max_u64(aq_ledger_bound(s), grown) -
+						  max_u64(aq_ledger_bound(s), s->held_bytes))));
 	grown = s->held_bytes + need_bytes;
 	if (grown > s->limit_bytes) /* somebody used what was about to be taken back */
 		return refuse(l, c, share, AQ_REFUSED_LIMIT, need_bytes, ret);
-	if (grown > s->request_bytes &&
+	if (grown > aq_ledger_bound(s) &&
 	    !aq__ledger_make_room(l, f, s->device,
-				  grown - max_u64(s->request_bytes, s->held_bytes)))
+				  grown - max_u64(aq_ledger_bound(s), s->held_bytes)))
 		return refuse(l, c, share, AQ_REFUSED_DEVICE, need_bytes, ret);
 	return 0;
 }
@@ -331,4 +339,41 @@ int aq_ledger_measure(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t 
 	if (d->over)
 		aq__ledger_make_room(l, NULL, s->device, 0);
 	return s->over || d->over ? -ENOMEM : 0;
+}
+
+int aq_ledger_lend(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share, bool lent)
+{
+	struct aq_ledger_share *s = &f->share[share];
+	struct aq_ledger_device *d = &l->device[s->device];
+	uint64_t more = minus(s->request_bytes, s->held_bytes);
+
+	if (s->lent == lent)
+		return 0;
+	/* While a device is over its size, nothing can be promised on it, not even nothing more. */
+	if (!lent && more && !aq__ledger_make_room(l, f, s->device, more))
+		return -ENOSPC;
+	s->lent = lent;
+	d->committed_bytes = lent ? d->committed_bytes - more : d->committed_bytes + more;
+	if (d->committed_bytes <= d->total_bytes)
+		d->over = false;
+	return 0;
+}
+
+uint64_t aq_ledger_shortfall(const struct aq_ledger *l, const struct aq_ledger_fraction *f,
+			     uint32_t share, uint64_t bytes)
+{
+	const struct aq_ledger_share *s = &f->share[share];
+	const struct aq_ledger_device *d = &l->device[s->device];
+	uint64_t used = aq_ledger_used(l, f, share);
+	uint64_t others = minus(d->committed_bytes, aq_ledger_committed(l, f, share, false));
+
+	if (used > s->limit_bytes || bytes > s->limit_bytes - used)
+		return UINT64_MAX;
+	return minus(others + max_u64(s->request_bytes, used + bytes), d->total_bytes);
+}
+
+uint64_t aq_ledger_take_back(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share,
+			     uint64_t max_bytes)
+{
+	return aq__ledger_reclaim(l, f, share, NULL, max_bytes);
 }

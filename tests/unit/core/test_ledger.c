@@ -261,6 +261,34 @@ static void test_ledger__request_is_always_there(void **state)
 	assert_true(a.granted[0] >= AQ_GIB);
 }
 
+static void test_ledger__a_parked_request_is_lent_and_comes_back(void **state)
+{
+	struct aq_ledger l;
+	struct aq_ledger_fraction a = {0}, b = {0}, c = {0};
+	struct aq_refusal why = {0};
+	struct page borrower = {0};
+
+	aq_ledger_init(&l, &ops, NULL);
+	aq_ledger_add_device(&l, 10 * AQ_GIB);
+	assert_int_equal(create(&l, &a, 8 * AQ_GIB, 8 * AQ_GIB, &why), 0);
+	assert_int_equal(create(&l, &b, 0, 10 * AQ_GIB, &why), 0);
+	assert_int_equal(aq_ledger_admit(&l, &b, &borrower.client), 0);
+	assert_int_equal(use(&l, &borrower, 3 * AQ_GIB, &why), -ENOMEM);
+	assert_int_equal(aq_ledger_shortfall(&l, &b, 0, 3 * AQ_GIB), AQ_GIB);
+	assert_int_equal(aq_ledger_lend(&l, &a, 0, true), 0);
+	assert_int_equal(use(&l, &borrower, 3 * AQ_GIB, &why), 0);
+	assert_int_equal(aq_ledger_check(&l), 0);
+	/* Lent is not given away: nobody else can be promised it. */
+	assert_int_equal(create(&l, &c, 3 * AQ_GIB, 3 * AQ_GIB, &why), -ENOSPC);
+	assert_int_equal(aq_ledger_lend(&l, &a, 0, false), -ENOSPC);
+	assert_int_equal(aq_ledger_shortfall(&l, &a, 0, 0), AQ_GIB);
+	assert_true(a.share[0].lent);
+	borrower.used[0] -= AQ_GIB;
+	assert_int_equal(aq_ledger_lend(&l, &a, 0, false), 0);
+	assert_int_equal(l.device[0].committed_bytes, 10 * AQ_GIB);
+	assert_int_equal(aq_ledger_check(&l), 0);
+}
+
 static void test_ledger__cut_client_gives_and_gets_nothing(void **state)
 {
 	struct aq_ledger l;
@@ -380,7 +408,7 @@ static uint64_t model_kept(const struct world *w, int self, uint32_t device)
 		if (i < 0)
 			continue;
 		used = model_used(w, f, (uint32_t)i, NULL);
-		request = w->fraction[f].share[i].request_bytes;
+		request = aq_ledger_bound(&w->fraction[f].share[i]);
 		sum += used > request ? used : request;
 	}
 	return sum;
@@ -396,7 +424,7 @@ static bool model_fits(const struct world *w, int f, uint32_t share, const struc
 
 	if (is > s->limit_bytes)
 		return false;
-	return is <= s->request_bytes ||
+	return is <= aq_ledger_bound(s) ||
 	       is + model_kept(w, f, s->device) <= w->ledger.device[s->device].total_bytes;
 }
 
@@ -472,7 +500,7 @@ static bool model_allows(const struct world *w, int f, const struct aq_ledger_sp
 	if (limit > d->total_bytes || requests + request > d->total_bytes ||
 	    others + spec->compute_request_permille > AQ_PERMILLE)
 		return false;
-	return request <= has ||
+	return request <= has || (l->share_count && l->share[i].lent) ||
 	       request + model_kept(w, l->share_count ? f : -1, spec->share[i].device) <=
 		       d->total_bytes;
 }
@@ -562,6 +590,26 @@ static void do_free_is_true(struct world *w, int f, struct page *p, uint32_t sha
 	p->used[share] = p->granted[share] - below(granted / AQ_GRAIN_BYTES) * AQ_GRAIN_BYTES;
 }
 
+/* A request can be lent at any time, and has an end when it fits again. */
+static void do_lend(struct world *w, int f, uint32_t share)
+{
+	const struct aq_ledger_share *s = &w->fraction[f].share[share];
+	const struct aq_ledger_device *d = &w->ledger.device[s->device];
+	bool fits = s->held_bytes >= s->request_bytes ||
+		    s->request_bytes + model_kept(w, f, s->device) <= d->total_bytes;
+	uint64_t lacks = aq_ledger_shortfall(&w->ledger, &w->fraction[f], share, 0);
+	bool was = s->lent, over = d->over;
+	int r = aq_ledger_lend(&w->ledger, &w->fraction[f], share, !was);
+
+	if (!was || over)
+		assert_true(!was ? r == 0 : true);
+	else
+		assert_int_equal(fits, r == 0);
+	if (was && !over && !lacks) /* nobody has to give anything up */
+		assert_int_equal(r, 0);
+	assert_int_equal(s->lent, r == 0 ? !was : was);
+}
+
 static void do_client(struct world *w, int f, int c)
 {
 	struct page *p = &w->page[f][c];
@@ -638,6 +686,8 @@ static void test_ledger__agrees_with_the_model(void **state)
 
 			if (!w.fraction[f].share_count || !below(60))
 				do_fraction(&w, f);
+			else if (!below(20))
+				do_lend(&w, f, (uint32_t)below(w.fraction[f].share_count));
 			else
 				do_client(&w, f, (int)below(CLIENTS));
 			model_check(&w);
@@ -653,6 +703,7 @@ int main(void)
 		cmocka_unit_test(test_ledger__specs_that_cannot_be),
 		cmocka_unit_test(test_ledger__second_share_refused_leaves_first_alone),
 		cmocka_unit_test(test_ledger__request_is_always_there),
+		cmocka_unit_test(test_ledger__a_parked_request_is_lent_and_comes_back),
 		cmocka_unit_test(test_ledger__cut_client_gives_and_gets_nothing),
 		cmocka_unit_test(test_ledger__too_many_clients),
 		cmocka_unit_test(test_ledger__agrees_with_the_model),
