@@ -2,6 +2,7 @@
 /* `aliquot park`, `resume` and `kill`: one request about one fraction each. */
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,9 +35,14 @@ static int parse_signal(const char *text)
 	return -EINVAL;
 }
 
-/* Parse `NAME [-s SIGNAL]`. Return: -1 to go on, else an exit status. */
-static int parse(const struct aq_verb *verb, int argc, char **argv, const char **ret_name,
-		 int *ret_signal)
+struct act {
+	const char *name;
+	int signo; /* 0: not given */
+	bool hold, no_wait;
+};
+
+/* Parse `NAME` and options. Return: -1 to go on, else an exit status. */
+static int parse(const struct aq_verb *verb, int argc, char **argv, struct act *act)
 {
 	struct aq_opt_scan scan;
 	const char *value;
@@ -46,18 +52,24 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, const char *
 	while ((id = aq_opt_next(&scan, &value)) > 0) {
 		switch (id) {
 		case AQ_OPT_OPERAND:
-			if (*ret_name)
+			if (act->name)
 				return aq_opt_unexpected(verb, value);
 			if (aq_request_check_name(verb->name, value) < 0)
 				return AQ_EXIT_USAGE;
-			*ret_name = value;
+			act->name = value;
 			break;
 		case AQ_OPT_HELP:
 			aq_opt_help(verb, stdout);
 			return AQ_EXIT_OK;
+		case AQ_OPT_HOLD:
+			act->hold = true;
+			break;
+		case AQ_OPT_NO_WAIT:
+			act->no_wait = true;
+			break;
 		case 's':
-			*ret_signal = parse_signal(value);
-			if (*ret_signal >= 0)
+			act->signo = parse_signal(value);
+			if (act->signo >= 0)
 				break;
 			aq_say("%s: --signal '%s': not a signal: write TERM, INT, KILL or a number",
 			       verb->name, value);
@@ -66,7 +78,7 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, const char *
 	}
 	if (id < 0)
 		return AQ_EXIT_USAGE;
-	if (*ret_name)
+	if (act->name)
 		return -1;
 	aq_say("%s: which fraction? 'aliquot ps' lists their names", verb->name);
 	return AQ_EXIT_USAGE;
@@ -75,33 +87,41 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, const char *
 static int run_act(const struct aq_verb *verb, int argc, char **argv)
 {
 	struct aq_api_reply reply;
-	const char *name = NULL;
+	struct act act = {0};
 	struct aq_api api;
-	json_t *body = NULL;
+	json_t *body = json_object();
 	char path[160];
-	int signo = 0, status, r;
+	int status, r;
 
-	status = parse(verb, argc, argv, &name, &signo);
-	if (status >= 0)
+	status = parse(verb, argc, argv, &act);
+	if (status >= 0) {
+		json_decref(body);
 		return status;
+	}
 
 	r = aq_api_open(&api, AQ_API_RUNNING, verb->name, NULL);
 	if (r == -ECONNREFUSED)
-		aq_say("%s '%s': no such fraction: nothing is running", verb->name, name);
-	if (r < 0)
+		aq_say("%s '%s': no such fraction: nothing is running", verb->name, act.name);
+	if (r < 0) {
+		json_decref(body);
 		return AQ_EXIT_FAILED;
-	if (signo)
-		body = json_pack("{s:i}", "signal", signo);
-	snprintf(path, sizeof(path), "/v1/fractions/%s/%s", name, verb->name);
+	}
+	if (act.signo)
+		json_object_set_new(body, "signal", json_integer(act.signo));
+	if (act.hold)
+		json_object_set_new(body, "hold", json_true());
+	if (act.no_wait)
+		json_object_set_new(body, "wait_ms", json_integer(0));
+	snprintf(path, sizeof(path), "/v1/fractions/%s/%s", act.name, verb->name);
 	r = aq_api_call(&api, "POST", path, body, TIMEOUT_MS, NULL, NULL, &reply);
 	json_decref(body);
 	status = AQ_EXIT_FAILED;
 	if (r < 0) {
-		aq_api_complain_silence(&api, verb->name, name, r);
+		aq_api_complain_silence(&api, verb->name, act.name, r);
 	} else {
 		status = aq_api_exit_status(reply.status);
 		if (status)
-			aq_api_complain(verb->name, name, &reply);
+			aq_api_complain(verb->name, act.name, &reply);
 		aq_api_reply_finish(&reply);
 	}
 	return status;
@@ -122,14 +142,21 @@ const struct aq_verb aq_verb_kill = {
 	.run = run_act,
 };
 
-#define NOT_YET "Not there yet: this version refuses, and changes nothing.\n"
+static const struct aq_opt park_opts[] = {
+	{"hold", AQ_OPT_HOLD, AQ_OPT_NONE, NULL, "stay parked until `resume`, whatever the program does", NULL},
+	{"no-wait", AQ_OPT_NO_WAIT, AQ_OPT_NONE, NULL, "return at once, do not wait until it is there", NULL},
+	{0},
+};
 
 const struct aq_verb aq_verb_park = {
 	.name = "park",
-	.operands = "NAME",
+	.operands = "NAME [--hold]",
 	.summary = "move a fraction's memory to the host and free the device",
-	.examples = "  aliquot park chat\n",
-	.notes = NOT_YET,
+	.examples = "  aliquot park chat\n"
+		    "  aliquot park chat --hold    until `aliquot resume chat`\n",
+	.opts = park_opts,
+	.notes = "The program goes on where it was; its next work on the GPU brings the memory back\n"
+		 "under the same addresses, unless it is held. What cannot move stays.\n",
 	.run = run_act,
 };
 
@@ -138,6 +165,7 @@ const struct aq_verb aq_verb_resume = {
 	.operands = "NAME",
 	.summary = "move a parked fraction's memory back to the device",
 	.examples = "  aliquot resume chat\n",
-	.notes = NOT_YET,
+	.opts = park_opts + 1,
+	.notes = "Waits until there is room and everything is back.\n",
 	.run = run_act,
 };

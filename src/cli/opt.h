@@ -37,6 +37,10 @@ enum aq_opt_id {
 	AQ_OPT_FRACTION,
 	AQ_OPT_WORDS,
 	AQ_OPT_PROBE,
+	AQ_OPT_HOLD,
+	AQ_OPT_NO_WAIT,
+	AQ_OPT_PARK_IDLE,
+	AQ_OPT_FORCE_PARK,
 };
 
 /* A table of these ends with a row whose name is NULL. */

@@ -375,5 +375,5 @@ uint64_t aq_ledger_shortfall(const struct aq_ledger *l, const struct aq_ledger_f
 uint64_t aq_ledger_take_back(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share,
 			     uint64_t max_bytes)
 {
-	return aq__ledger_reclaim(l, f, share, NULL, max_bytes);
+	return aq__ledger_reclaim(l, f, share, NULL, min_u64(max_bytes, AQ_LEDGER_MAX_BYTES));
 }

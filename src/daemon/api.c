@@ -196,12 +196,6 @@ static void get_fraction(struct aqd_call *call)
 		      call->name);
 }
 
-static void not_yet(struct aqd_call *call)
-{
-	aqd_api_error(call->request, 501, "not_implemented", NULL,
-		      "parking and resuming are not there yet");
-}
-
 /* Every route once. A `*` stands for the name of a fraction. */
 static const struct route {
 	enum evhttp_cmd_type method;
@@ -215,8 +209,8 @@ static const struct route {
 	{EVHTTP_REQ_GET, "/v1/fractions/*", get_fraction},
 	{EVHTTP_REQ_PATCH, "/v1/fractions/*", aqd_api_resize},
 	{EVHTTP_REQ_POST, "/v1/fractions/*/kill", aqd_api_kill},
-	{EVHTTP_REQ_POST, "/v1/fractions/*/park", not_yet},
-	{EVHTTP_REQ_POST, "/v1/fractions/*/resume", not_yet},
+	{EVHTTP_REQ_POST, "/v1/fractions/*/park", aqd_api_park},
+	{EVHTTP_REQ_POST, "/v1/fractions/*/resume", aqd_api_resume},
 	{EVHTTP_REQ_GET, "/v1/events", aqd_api_events},
 	{EVHTTP_REQ_GET, "/v1/status", get_status},
 	{EVHTTP_REQ_GET, "/metrics", aqd_api_metrics},

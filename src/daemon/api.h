@@ -65,6 +65,13 @@ void aqd_api_create(struct aqd_call *call);
 void aqd_api_resize(struct aqd_call *call);
 void aqd_api_kill(struct aqd_call *call);
 
+/* The fraction of the path, if the caller may change it. NULL: answered with an error. */
+struct aqd_fraction *aqd_api_own_fraction(struct aqd_call *call);
+
+/* api_residency.c */
+void aqd_api_park(struct aqd_call *call);
+void aqd_api_resume(struct aqd_call *call);
+
 /* api_event.c */
 void aqd_api_events(struct aqd_call *call);
 void aqd_api_events_finish(struct aqd *d);

@@ -459,8 +459,7 @@ void aqd_api_create(struct aqd_call *call)
 	aqd_process_put(call->daemon, ask.holder);
 }
 
-/* The fraction of the path, if the caller may change it. NULL: answered with an error. */
-static struct aqd_fraction *own_fraction(struct aqd_call *call)
+struct aqd_fraction *aqd_api_own_fraction(struct aqd_call *call)
 {
 	struct aqd_fraction *f = aqd_fraction_find(call->daemon, call->name);
 
@@ -504,7 +503,7 @@ static bool compute_fits(struct aqd_call *call, const struct terms *t, const str
 
 void aqd_api_resize(struct aqd_call *call)
 {
-	struct aqd_fraction *f = own_fraction(call);
+	struct aqd_fraction *f = aqd_api_own_fraction(call);
 	struct terms t = TERMS_NONE;
 	const struct aqd_input inputs[] = {TERMS_INPUTS(t)};
 	enum aq_priority priority = AQ_PRIORITY_NORMAL;
@@ -551,7 +550,7 @@ void aqd_api_resize(struct aqd_call *call)
 
 void aqd_api_kill(struct aqd_call *call)
 {
-	struct aqd_fraction *f = own_fraction(call);
+	struct aqd_fraction *f = aqd_api_own_fraction(call);
 	int64_t sig = SIGTERM;
 	const struct aqd_input inputs[] = {{"signal", AQD_INPUT_INT, &sig, 1, SIGRTMAX}};
 	char error[ERROR_BYTES];

@@ -25,6 +25,8 @@
 #include "daemon/measure.h"
 #include "daemon/process.h"
 #include "daemon/state.h"
+#include "daemon/residency.h"
+#include "daemon/residency_order.h"
 #include "base/banned.h"
 
 static const char WORD_LIE[] = "a grant in its page is not what it was given";
@@ -53,7 +55,7 @@ static uint64_t ledger_used(void *context, const struct aq_ledger_client *l, uin
 	struct aqd_client *c = aqd_client_of(l);
 	struct aq_grant g;
 
-	if (!c->page || c->lied)
+	if (!c->page || c->lied || aqd_order_frozen(c, share))
 		return l->hold[share].granted_bytes;
 	if (!read_word(c, share, &g)) {
 		note_lie(context, c, WORD_LIE);
@@ -70,7 +72,7 @@ static uint64_t ledger_revoke(void *context, struct aq_ledger_client *l, uint32_
 	struct aq_grant g;
 	uint32_t taken;
 
-	if (!c->page || c->lied || c->lie)
+	if (!c->page || c->lied || c->lie || aqd_order_frozen(c, share))
 		return 0;
 	if (!read_word(c, share, &g)) {
 		note_lie(context, c, WORD_LIE);
@@ -295,6 +297,7 @@ static void take_over(struct aqd *d, struct aqd_client *c, struct aq_page *page)
 	c->page = page;
 	memset(c->reading, 0, sizeof(c->reading));
 	aqd_gate_adopt(c);
+	aqd_residency_adopt(d, c);
 	aqd_client_write_terms(d, c);
 	aqd_measure_client(d, c);
 }
@@ -409,6 +412,7 @@ void aqd_client_end(struct aqd *d, struct aqd_client *c, const char *why)
 	for (uint32_t i = 0; i < f->ledger.share_count; i++)
 		facts.used_bytes += aq_ledger_client_used(&d->ledger, &c->ledger, i);
 	aqd_compute_leave(d, c);
+	aqd_residency_client_gone(d, c);
 	aq_ledger_remove(&d->ledger, &c->ledger);
 	aq_list_remove(&c->of_process);
 	aq_list_remove(&c->due);

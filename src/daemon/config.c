@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include <yaml.h>
 
@@ -18,9 +19,9 @@
 
 #define CONFIG_MAX_BYTES (64u * 1024)
 
-enum value_kind { VALUE_BOOL, VALUE_DURATION, VALUE_LEVEL };
+enum value_kind { VALUE_BOOL, VALUE_DURATION, VALUE_LEVEL, VALUE_SIZE };
 
-/* Every key once. Durations are `2s`, `500ms`; 0 is allowed where it means "never". */
+/* Every key once. Sizes are `64G`, `512M`. Durations are `2s`, `500ms`; 0 is allowed where it means "never". */
 static const struct key {
 	const char *name;
 	enum value_kind kind;
@@ -30,6 +31,9 @@ static const struct key {
 	{"allow_kill", VALUE_BOOL, offsetof(struct aqd_config, allow_kill)},
 	{"linger", VALUE_DURATION, offsetof(struct aqd_config, linger_ns)},
 	{"idle_exit", VALUE_DURATION, offsetof(struct aqd_config, idle_exit_ns)},
+	{"host_memory", VALUE_SIZE, offsetof(struct aqd_config, host_memory_bytes)},
+	{"host_memory_per_fraction", VALUE_SIZE,
+	 offsetof(struct aqd_config, host_memory_fraction_bytes)},
 	{"log_level", VALUE_LEVEL, offsetof(struct aqd_config, log_level)},
 };
 
@@ -39,11 +43,21 @@ struct reader {
 	size_t error_size;
 };
 
+/* What the page cache and programs do with the other half is theirs. */
+static uint64_t half_of_memory(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 2 : 0;
+}
+
 void aqd_config_init(struct aqd_config *c)
 {
 	*c = (struct aqd_config){
 		.linger_ns = 2 * AQ_NS_PER_S,
 		.idle_exit_ns = 5 * AQ_NS_PER_S,
+		.host_memory_bytes = half_of_memory(),
+		.host_memory_fraction_bytes = UINT64_MAX,
 		.log_level = AQ_LOG_INFO,
 	};
 }
@@ -116,6 +130,11 @@ static int set_value(const struct reader *r, const struct key *key, const char *
 				    key->name, text);
 		if (key->offset == offsetof(struct aqd_config, idle_exit_ns))
 			c->idle_exit_given = true;
+		break;
+	case VALUE_SIZE:
+		if (aq_size_parse(text, at) < 0)
+			return fail(r, line, "%s: '%.40s' is no size, such as 64G or 512M",
+				    key->name, text);
 		break;
 	case VALUE_LEVEL:
 		if (set_level(text, at) < 0)

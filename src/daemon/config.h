@@ -15,6 +15,8 @@ struct aqd_config {
 	uint64_t linger_ns;    /* a fraction without holders ends after that */
 	uint64_t idle_exit_ns; /* the daemon ends when unused for that long; 0: never */
 	bool idle_exit_given;
+	uint64_t host_memory_bytes;	     /* of the machine, for parked memory; half of it */
+	uint64_t host_memory_fraction_bytes; /* of that, for one fraction; all */
 	enum aq_log_level log_level;
 };
 

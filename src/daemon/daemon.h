@@ -106,6 +106,17 @@ struct aqd_blind {
 	uint32_t count;
 };
 
+/* The memory of one client on one device: the last order about it, and its answer. */
+struct aqd_move {
+	uint32_t turn;	       /* of the last order */
+	bool park;	       /* it was to park; else to stay, or to come back */
+	bool pending;	       /* not answered: nothing is taken from its grant meanwhile */
+	int result;	       /* the answer: 0 or negative errno */
+	uint64_t before_bytes; /* granted when it was ordered to park */
+	uint64_t away_bytes;   /* in host memory, as far as that can be true */
+	uint64_t host_bytes;   /* set aside for it in the host's pool */
+};
+
 struct aqd_client {
 	struct aq_ledger_client ledger; /* first */
 	struct aqd_fraction *fraction;	/* NULL: being ended */
@@ -124,6 +135,7 @@ struct aqd_client {
 	uint32_t due_shares;  /* bits: to be read at the end of the turn */
 	uint32_t anew_shares; /* those of them of which nothing else is known */
 	struct aqd_lessee lessee;
+	struct aqd_move move[AQ_MAX_DEVICES];
 };
 
 enum aqd_conn_state { AQD_CONN_HELLO, AQD_CONN_CLIENT, AQD_CONN_OBSERVER, AQD_CONN_CLOSED };
@@ -150,6 +162,33 @@ struct aqd_conn {
 	union aq_msg held;	       /* the request that waits */
 };
 
+enum aqd_residency_state {
+	AQD_RESIDENT,
+	AQD_PARKING,  /* ordered, not all have answered */
+	AQD_PARKED,   /* all movable memory is in host memory */
+	AQD_RESUMING, /* granted and ordered back, not all have answered */
+};
+
+enum aqd_park_reason { AQD_PARK_BY_HAND, AQD_PARK_IDLE, AQD_PARK_NEED, AQD_PARK_REASONS };
+
+/* Where a fraction's memory is, and since when; see residency.c. */
+struct aqd_residency {
+	enum aqd_residency_state state;
+	enum aqd_park_reason reason; /* of the last parking */
+	bool hold;		     /* work does not bring it back, only `resume` does */
+	bool wanted;		     /* it is to be resident: it has work, or was told to */
+	bool failed;		     /* of this move, something did not go as ordered */
+	uint64_t began_ns;	     /* the move under way */
+	uint64_t deadline_ns;	     /* of it; 0 none, or over already */
+	uint64_t since_ns;	     /* resident or parked since */
+	uint64_t retry_ns;	     /* not resumed again before */
+	uint64_t moved_bytes;	     /* by the last parking */
+	uint64_t park_idle_ns;	     /* parked when idle for that long; 0 never */
+	uint64_t park_ns, resume_ns; /* how long the last ones took; 0 not known */
+	uint64_t moves[2], moves_bytes[2], moves_ns[2]; /* so far: out, in */
+	struct aq_list waits;			       /* aqd_residency_wait.link */
+};
+
 struct aqd_fraction {
 	struct aq_ledger_fraction ledger; /* first */
 	struct aqd_lease lease;
@@ -171,6 +210,7 @@ struct aqd_fraction {
 	uint64_t settle_ns; /* restored: until then GROW waits for lost clients */
 	uint64_t denials;
 	char *saved; /* its part of state.json; NULL: to be made anew */
+	struct aqd_residency residency;
 };
 
 struct aqd_event;
@@ -225,6 +265,10 @@ struct aqd {
 	struct aq_list waits; /* aqd_wait.link, in order of arrival */
 	bool queue_dirty;     /* something became free */
 	bool lie_found;	      /* some client's `lie` is set */
+
+	struct event *residency_timer; /* while somebody moves, or waits to */
+	uint64_t host_used_bytes;      /* sum of aqd_move.host_bytes */
+	bool residency_dirty;	       /* some move may have gone on */
 
 	bool state_dirty; /* state.json must be written this turn */
 	bool state_stale; /* ... or soon (clients) */

@@ -195,10 +195,16 @@ static enum aq_log_level level_of(enum aqd_event_type type)
 	case AQD_EVENT_refused:
 	case AQD_EVENT_overran:
 	case AQD_EVENT_returned:
+	case AQD_EVENT_parking:
+	case AQD_EVENT_parked:
+	case AQD_EVENT_resuming:
+	case AQD_EVENT_resumed:
 		return AQ_LOG_DEBUG;
 	case AQD_EVENT_lied:
 	case AQD_EVENT_foreign:
 	case AQD_EVENT_over_limit:
+	case AQD_EVENT_park_failed:
+	case AQD_EVENT_resume_failed:
 		return AQ_LOG_WARN;
 	default:
 		return AQ_LOG_INFO;

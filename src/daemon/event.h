@@ -32,7 +32,13 @@
 	AQD_EVENT(returned)   /* ... and what it came to, at last */                               \
 	AQD_EVENT(lied)	      /* a page or message that cannot be true */                          \
 	AQD_EVENT(babbled)    /* a connection that broke the protocol */                           \
-	AQD_EVENT(foreign)    /* a process on a device without a fraction for it */
+	AQD_EVENT(parking)    /* a fraction's memory is ordered to host memory */                  \
+	AQD_EVENT(parked)     /* it is there */                                                    \
+	AQD_EVENT(park_failed)                                                                     \
+	AQD_EVENT(resuming) /* it is ordered back */                                               \
+	AQD_EVENT(resumed)                                                                         \
+	AQD_EVENT(resume_failed)                                                                   \
+	AQD_EVENT(foreign) /* a process on a device without a fraction for it */
 
 enum aqd_event_type {
 #define AQD_EVENT(name) AQD_EVENT_##name,

@@ -21,6 +21,7 @@
 #include "daemon/process.h"
 #include "daemon/queue.h"
 #include "daemon/state.h"
+#include "daemon/residency.h"
 #include "base/banned.h"
 
 /* Above what can be there: fractions, and who waits for one on a connection of the API. */
@@ -240,6 +241,8 @@ static int enter(struct aqd *d, const struct aqd_fraction *like, const struct aq
 	f->saved = NULL;
 	aq_list_init(&f->observers);
 	aq_list_init(&f->of_holder);
+	aq_list_init(&f->residency.waits);
+	f->residency.since_ns = aq_now_ns();
 	f->holder = NULL;
 	f->linger = evtimer_new(d->base, on_linger, f);
 	f->killing = evtimer_new(d->base, on_killing, f);
@@ -391,6 +394,7 @@ void aqd_fraction_end(struct aqd *d, struct aqd_fraction *f, const char *why)
 	if (f->ended)
 		return;
 	f->ended = true;
+	aqd_residency_fraction_gone(d, f);
 	AQ_LIST_FOREACH (l, next_client, &f->ledger.clients, link)
 		aqd_client_end(d, aqd_client_of(l), "its fraction ended");
 	AQ_LIST_FOREACH (conn, next_conn, &f->observers, of_fraction)

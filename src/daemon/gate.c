@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/compute.h"
+#include "daemon/residency.h"
 #include "base/banned.h"
 
 #define KNOWN_BITS (AQ_GATE_LEASED | AQ_GATE_PARKED | AQ_GATE_NOTICE)
@@ -68,5 +69,6 @@ int aqd_gate_bell(struct aqd *d, struct aqd_client *c, uint32_t devices)
 	if (!devices || devices >> c->fraction->ledger.share_count)
 		return -EINVAL;
 	aqd_compute_bell(d, c, devices);
+	aqd_residency_bell(d, c);
 	return 0;
 }

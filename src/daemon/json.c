@@ -12,6 +12,7 @@
 #include "daemon/compute.h"
 #include "daemon/device.h"
 #include "daemon/event.h"
+#include "daemon/residency.h"
 #include "base/banned.h"
 
 static const char *const priorities[] = {
@@ -115,6 +116,7 @@ static json_t *shares_json(struct aqd *d, const struct aqd_fraction *f, struct t
 		set_uint(o, "memory_used_bytes", used);
 		set_uint(o, "memory_free_bytes", aq_ledger_free(&d->ledger, l, i));
 		set_uint(o, "gpu_time_ns", aqd_lease_gpu_ns(&f->lease, i));
+		set_uint(o, "memory_parked_bytes", aqd_parked_share(f, i));
 		set_bool(o, "over_limit", s->over);
 		json_array_append_new(all, o);
 		sum->request += s->request_bytes;
@@ -140,6 +142,7 @@ static json_t *clients_json(struct aqd *d, const struct aq_ledger_fraction *l)
 		set_uint(o, "pid", (uint64_t)aqd_client_of(c)->process->pid);
 		set_uint(o, "memory_used_bytes", used);
 		set_uint(o, "memory_overhead_bytes", overhead);
+		set_uint(o, "memory_parked_bytes", aqd_parked_client(aqd_client_of(c)));
 		set_bool(o, "connected", aqd_client_of(c)->conn != NULL);
 		if (c->cut)
 			set_bool(o, "cut_off", true);
@@ -159,12 +162,13 @@ json_t *aqd_json_fraction(struct aqd *d, const struct aqd_fraction *f)
 	set_text(o, "name", f->name);
 	set_text(o, "project", f->project);
 	set_text(o, "priority", aqd_priority_word(f->ledger.priority));
-	set_text(o, "state", "running");
+	set_text(o, "state", aqd_parked(f) ? "parked" : "running");
+	set_text(o, "residency", aqd_residency_word(f->residency.state));
 	json_object_set_new(o, "devices", shares);
 	set_uint(o, "memory_request_bytes", sum.request);
 	set_uint(o, "memory_limit_bytes", sum.limit);
 	set_uint(o, "memory_used_bytes", sum.used);
-	set_uint(o, "memory_parked_bytes", 0);
+	set_uint(o, "memory_parked_bytes", aqd_parked(f));
 	set_uint(o, "compute_request_permille", f->ledger.compute_request_permille);
 	set_uint(o, "compute_limit_permille", f->ledger.compute_limit_permille);
 	set_uint(o, "gpu_time_ns", aqd_compute_gpu_ns(f));

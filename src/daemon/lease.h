@@ -75,6 +75,7 @@ struct aqd_lease {
 	uint32_t device[AQ_MAX_DEVICES]; /* numbers of the devices, by index in the page */
 	uint32_t running;		 /* clients with a context */
 	bool joined;
+	bool away;	   /* its memory is not on the device: its want does not count */
 	bool given;	   /* pages have the lease, or may have */
 	bool touched;	   /* something in its pages may have changed */
 	uint32_t late;	   /* (client, device)s in overrun */

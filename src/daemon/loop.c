@@ -18,6 +18,7 @@
 #include "daemon/measure.h"
 #include "daemon/queue.h"
 #include "daemon/rundir.h"
+#include "daemon/residency.h"
 #include "daemon/resolve.h"
 #include "daemon/settings.h"
 #include "daemon/state.h"
@@ -202,6 +203,7 @@ static void end_turn(struct aqd *d)
 	aqd_client_settle_lies(d);
 	aqd_compute_turn(d);
 	aqd_guard_finish_measuring(d);
+	aqd_residency_turn(d);
 	if (d->queue_dirty) {
 		d->queue_dirty = false;
 		aqd_queue_try(d);

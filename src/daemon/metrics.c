@@ -9,6 +9,7 @@
 #include "daemon/api.h"
 #include "daemon/device.h"
 #include "daemon/event.h"
+#include "daemon/residency.h"
 #include "base/banned.h"
 
 enum unit { UNIT_PLAIN, UNIT_PERMILLE, UNIT_NS }; /* how an integer becomes the base unit */
@@ -107,14 +108,39 @@ static uint64_t share_overruns(struct aqd *d, const struct aqd_fraction *f, uint
 	return f->lease.overruns;
 }
 
-static uint64_t share_none(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+static uint64_t share_parked(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
 {
-	return 0; /* parking is not there yet */
+	return aqd_parked_share(f, share);
 }
 
 static uint64_t share_clients(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
 {
 	return f->ledger.client_count;
+}
+
+static uint64_t parks(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return f->residency.moves[0];
+}
+
+static uint64_t resumes(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return f->residency.moves[1];
+}
+
+static uint64_t parks_ns(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return f->residency.moves_ns[0];
+}
+
+static uint64_t resumes_ns(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return f->residency.moves_ns[1];
+}
+
+static uint64_t moved_bytes(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	return f->residency.moves_bytes[0] + f->residency.moves_bytes[1];
 }
 
 static uint64_t share_denials(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
@@ -133,7 +159,7 @@ static const struct {
 	{"memory_used_bytes", "gauge", "Memory in use, contexts included.", UNIT_PLAIN, true,
 	 share_used},
 	{"memory_parked_bytes", "gauge", "Memory parked in host RAM.", UNIT_PLAIN, true,
-	 share_none},
+	 share_parked},
 	{"compute_request_ratio", "gauge", "Guaranteed part of the device's time.", UNIT_PERMILLE,
 	 true, share_compute},
 	{"compute_limit_ratio", "gauge", "Most of the device's time.", UNIT_PERMILLE, true,
@@ -145,6 +171,13 @@ static const struct {
 	 false, share_waited},
 	{"lease_overruns_total", "counter", "Leases that had to be taken as back.", UNIT_PLAIN,
 	 false, share_overruns},
+	{"parks_total", "counter", "Times that it was parked.", UNIT_PLAIN, false, parks},
+	{"resumes_total", "counter", "Times that it came back.", UNIT_PLAIN, false, resumes},
+	{"park_seconds_total", "counter", "Time that parking took.", UNIT_NS, false, parks_ns},
+	{"resume_seconds_total", "counter", "Time that coming back took.", UNIT_NS, false,
+	 resumes_ns},
+	{"memory_moved_bytes_total", "counter", "Moved to host memory and back.", UNIT_PLAIN, false,
+	 moved_bytes},
 	{"clients", "gauge", "Attached processes.", UNIT_PLAIN, false, share_clients},
 	{"denials_total", "counter", "Refused allocations.", UNIT_PLAIN, false, share_denials},
 };

@@ -15,6 +15,7 @@
 #include "daemon/device.h"
 #include "daemon/event.h"
 #include "daemon/process.h"
+#include "daemon/residency_order.h"
 #include "base/banned.h"
 
 #define LOWER_AFTER_NS (1500 * AQ_NS_PER_MS) /* guess: longer than a call that allocates */
@@ -99,7 +100,7 @@ bool aqd_reading_count(struct aqd *d, struct aqd_client *c, uint32_t share)
 {
 	const struct aqd_reading *r = &c->reading[share];
 
-	if (r->told && !r->whole)
+	if (r->told && (!r->whole || aqd_order_frozen(c, share)))
 		return aqd_reading_count_more(d, c, share);
 	if (r->told)
 		set_overhead(d, c, share, r->overhead_bytes);
@@ -157,7 +158,7 @@ void aqd_reading_count_periodic(struct aqd *d, struct aqd_client *c, uint32_t sh
 	struct aqd_reading *r = &c->reading[share];
 	const struct aq_ledger_hold *h = &c->ledger.hold[share];
 
-	if (!r->told)
+	if (!r->told || aqd_order_frozen(c, share)) /* moving: no two readings agree */
 		return;
 	if (!r->whole) {
 		count_broken(d, c, share);

@@ -20,6 +20,7 @@
 #include "daemon/loop.h"
 #include "daemon/measure.h"
 #include "daemon/queue.h"
+#include "daemon/residency.h"
 #include "daemon/rundir.h"
 #include "daemon/settings.h"
 #include "daemon/state.h"
@@ -100,6 +101,8 @@ int aqd_server_start(struct aqd *d, const char *sim)
 		return r;
 	r = aqd_loop_init(d);
 	if (r == 0)
+		r = aqd_residency_init(d);
+	if (r == 0)
 		r = aqd_events_create(d);
 	if (r == 0)
 		r = aqd_compute_init(d);
@@ -128,6 +131,7 @@ void aqd_server_free(struct aqd *d)
 		if (d->hidden)
 			aqd_rundir_hide(d, false);
 		aqd_queue_finish(d);
+		aqd_residency_cancel(d);
 		aqd_api_finish(d);
 		aqd_guard_finish(d);
 		aqd_fraction_end_unheld(d, NULL);
@@ -145,6 +149,7 @@ void aqd_server_free(struct aqd *d)
 		aqd_measure_finish(d);
 	}
 	aqd_compute_finish(d);
+	aqd_residency_finish(d);
 	aqd_loop_finish(d);
 	aqd_events_free(d);
 	aqd_devices_finish(d);

@@ -86,13 +86,14 @@ static json_t *save_clients(const struct aqd_fraction *f)
 
 static json_t *save_fraction(const struct aqd *d, const struct aqd_fraction *f)
 {
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:i,s:i,s:b,s:o,s:o,s:o}", "name", f->name,
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:i,s:i,s:b,s:b,s:I,s:o,s:o,s:o}", "name", f->name,
 			 "project", f->project, "command", f->command, "owner",
 			 (json_int_t)f->owner, "created", (json_int_t)f->created_s, "priority",
 			 (int)f->ledger.priority, "compute_request",
 			 (int)f->ledger.compute_request_permille, "compute_limit",
 			 (int)f->ledger.compute_limit_permille, "mount_namespace",
-			 (int)f->mount_namespace, "holder", save_process(f->holder), "shares",
+			 (int)f->mount_namespace, "hold", (int)f->residency.hold, "park_idle_ns",
+			 (json_int_t)f->residency.park_idle_ns, "holder", save_process(f->holder), "shares",
 			 save_shares(d, f), "clients", save_clients(f));
 }
 
@@ -296,6 +297,9 @@ static int load_fraction(struct aqd *d, json_t *o)
 	like.owner = (uid_t)json_integer_value(json_object_get(o, "owner"));
 	like.created_s = (uint64_t)json_integer_value(json_object_get(o, "created"));
 	like.mount_namespace = json_is_true(json_object_get(o, "mount_namespace"));
+	like.residency.hold = json_is_true(json_object_get(o, "hold"));
+	like.residency.park_idle_ns =
+		(uint64_t)json_integer_value(json_object_get(o, "park_idle_ns"));
 	like.restored = true;
 	like.settle_ns = d->started_ns + AQD_LINGER_RESTORED_NS;
 	r = load_terms(d, o, &spec);

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The words of the page that move memory, and the books of the host's pool. Decides no policy. */
+#include "daemon/residency_order.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "abi/grant.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/size.h"
+#include "daemon/client.h"
+#include "daemon/gate.h"
+#include "base/banned.h"
+
+#define MAX_ERRNO 4095 /* Source: Linux, include/linux/err.h */
+
+/* A number of the client's is read once: it may be another one the next time. */
+static uint64_t read_u64(const _Atomic uint64_t *word)
+{
+	return __atomic_load_n((const uint64_t *)word, __ATOMIC_ACQUIRE);
+}
+
+static uint32_t read_u32(const _Atomic uint32_t *word)
+{
+	return __atomic_load_n((const uint32_t *)word, __ATOMIC_ACQUIRE);
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+uint64_t aqd_order_movable(struct aqd *d, struct aqd_client *c, uint32_t share)
+{
+	if (!c->page || c->lied)
+		return 0;
+	return min_u64(read_u64(&c->page->device[share].movable_bytes),
+		       aqd_client_page_used(d, c, share));
+}
+
+static void set_host(struct aqd *d, struct aqd_move *m, uint64_t bytes)
+{
+	d->host_used_bytes = d->host_used_bytes - m->host_bytes + bytes;
+	m->host_bytes = bytes;
+}
+
+static void give(struct aqd_client *c, uint32_t share, enum aq_order order)
+{
+	struct aq_page_device *to = &c->page->device[share];
+	struct aqd_move *m = &c->move[share];
+
+	m->park = order == AQ_ORDER_PARK;
+	m->pending = true;
+	m->result = 0;
+	m->turn++;
+	__atomic_store_n((uint32_t *)&to->order, order, __ATOMIC_RELEASE);
+	__atomic_store_n((uint32_t *)&to->order_turn, m->turn, __ATOMIC_SEQ_CST);
+	aqd_gate_news(c);
+}
+
+void aqd_order_park(struct aqd *d, struct aqd_client *c, uint32_t share, uint64_t host_bytes)
+{
+	struct aqd_move *m = &c->move[share];
+
+	m->before_bytes = c->ledger.hold[share].granted_bytes;
+	set_host(d, m, host_bytes);
+	__atomic_store_n((uint64_t *)&c->page->device[share].host_limit_bytes, host_bytes,
+			 __ATOMIC_RELEASE);
+	aqd_gate_set(d, c, share, AQ_GATE_PARKED, true);
+	give(c, share, AQ_ORDER_PARK);
+}
+
+void aqd_order_stay(struct aqd *d, struct aqd_client *c, uint32_t share)
+{
+	if (c->page && !c->lied)
+		give(c, share, AQ_ORDER_STAY);
+}
+
+/* All of it is on the device: work may go on. */
+static void arrived(struct aqd *d, struct aqd_client *c, uint32_t share)
+{
+	c->move[share].away_bytes = 0;
+	set_host(d, &c->move[share], 0);
+	aqd_gate_set(d, c, share, AQ_GATE_PARKED, false);
+	aqd_gate_wake(&c->page->device[share].lease_turn);
+}
+
+/* The client says that its memory is away: how much can be true? */
+static void left(struct aqd *d, struct aqd_client *c, uint32_t share, uint64_t parked)
+{
+	struct aqd_move *m = &c->move[share];
+
+	if (parked > m->before_bytes || parked > m->host_bytes) {
+		aqd_client_lied(d, c,
+				parked > m->before_bytes
+					? "it parked more than it ever had"
+					: "it put more into host memory than it may");
+		return;
+	}
+	m->away_bytes = parked;
+	set_host(d, m, parked);
+	if (!parked) /* there was nothing to move any more */
+		arrived(d, c, share);
+}
+
+bool aqd_order_look(struct aqd *d, struct aqd_client *c, uint32_t share)
+{
+	struct aqd_move *m = &c->move[share];
+	const struct aq_page_device *page = c->page ? &c->page->device[share] : NULL;
+	uint64_t parked;
+	int result;
+
+	if (!m->pending)
+		return true;
+	if (!page || c->lied) { /* it will not be believed whatever it says */
+		m->pending = false;
+		m->result = -EPERM;
+		return true;
+	}
+	if (read_u32(&page->order_done) != m->turn)
+		return false;
+	result = __atomic_load_n((const int32_t *)&page->order_result, __ATOMIC_ACQUIRE);
+	parked = read_u64(&page->parked_bytes);
+	m->pending = false;
+	m->result = result < 0 && result >= -MAX_ERRNO ? result : result ? -EINVAL : 0;
+	if (m->park && m->result == 0)
+		left(d, c, share, parked);
+	else if (m->park || m->result == 0) /* it failed to leave, or is back */
+		arrived(d, c, share);
+	return true;
+}
+
+bool aqd_order_frozen(const struct aqd_client *c, uint32_t share)
+{
+	const struct aqd_move *m = &c->move[share];
+
+	return m->pending ||
+	       (m->away_bytes && c->fraction && c->fraction->residency.state == AQD_PARKING);
+}
+
+bool aqd_order_wants(const struct aqd_client *c, uint32_t share)
+{
+	return c->page && !c->lied && read_u32(&c->page->device[share].want);
+}
+
+void aqd_order_adopt(struct aqd *d, struct aqd_client *c)
+{
+	for (uint32_t i = 0; i < c->fraction->ledger.share_count; i++) {
+		const struct aq_page_device *page = &c->page->device[i];
+		struct aqd_move *m = &c->move[i];
+		uint64_t limit = c->fraction->ledger.share[i].limit_bytes;
+
+		m->turn = read_u32(&page->order_turn);
+		m->park = read_u32(&page->order) == AQ_ORDER_PARK;
+		m->pending = read_u32(&page->order_done) != m->turn;
+		m->away_bytes = min_u64(read_u64(&page->parked_bytes), limit);
+		m->before_bytes = limit;
+		set_host(d, m, m->pending ? min_u64(read_u64(&page->host_limit_bytes), limit)
+					  : m->away_bytes);
+		if (!m->pending && !m->away_bytes)
+			aqd_gate_set(d, c, i, AQ_GATE_PARKED, false);
+	}
+}
+
+void aqd_order_forget(struct aqd *d, struct aqd_client *c)
+{
+	for (uint32_t i = 0; i < AQ_MAX_DEVICES; i++) {
+		set_host(d, &c->move[i], 0);
+		c->move[i].away_bytes = 0;
+		c->move[i].pending = false;
+	}
+}
+
+/* What the kernel says can be had without swapping. Source: proc(5), MemAvailable. */
+static uint64_t available_bytes(void)
+{
+	AQ_CLEANUP(free) char *text = NULL;
+	unsigned long long kib;
+	const char *line;
+
+	if (aq_file_read("/proc/meminfo", 64 * 1024, &text) < 0)
+		return UINT64_MAX;
+	line = strstr(text, "MemAvailable:");
+	return line && sscanf(line, "MemAvailable: %llu kB", &kib) == 1 ? (uint64_t)kib << 10
+									: UINT64_MAX;
+}
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+bool aqd_host_room(const struct aqd *d, const struct aqd_fraction *f, uint64_t bytes,
+		   uint64_t *ret_free)
+{
+	uint64_t own = 0, left_bytes, moving = 0;
+	struct aqd_fraction *each, *next_fraction;
+	struct aq_ledger_client *l, *next;
+
+	AQ_LIST_FOREACH (each, next_fraction, &d->fractions, link)
+		AQ_LIST_FOREACH (l, next, &each->ledger.clients, link)
+			for (uint32_t i = 0; i < each->ledger.share_count; i++) {
+				const struct aqd_move *m = &aqd_client_of(l)->move[i];
+
+				own += each == f ? m->host_bytes : 0;
+				/* Promised, and not taken from the machine yet. */
+				moving += minus(m->host_bytes, m->away_bytes);
+			}
+	left_bytes = min_u64(minus(d->config.host_memory_bytes, d->host_used_bytes),
+			     minus(d->config.host_memory_fraction_bytes, own));
+	*ret_free = min_u64(left_bytes, minus(available_bytes(), moving));
+	return bytes <= *ret_free;
+}
