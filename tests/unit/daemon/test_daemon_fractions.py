@@ -80,7 +80,7 @@ def test_input_is_checked(daemon):
         assert d.refused("GET", "/v1/events?frm=1").code == 400
         f = d.create(name="f", memory_limit_bytes=GIB)
         assert d.refused("POST", "/v1/fractions", {"name": "f"}).body["reason"] == "name_taken"
-        assert d.refused("POST", "/v1/fractions/f/park").code == 501
+        assert d.refused("POST", "/v1/fractions/nobody/park").code == 404
         for body in (b"", {}, {"gpus": 1}, {"memory_limit_bytes": 0}, {"priority": "x"}):
             assert d.refused("PATCH", "/v1/fractions/f", body).code == 400, body
         assert d.fraction("f")["memory_limit_bytes"] == f["memory_limit_bytes"]
