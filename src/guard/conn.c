@@ -357,31 +357,45 @@ static void *help(void *arg)
  * (AT_BASE) of its own; nor has it where somebody ran the loader as a program, and then it is a
  * pity but no harm. Without the thread, the next request finds the next daemon.
  */
-bool aq__threads_work(void)
+static bool threads_work(void)
 {
 	return getauxval(AT_BASE) != 0;
 }
 
-void aq__conn_start_helper(void)
+bool aq__thread_start(void *(*main)(void *), size_t stack_bytes, const char *name)
 {
 	sigset_t all, old;
 	pthread_attr_t attr;
 	pthread_t thread;
+	int saved = errno, r;
 
-	if (!aq__threads_work())
-		return;
+	if (!threads_work())
+		return false;
 	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, HELPER_STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's handlers never run in it */
-	pthread_mutex_lock(&conn.lock);		  /* it waits for us to be done */
-	conn.helper = pthread_create(&thread, &attr, help, NULL) == 0;
-	if (conn.helper)
-		pthread_setname_np(thread, "aliquot");
-	pthread_mutex_unlock(&conn.lock);
+	pthread_attr_setstacksize(&attr, stack_bytes);
+	r = pthread_create(&thread, &attr, main, NULL);
+	if (r == EINVAL) { /* the program's static TLS, which is taken out of it, is larger */
+		pthread_attr_destroy(&attr);
+		pthread_attr_init(&attr);
+		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+		r = pthread_create(&thread, &attr, main, NULL);
+	}
+	if (r == 0)
+		pthread_setname_np(thread, name);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
+	errno = saved;
+	return r == 0;
+}
+
+void aq__conn_start_helper(void)
+{
+	pthread_mutex_lock(&conn.lock); /* it waits for us to be done */
+	conn.helper = aq__thread_start(help, HELPER_STACK_BYTES, "aliquot");
+	pthread_mutex_unlock(&conn.lock);
 }
 
 /* Lock held. Return: whether a daemon is there, after the wait that @wait allows. */

@@ -42,7 +42,8 @@ bool aq__conn_up(void);
  */
 void aq__conn_bell(uint32_t devices);
 
-/* Can this process have threads of ours? */
-bool aq__threads_work(void);
+/* A thread of ours, detached, with all signals blocked. Return: false: this process can have none.
+ */
+bool aq__thread_start(void *(*main)(void *), size_t stack_bytes, const char *name);
 
 #endif /* AQ_GUARD_CONN_H */

@@ -7,11 +7,8 @@
  * When we fail: without the thread, threads that wait at the gate do its work for themselves; a
  * lease that nobody waits to have again is then taken back late, by the daemon.
  */
-#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -21,7 +18,6 @@
 #include "guard/conn.h"
 #include "guard/gate.h"
 #include "guard/guard.h"
-#include "guard/lock.h"
 #include "guard/guest.h"
 
 #define STACK_BYTES ((size_t)512 << 10) /* guess: it calls the driver, whose needs nobody states */
@@ -74,28 +70,6 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static bool start(void)
-{
-	sigset_t all, old;
-	pthread_attr_t attr;
-	pthread_t thread;
-	int saved = errno;
-	bool runs;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's handlers never run in it */
-	runs = pthread_create(&thread, &attr, run, NULL) == 0;
-	if (runs)
-		pthread_setname_np(thread, "aliquot-gate");
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	errno = saved;
-	return runs;
-}
-
 bool aq__gate_thread_start(void)
 {
 	uint32_t was = __atomic_load_n(&state, __ATOMIC_ACQUIRE);
@@ -106,7 +80,7 @@ bool aq__gate_thread_start(void)
 	if (!aq__page_get() || !__atomic_compare_exchange_n(&state, &was, STARTING, false,
 							    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return was != CANNOT;
-	was = aq__threads_work() && start() ? RUNS : CANNOT;
+	was = aq__thread_start(run, STACK_BYTES, "aliquot-gate") ? RUNS : CANNOT;
 	__atomic_store_n(&state, was, __ATOMIC_RELEASE);
 	return was == RUNS;
 }

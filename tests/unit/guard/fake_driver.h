@@ -22,6 +22,8 @@ struct fake {
 	uint32_t frees;	       /* calls of cuMemFree that came through; atomic */
 	uint64_t module_bytes; /* a module takes */
 	uint32_t module_loads;
+	uint32_t looks; /* calls that ask where the thread is; atomic */
+	uint32_t events; /* calls that make, record or ask for events, or ask about captures; atomic */
 	int init_calls;
 	int fail_init; /* CUresult of the next cuInit */
 	int fail_free; /* CUresult of every free while nonzero */

@@ -368,6 +368,21 @@ static void test_gate__submitting_waits_for_it_and_nothing_else_does(void **stat
 	pthread_join(t, NULL);
 }
 
+static void test_gate__an_open_one_asks_the_driver_nothing(void **state)
+{
+	uint32_t looks = fake->looks, events = fake->events;
+
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(g.cuLaunchKernel(NULL, 5, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL), 5);
+	assert_int_equal(fake->looks, looks);
+	assert_int_equal(fake->events, events);
+	/* The counters count: a gate that is not open is another matter. */
+	__atomic_store_n((uint32_t *)&fake_daemon.page->gates, 2, __ATOMIC_RELEASE);
+	assert_int_equal(g.cuLaunchKernel(NULL, 5, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL), 5);
+	__atomic_store_n((uint32_t *)&fake_daemon.page->gates, 0, __ATOMIC_RELEASE);
+	assert_true(fake->looks > looks);
+}
+
 static void test_gate__of_a_daemon_that_is_gone_is_open(void **state)
 {
 	__atomic_store_n((uint32_t *)&fake_daemon.page->device[0].gate, 1, __ATOMIC_RELEASE);
@@ -389,6 +404,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_devices__two_are_charged_rightly),
 		cmocka_unit_test(test_resolve__addresses_are_exchanged_by_what_is_there),
 		cmocka_unit_test(test_gate__submitting_waits_for_it_and_nothing_else_does),
+		cmocka_unit_test(test_gate__an_open_one_asks_the_driver_nothing),
 		cmocka_unit_test(test_fork__a_child_is_a_client_of_its_own),
 		cmocka_unit_test(test_fork__without_handlers_it_is_the_same),
 		cmocka_unit_test(test_daemon__a_program_that_closes_our_files_loses_nothing),
