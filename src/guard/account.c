@@ -5,8 +5,8 @@
  *
  * A period ends with the mark behind which nothing is in flight; the next begins with a base of its
  * own, so what is between them is nobody's time, exactly. Work that is waited for in short steps is
- * not worth two events a step: there the period goes on, less the gap from when the program was
- * told to the next command, by the host's clock. Pauses of microseconds between launches that
+ * not worth two events a step: there the period goes on, less the gap to the next command, by the
+ * host's clock. It begins before the program is told; by how much, each eighth step tells. Pauses of microseconds between launches that
  * nobody waits for count as use: nobody else could have used them.
  */
 #include "base/timing.h"
@@ -16,6 +16,8 @@
 #define PERIOD_NS (100 * AQ_NS_PER_MS) /* host and device clocks drift by some 50 ppm: 5 us in this */
 #define FIRST_COMMAND_NS AQ_NS_PER_MS /* until the first mark is reached: a window full */
 #define FIRST_GRAPH_NS AQ_NS_PER_MS	     /* the same; a decoding step takes 5 to 20 ms */
+
+#define MOST_TELLING_NS (200 * AQ_NS_PER_US) /* more is a host that was late */
 
 static unsigned int slot_of(const void *what)
 {
@@ -151,6 +153,18 @@ static void count_tail(struct aq__account *a, uint64_t host_ns)
 		a->busy_ns += at - a->done_ns - a->gap_ns;
 	a->done_ns = at;
 	a->gap_ns = 0;
+}
+
+void aq__account_told(struct aq__flight *f, uint64_t now_ns)
+{
+	struct aq__account *a = &f->account;
+	uint64_t took;
+
+	if (f->commands || !a->exact || a->late || now_ns < a->idle_ns)
+		return;
+	took = now_ns - a->idle_ns;
+	if (took < MOST_TELLING_NS)
+		a->telling_ns = (7 * a->telling_ns + took) / 8;
 }
 
 void aq__account_idle(struct aq__flight *f, uint64_t host_ns)

@@ -23,7 +23,8 @@
 #define MARK_NS (250 * AQ_NS_PER_US)
 #define MARK_COMMANDS 64u
 #define MARK_GRAPH_NS (100 * AQ_NS_PER_US) /* a shorter graph is a command like others */
-#define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* work that is waited for and shorter is not marked */
+#define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* shorter work that is waited for is marked seldom: */
+#define MARK_SYNC_NTH 8u
 #define PAUSE_NS (500 * AQ_NS_PER_US) /* since the last command: look whether it is done already */
 #define LOOK_NS (100 * AQ_NS_PER_US)  /* a submitting thread looks at marks no more often */
 #define GIVE_UP_NS AQ_NS_PER_MS	      /* see unmarkable() */
@@ -533,9 +534,11 @@ void aq__flight_sync_begin(CUstream stream, bool all)
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct aq__flight *f = flights[i];
+		bool mark;
 
 		aq__lock(&f->lock);
-		for (uint32_t k = 0; f->est_ns >= MARK_SYNC_NS && k < AQ__LANES; k++) {
+		mark = f->commands && (f->est_ns >= MARK_SYNC_NS || ++f->syncs % MARK_SYNC_NTH == 0);
+		for (uint32_t k = 0; mark && k < AQ__LANES; k++) {
 			struct aq__lane *l = &f->lanes[k];
 
 			if (concerns(l, stream, all))
@@ -543,6 +546,14 @@ void aq__flight_sync_begin(CUstream stream, bool all)
 		}
 		aq__unlock(&f->lock);
 	}
+}
+
+/* When the work ended of which the program is told at @now_ns: not before it was submitted. */
+static uint64_t ended(const struct aq__flight *f, const struct aq__lane *l, uint64_t now_ns)
+{
+	uint64_t end = now_ns - f->account.telling_ns;
+
+	return end > l->last_ns ? end : l->last_ns;
 }
 
 void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
@@ -554,12 +565,15 @@ void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
 		uint64_t now = aq_now_ns();
 
 		aq__lock(&f->lock);
-		reap(f);
+		if (f->commands) {
+			reap(f);
+			aq__account_told(f, now);
+		}
 		for (uint32_t k = 0; f->commands && k < AQ__LANES; k++) {
 			struct aq__lane *l = &f->lanes[k];
 
 			if (concerns(l, stream, all) && (!all || lane_is_done(f, l)))
-				lane_done(f, l, now);
+				lane_done(f, l, ended(f, l, now));
 		}
 		aq__unlock(&f->lock);
 	}

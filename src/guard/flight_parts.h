@@ -49,6 +49,7 @@ struct aq__account {
 	uint64_t idle_ns; /* host time since when nothing is in flight; 0: something is */
 	bool exact;	  /* a mark tells when that began: done_ns */
 	uint64_t busy_ns; /* counted, not harvested */
+	uint64_t telling_ns; /* from the end of work until the program is told, learned */
 	uint64_t foretold_ns; /* harvested, not counted yet */
 };
 
@@ -60,6 +61,7 @@ struct aq__flight {
 	bool dying;
 	bool reaping; /* somebody looks at the oldest marks */
 	uint32_t pins; /* calls of the driver under way with events or streams of ctx */
+	uint32_t syncs; /* calls that waited for work */
 	uint32_t commands; /* in flight: of all marks and lanes */
 	uint64_t est_ns;   /* of them */
 	uint64_t since_ns; /* host time: the device works on them at least since then */
@@ -94,6 +96,10 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns);
  * the commands up to the oldest mark only: of what is not confirmed more than that may be left.
  */
 uint64_t aq__account_left(const struct aq__flight *f, uint64_t now_ns);
+
+/* A call that waited returns at @now_ns. If nothing is in flight, and a mark says since when: learn
+ * how long it took to tell. */
+void aq__account_told(struct aq__flight *f, uint64_t now_ns);
 
 /* Nothing is in flight since @host_ns, as far as the host knows. */
 void aq__account_idle(struct aq__flight *f, uint64_t host_ns);

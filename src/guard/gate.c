@@ -463,7 +463,7 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 	uint64_t left;
 
 	if (__atomic_load_n(&devices[index].calls, __ATOMIC_SEQ_CST))
-		return now_ns + POLL_NS;
+		return now_ns + 2 * POLL_NS;
 	if (aq__flight_drained(index)) {
 		give_back(dev, index, turn, true);
 		return devices[index].likely_ns;

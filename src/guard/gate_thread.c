@@ -9,6 +9,8 @@
  */
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -22,11 +24,14 @@
 
 #define STACK_BYTES ((size_t)512 << 10) /* guess: it calls the driver, whose needs nobody states */
 #define MAX_CALLERS 4
+#define LEAVE_NS (50 * AQ_NS_PER_MS) /* guess: longer than any query of an event */
 
 enum { NOT_STARTED, STARTING, RUNS, CANNOT };
 
 static uint32_t state;			  /* atomic; enum above */
 static aq__news_fn *callers[MAX_CALLERS]; /* atomic each; filled from the front */
+
+static uint32_t leaving, looking;	  /* atomic: the process ends; the thread calls the driver */
 
 static uint64_t min_ns(uint64_t a, uint64_t b)
 {
@@ -61,13 +66,31 @@ static void *run(void *arg)
 	(void)arg;
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
 	(void)aq__relax_begin(); /* for good: it is no thread that captures */
-	for (;;) {
+	while (!__atomic_load_n(&leaving, __ATOMIC_SEQ_CST)) {
 		struct aq_page *page = aq__page_get(); /* never goes, but in a child */
 		uint32_t seen = __atomic_load_n((uint32_t *)&page->news, __ATOMIC_SEQ_CST);
+		uint64_t next = UINT64_MAX;
 
-		sleep_until(&page->news, seen, look(page));
+		__atomic_store_n(&looking, 1, __ATOMIC_SEQ_CST);
+		if (!__atomic_load_n(&leaving, __ATOMIC_SEQ_CST))
+			next = look(page);
+		__atomic_store_n(&looking, 0, __ATOMIC_SEQ_CST);
+		sleep_until(&page->news, seen, next);
 	}
 	return NULL;
+}
+
+/*
+ * The process ends, and the driver with it, whose handlers were registered before this one and run
+ * after it: no call of ours may be under way then. The daemon takes the lease when we are gone.
+ */
+static void leave(void)
+{
+	uint64_t until = aq_now_ns() + LEAVE_NS;
+
+	__atomic_store_n(&leaving, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&looking, __ATOMIC_SEQ_CST) && aq_now_ns() < until)
+		sched_yield();
 }
 
 bool aq__gate_thread_start(void)
@@ -80,6 +103,7 @@ bool aq__gate_thread_start(void)
 	if (!aq__page_get() || !__atomic_compare_exchange_n(&state, &was, STARTING, false,
 							    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return was != CANNOT;
+	atexit(leave);
 	was = aq__thread_start(run, STACK_BYTES, "aliquot-gate") ? RUNS : CANNOT;
 	__atomic_store_n(&state, was, __ATOMIC_RELEASE);
 	return was == RUNS;
@@ -109,4 +133,5 @@ bool aq__gate_thread_add(aq__news_fn *fn)
 void aq__gate_thread_forked(void)
 {
 	state = NOT_STARTED;
+	looking = 0;
 }
