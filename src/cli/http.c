@@ -38,6 +38,7 @@ static int take_status(struct aq_http_reader *r)
 	if (aq_uint_parse(digits, 200, 599, &status) < 0 || (p[12] && p[12] != ' '))
 		return -EPROTO;
 	r->status = (int)status;
+	r->keep_alive = p[7] == '1';
 	r->state = AQ_HTTP_HEADERS;
 	return 0;
 }
@@ -53,6 +54,20 @@ static const char *header_value(const char *line, const char *name)
 	return line + strspn(line, " \t");
 }
 
+/* What says nothing about the body's length. */
+static void take_manners(struct aq_http_reader *r)
+{
+	const char *value = header_value(r->line, "Connection");
+
+	if (value && !strcasecmp(value, "close"))
+		r->keep_alive = false;
+	else if (value && !strcasecmp(value, "keep-alive"))
+		r->keep_alive = true;
+	value = header_value(r->line, "Content-Type");
+	if (value)
+		r->event_stream = !strncasecmp(value, "text/event-stream", 17);
+}
+
 static int take_header(struct aq_http_reader *r)
 {
 	const char *value;
@@ -60,6 +75,7 @@ static int take_header(struct aq_http_reader *r)
 	if (++r->headers > MAX_HEADERS)
 		return -EPROTO;
 	if (r->line[0]) {
+		take_manners(r);
 		value = header_value(r->line, "Content-Length");
 		if (value) {
 			if (aq_uint_parse(value, 0, MAX_CHUNK_BYTES, &r->left) < 0)
@@ -77,6 +93,8 @@ static int take_header(struct aq_http_reader *r)
 		r->state = r->left ? AQ_HTTP_BODY_LENGTH : AQ_HTTP_DONE;
 	else
 		r->state = AQ_HTTP_BODY_REST;
+	if (r->state == AQ_HTTP_BODY_REST)
+		r->keep_alive = false; /* its end is the connection's */
 	return 0;
 }
 

@@ -36,6 +36,8 @@ struct aq_http_reader {
 	enum aq_http_state state;
 	int status;           /* 100..599, valid from AQ_HTTP_HEADERS on */
 	bool chunked, has_length;
+	bool keep_alive;      /* another answer may follow; valid once the state is DONE */
+	bool event_stream;    /* the body is text/event-stream */
 	uint64_t left;        /* bytes of the body or of the chunk */
 	unsigned int headers; /* lines seen */
 	size_t line_size;

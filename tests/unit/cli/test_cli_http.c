@@ -3,6 +3,7 @@
 #include "cm.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,9 +163,34 @@ static void test_http__random_bytes_never_break_it(void **state)
 	}
 }
 
+static void test_http__knows_whether_more_may_follow(void **state)
+{
+	static const struct {
+		const char *answer;
+		bool keep_alive, event_stream;
+	} cases[] = {
+		{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true, false},
+		{"HTTP/1.1 200 OK\r\nconnection: Close\r\nContent-Length: 0\r\n\r\n", false, false},
+		{"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false, false},
+		{"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", true, false},
+		{"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+		 "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", true, true},
+		{"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}", false, false},
+	};
+	struct heard h = {.refuse = 0};
+	struct aq_http_reader r;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(feed(cases[i].answer, 3, &r, &h), 0);
+		assert_int_equal(r.keep_alive, cases[i].keep_alive);
+		assert_int_equal(r.event_stream, cases[i].event_stream);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_http__knows_whether_more_may_follow),
 		cmocka_unit_test(test_http__by_length_in_chunks_and_until_the_end),
 		cmocka_unit_test(test_http__answers_that_break_off_are_not_whole),
 		cmocka_unit_test(test_http__nonsense_is_refused),
