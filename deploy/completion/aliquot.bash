@@ -34,9 +34,19 @@ _aliquot()
 		COMPREPLY=($(compgen -W "$(aliquot help --words 2>/dev/null)" -- "$cur"))
 		return
 		;;
+	bench)
+		if ((COMP_CWORD == 2)); then
+			COMPREPLY=($(compgen -W "serve" -- "$cur"))
+			return
+		fi
+		;;
 	esac
 
-	options=$(aliquot help --words "$verb" 2>/dev/null) || return
+	if [[ $verb == bench ]]; then
+		options=$(aliquot bench "${COMP_WORDS[2]}" --words 2>/dev/null) || return
+	else
+		options=$(aliquot help --words "$verb" 2>/dev/null) || return
+	fi
 	if [[ $previous == --* ]]; then
 		words=$(sed -n "s/^$previous //p" <<<"$options")
 		if [[ -n $words ]]; then

@@ -96,6 +96,34 @@ int aq_paths_libdir(char *buf)
 	return -ENOENT;
 }
 
+int aq_paths_helper(char *buf, const char *name)
+{
+	static const char *const places[] = {"../libexec/aliquot", ".", "../../bin"};
+	const char *base = strrchr(name, '/');
+	char exe[AQ_PATH_BYTES], path[AQ_PATH_BYTES * 2];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe));
+
+	if (n < 0 || (size_t)n >= sizeof(exe))
+		return n < 0 ? -errno : -ENAMETOOLONG;
+	exe[n] = '\0';
+	*strrchr(exe, '/') = '\0';
+	base = base ? base + 1 : name;
+	for (size_t i = 0; i <= AQ_ARRAY_SIZE(places); i++) {
+		AQ_CLEANUP(free) char *real = NULL;
+
+		snprintf(path, sizeof(path), "%s/%s/%s", exe, i ? places[i - 1] : "../..",
+			 i ? base : name);
+		real = realpath(path, NULL);
+		if (!real || access(real, X_OK) < 0)
+			continue;
+		if (strlen(real) >= AQ_PATH_BYTES)
+			return -ENAMETOOLONG;
+		snprintf(buf, AQ_PATH_BYTES, "%s", real);
+		return 0;
+	}
+	return -ENOENT;
+}
+
 int aq_paths_connect(const char *path, int type)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};

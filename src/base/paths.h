@@ -35,6 +35,16 @@ int aq_paths_join(char *buf, const char *dir, const char *name);
  */
 int aq_paths_libdir(char *buf);
 
+/**
+ * aq_paths_helper() - a program of ours that is not in PATH.
+ * @name: below the build tree, as "bench/serve/aliquot-bench-serve"; installed, its last part
+ * Order: the build tree that the running program is in; PREFIX/libexec/aliquot beside PREFIX/bin,
+ * or beside the running program; PREFIX/bin.
+ * @buf: of AQ_PATH_BYTES
+ * Return: 0; -ENOENT; -ENAMETOOLONG
+ */
+int aq_paths_helper(char *buf, const char *name);
+
 /* connect(2) to the unix socket @path, close-on-exec. @type SOCK_*. Return: fd or -errno. */
 int aq_paths_connect(const char *path, int type);
 

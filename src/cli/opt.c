@@ -11,7 +11,7 @@
 #include "base/banned.h"
 
 #define WORD_BYTES 32 /* longest word that slips are counted in */
-#define MAX_OPTS 32
+#define MAX_OPTS 64
 #define HELP_COLUMN 26
 
 static const struct aq_opt help_opt = {
