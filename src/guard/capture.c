@@ -25,7 +25,11 @@ static CUstream captured[MAX_CAPTURES]; /* under `lock`; [0, n_captured) */
 static uint32_t n_captured;
 static uint32_t unknown; /* under `lock`; captures that found no room: for good */
 
-/* Before a capture begins. Not while a device is waited for as a whole, which would end it. */
+/*
+ * Before a capture begins. Not while a device is waited for as a whole, which would end it: whoever
+ * waits has shut the gate before it looks for captures. Both take the lock, so either it is first,
+ * and the gate is seen to be shut here; or this is, and the capture is seen there.
+ */
 static void begins(CUstream stream, bool per_thread)
 {
 	int saved = errno;
@@ -38,7 +42,6 @@ static void begins(CUstream stream, bool per_thread)
 		else
 			unknown++;
 		aq__unlock(&lock);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		if (!aq__gate_is_shut())
 			break;
 		aq__capture_ended(stream);
@@ -63,7 +66,6 @@ static bool capturing(void)
 {
 	bool any;
 
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	aq__lock(&lock);
 	any = n_captured || unknown;
 	aq__unlock(&lock);
