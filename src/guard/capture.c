@@ -13,6 +13,7 @@
 #include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/lock.h"
+#include "guard/movable.h"
 #include "guard/track.h"
 #include "guard/guest.h"
 
@@ -45,6 +46,7 @@ static void begins(CUstream stream, bool per_thread)
 		if (!aq__gate_is_shut())
 			break;
 		aq__capture_ended(stream);
+		aq__move_ask();
 		aq_sleep_until_ns(aq_now_ns() + POLL_NS);
 	}
 	errno = saved;
@@ -95,8 +97,8 @@ HOOK_BEGIN(cuStreamBeginCapture_v2_ptsz, true, (CUstream stream, CUstreamCapture
 	   mode)
 
 #define GRAPH_PARAMS                                                                               \
-	(CUstream stream, CUgraph graph, const CUgraphNode *deps,                                  \
-	 const CUgraphEdgeData *dep_data, size_t ndeps, CUstreamCaptureMode mode)
+	(CUstream stream, CUgraph graph, const CUgraphNode *deps, const CUgraphEdgeData *dep_data, \
+	 size_t ndeps, CUstreamCaptureMode mode)
 HOOK_BEGIN(cuStreamBeginCaptureToGraph, false, GRAPH_PARAMS, stream, graph, deps, dep_data, ndeps,
 	   mode)
 HOOK_BEGIN(cuStreamBeginCaptureToGraph_ptsz, true, GRAPH_PARAMS, stream, graph, deps, dep_data,

@@ -12,6 +12,7 @@
 #include "base/name.h"
 #include "guard/conn.h"
 #include "guard/guard.h"
+#include "guard/movable.h"
 #include "guard/guest.h"
 
 /* A grant that is added can be used by another thread first: ask again, but not for ever. */
@@ -84,6 +85,12 @@ static bool squeeze_for(int index, uint64_t bytes)
 	return aq__pools_any() && aq__free_bytes(index, &limit) < bytes && aq__pools_squeeze();
 }
 
+/* What we keep for ourselves goes first, and costs no message. */
+static bool trim_for(int index)
+{
+	return aq__movable_unused(index) && aq__movable_trim(index, 0);
+}
+
 /* The grant does not do. */
 static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const char *api)
 {
@@ -94,6 +101,8 @@ static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const c
 	for (int tries = 0; tries < GROW_TRIES; tries++) {
 		if (use(device(index), grains, &missing))
 			return CUDA_SUCCESS;
+		if (trim_for(index))
+			continue;
 		if (!squeezed && squeeze_for(index, aq_grain_bytes(grains))) {
 			squeezed = true;
 			continue;

@@ -11,10 +11,14 @@
  * answer is CUDA_ERROR_OUT_OF_MEMORY. Out of memory of our own: the context's memory is only
  * released when it is freed piece by piece, or at the end of the process.
  */
+#include <stddef.h>
+#include <string.h>
+
 #include "guard/conn.h"
 #include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/lock.h"
+#include "guard/movable.h"
 #include "guard/track.h"
 #include "guard/guest.h"
 
@@ -40,9 +44,13 @@ static uint32_t enter(CUcontext ctx, int index)
 	return aq__track_put(&item, &old) ? item.owner : 0;
 }
 
+#define DOOMED 64u /* movable allocations that are freed at a time */
+
 struct doomed {
 	uint32_t owner;
+	uint32_t n;
 	uint64_t grains[AQ_MAX_DEVICES];
+	struct aq__item movable[DOOMED];
 };
 
 static bool dies_with(const struct aq__item *item, void *arg)
@@ -51,19 +59,31 @@ static bool dies_with(const struct aq__item *item, void *arg)
 
 	if (item->owner != d->owner || item->class == AQ__CONTEXT)
 		return false;
-	if (item->index >= 0)
+	if (aq__is_movable(item)) {
+		if (d->n == DOOMED)
+			return false; /* another time */
+		d->movable[d->n++] = *item;
+	} else if (item->index >= 0) {
 		d->grains[item->index] += item->grains;
+	}
 	return true;
 }
 
 /* The context is gone, and all that was its own. */
 static void bury(uint32_t owner)
 {
-	struct doomed d = {.owner = owner};
+	struct doomed d;
 
 	if (!owner)
 		return;
-	aq__track_sweep(dies_with, &d);
+	memset(&d, 0, offsetof(struct doomed, movable));
+	d.owner = owner;
+	do {
+		d.n = 0;
+		aq__track_sweep(dies_with, &d);
+		for (uint32_t i = 0; i < d.n; i++)
+			aq__movable_lost(&d.movable[i]);
+	} while (d.n == DOOMED);
 	for (int i = 0; i < (int)AQ_MAX_DEVICES; i++)
 		aq__release(i, (uint32_t)d.grains[i]);
 }
@@ -236,26 +256,26 @@ static bool known_now(CUresult r, int index, uint64_t expected_bytes)
 		return r;                                                                          \
 	}
 
-HOOK_CREATE(cuCtxCreate, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx, flags,
+HOOK_CREATE(cuCtxCreate, (CUcontext * ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx, flags,
 	    dev)
-HOOK_CREATE(cuCtxCreate_v2, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
+HOOK_CREATE(cuCtxCreate_v2, (CUcontext * ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
 	    flags, dev)
 HOOK_CREATE(cuCtxCreate_v3,
-	    (CUcontext *ctx, CUexecAffinityParam *params, int n, unsigned int flags, CUdevice dev),
+	    (CUcontext * ctx, CUexecAffinityParam *params, int n, unsigned int flags, CUdevice dev),
 	    ctx, dev, ctx, params, n, flags, dev)
 HOOK_CREATE(cuCtxCreate_v4,
-	    (CUcontext *ctx, CUctxCreateParams *params, unsigned int flags, CUdevice dev), ctx,
+	    (CUcontext * ctx, CUctxCreateParams *params, unsigned int flags, CUdevice dev), ctx,
 	    dev, ctx, params, flags, dev)
-HOOK_CREATE(cuGLCtxCreate, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
+HOOK_CREATE(cuGLCtxCreate, (CUcontext * ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
 	    flags, dev)
-HOOK_CREATE(cuGLCtxCreate_v2, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
+HOOK_CREATE(cuGLCtxCreate_v2, (CUcontext * ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
 	    flags, dev)
 HOOK_CREATE(cuVDPAUCtxCreate,
-	    (CUcontext *ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
+	    (CUcontext * ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
 	     VdpGetProcAddress *get),
 	    ctx, dev, ctx, flags, dev, vdp, get)
 HOOK_CREATE(cuVDPAUCtxCreate_v2,
-	    (CUcontext *ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
+	    (CUcontext * ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
 	     VdpGetProcAddress *get),
 	    ctx, dev, ctx, flags, dev, vdp, get)
 
@@ -280,19 +300,29 @@ static CUresult destroyed(CUresult r, bool known, const struct aq__item *item, c
 CUresult cuCtxDestroy(CUcontext ctx)
 {
 	struct aq__item item;
-	bool known = forget(ctx, &item);
+	bool known;
+	CUresult r;
 
+	aq__move_hold(); /* or memory might be on its way in this context */
+	known = forget(ctx, &item);
 	aq__gate_context_gone(ctx);
-	return destroyed(AQ__CALL(cuCtxDestroy, ctx), known, &item, "cuCtxDestroy");
+	r = destroyed(AQ__CALL(cuCtxDestroy, ctx), known, &item, "cuCtxDestroy");
+	aq__move_go();
+	return r;
 }
 
 CUresult cuCtxDestroy_v2(CUcontext ctx)
 {
 	struct aq__item item;
-	bool known = forget(ctx, &item);
+	bool known;
+	CUresult r;
 
+	aq__move_hold(); /* or memory might be on its way in this context */
+	known = forget(ctx, &item);
 	aq__gate_context_gone(ctx);
-	return destroyed(AQ__CALL(cuCtxDestroy_v2, ctx), known, &item, "cuCtxDestroy_v2");
+	r = destroyed(AQ__CALL(cuCtxDestroy_v2, ctx), known, &item, "cuCtxDestroy_v2");
+	aq__move_go();
+	return r;
 }
 
 /* LIFECYCLE: one more to detach before the context goes. */
@@ -311,17 +341,21 @@ CUresult cuCtxAttach(CUcontext *ctx, unsigned int flags)
 CUresult cuCtxDetach(CUcontext ctx)
 {
 	struct aq__item item;
-	bool known = forget(ctx, &item);
+	bool known;
 	CUresult r;
 
+	aq__move_hold();
+	known = forget(ctx, &item);
 	aq__gate_context_gone(ctx);
 	r = AQ__CALL(cuCtxDetach, ctx);
 	if (r == CUDA_SUCCESS && known && item.refs > 1) {
 		item.refs--;
 		resurrect(&item);
-		return r;
+	} else {
+		r = destroyed(r, known, &item, "cuCtxDetach");
 	}
-	return destroyed(r, known, &item, "cuCtxDetach");
+	aq__move_go();
+	return r;
 }
 
 /* ---- primary contexts ---- */
@@ -420,10 +454,15 @@ static CUcontext primary_if_guarded(CUdevice dev)
 #define HOOK_PRIMARY(sym, ends)                                                                    \
 	CUresult sym(CUdevice dev)                                                                 \
 	{                                                                                          \
-		CUcontext ctx = primary_if_guarded(dev);                                           \
+		CUcontext ctx;                                                                     \
+		CUresult r;                                                                        \
                                                                                                    \
+		aq__move_hold();                                                                   \
+		ctx = primary_if_guarded(dev);                                                     \
 		aq__gate_context_gone(ctx);                                                        \
-		return primary_dropped(AQ__CALL(sym, dev), dev, ctx, ends, #sym);                  \
+		r = primary_dropped(AQ__CALL(sym, dev), dev, ctx, ends, #sym);                     \
+		aq__move_go();                                                                     \
+		return r;                                                                          \
 	}
 
 HOOK_PRIMARY(cuDevicePrimaryCtxRelease, false)

@@ -19,6 +19,7 @@
 #include "guard/conn.h"
 #include "guard/gate.h"
 #include "guard/guard.h"
+#include "guard/movable.h"
 #include "guard/guest.h"
 
 #define GUARD_CONF "/etc/aliquot/guard.conf"
@@ -33,7 +34,7 @@ static bool said;	       /* under `lock`: the line on stderr was printed */
 static struct aq_page *mapped; /* the page of `attached_pid`, for its children to unmap */
 static pid_t attached_pid;     /* who attached; 0 nobody. Written by the BUSY thread */
 
-static const uint32_t no_gates;
+static const uint32_t no_gates, all_gates = 1;
 const uint32_t *aq__gates = &no_gates;
 static struct aq__self self_at_first;
 struct aq__self *aq__self = &self_at_first;
@@ -115,6 +116,7 @@ static void forked(void)
 	aq__pools_forked();
 	aq__graphmem_forked();
 	aq__gate_forked();
+	aq__move_forked();
 	aq__capture_forked();
 	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
@@ -215,7 +217,9 @@ static enum state init_guarded(unsigned int flags, CUresult *ret)
 	mapped = page;
 	attached_pid = getpid();
 	__atomic_store_n((uint32_t *)&page->client_state, AQ_CLIENT_ATTACHED, __ATOMIC_RELEASE);
-	__atomic_store_n(&aq__gates, (const uint32_t *)&page->gates, __ATOMIC_RELAXED);
+	aq__movable_decide();
+	__atomic_store_n(&aq__gates, aq__movable_on() ? &all_gates : (const uint32_t *)&page->gates,
+			 __ATOMIC_RELAXED);
 	__atomic_store_n(&aq__self->page, page, __ATOMIC_RELEASE);
 	aq__conn_start_helper();
 	return GUARDED;

@@ -9,6 +9,7 @@
  */
 #include "guard/blocks.h"
 #include "guard/guard.h"
+#include "guard/movable.h"
 #include "guard/space.h"
 #include "guard/track.h"
 #include "guard/guest.h"
@@ -98,6 +99,17 @@ static CUresult finish(struct hold *h, CUresult r, CUdeviceptr ptr, uint64_t byt
 	return r;
 }
 
+/* Out of an arena, where there is one. Return: CUDA_ERROR_NOT_SUPPORTED: there is none. */
+static CUresult movable(CUdeviceptr *dptr, uint64_t bytes, const char *api)
+{
+	struct aq__place place;
+
+	if (!aq__movable_on())
+		return CUDA_ERROR_NOT_SUPPORTED;
+	aq__place_here(&place);
+	return aq__movable_alloc(&place, bytes, api, dptr);
+}
+
 /* CHARGE. */
 CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytes)
 {
@@ -106,6 +118,9 @@ CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytes)
 
 	if (!dptr)
 		return AQ__CALL(cuMemAlloc_v2, dptr, bytes);
+	r = movable(dptr, bytes, "cuMemAlloc_v2");
+	if (r != CUDA_ERROR_NOT_SUPPORTED)
+		return r;
 	r = hold(&h, bytes, "cuMemAlloc_v2");
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -160,6 +175,13 @@ static uint64_t pitched(size_t width, size_t height)
 	return rows(pitch / PITCH_ALIGN * PITCH_ALIGN, height);
 }
 
+/* Arguments that the driver takes as they are; what it says to others it says itself. */
+static bool sane_pitch(size_t width, size_t height, unsigned int elem_bytes)
+{
+	return width && height && width <= INT32_MAX && height <= INT32_MAX &&
+	       (elem_bytes == 4 || elem_bytes == 8 || elem_bytes == 16);
+}
+
 /* CHARGE: pitch times height, as the driver returns it. */
 CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size_t height,
 			    unsigned int elem_bytes)
@@ -169,6 +191,13 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size
 
 	if (!dptr || !pitch)
 		return AQ__CALL(cuMemAllocPitch_v2, dptr, pitch, width, height, elem_bytes);
+	if (sane_pitch(width, height, elem_bytes)) {
+		r = movable(dptr, pitched(width, height), "cuMemAllocPitch_v2");
+		if (r == CUDA_SUCCESS)
+			*pitch = (width + PITCH_ALIGN - 1) / PITCH_ALIGN * PITCH_ALIGN;
+		if (r != CUDA_ERROR_NOT_SUPPORTED)
+			return r;
+	}
 	r = hold(&h, pitched(width, height), "cuMemAllocPitch_v2");
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -215,7 +244,13 @@ CUresult cuMemFree_v2(CUdeviceptr dptr)
 {
 	struct aq__item item;
 	bool known = aq__track_take(AQ__POINTER, dptr, &item);
+	CUresult r;
 
+	if (known && aq__is_movable(&item)) {
+		r = aq__movable_free(&item);
+		aq__synchronised();
+		return r;
+	}
 	return freed(AQ__CALL(cuMemFree_v2, dptr), known, &item);
 }
 

@@ -38,13 +38,6 @@ HOOK_PASSED(cuEventCreate, (CUevent *event, unsigned int flags), event, flags)
 HOOK_PASSED(cuEventDestroy, (CUevent event), event)
 HOOK_PASSED(cuEventDestroy_v2, (CUevent event), event)
 
-/* CHARGE and RELEASE, to the exporter. */
-HOOK_PASSED(cuIpcOpenMemHandle, (CUdeviceptr *dptr, CUipcMemHandle handle, unsigned int flags),
-	    dptr, handle, flags)
-HOOK_PASSED(cuIpcOpenMemHandle_v2, (CUdeviceptr *dptr, CUipcMemHandle handle, unsigned int flags),
-	    dptr, handle, flags)
-HOOK_PASSED(cuIpcCloseMemHandle, (CUdeviceptr dptr), dptr)
-
 /* CHARGE and RELEASE of memory that was allocated outside CUDA: seen by measuring only. */
 HOOK_NOTED(cuImportExternalMemory,
 	   (CUexternalMemory *memory, const CUDA_EXTERNAL_MEMORY_HANDLE_DESC *desc), memory, desc)

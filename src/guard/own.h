@@ -37,15 +37,23 @@
 #define AQ__OWN_cuStreamWaitEvent_ptsz ~, 1
 
 
-/* Watched: they change what charging means, or what may be done to a stream. */
+/* Watched: they change what charging means, what may be done to a stream, or whether memory may
+ * be moved; or they tell of memory that can. */
+#define AQ__OWN_cuCtxEnablePeerAccess ~, 1
 #define AQ__OWN_cuCtxSetLimit ~, 1
+#define AQ__OWN_cuIpcGetMemHandle ~, 1
 #define AQ__OWN_cuMemExportToShareableHandle ~, 1
+#define AQ__OWN_cuMemGetAddressRange_v2 ~, 1
+#define AQ__OWN_cuMemGetHandleForAddressRange ~, 1
 #define AQ__OWN_cuMemMap ~, 1
 #define AQ__OWN_cuMemMapArrayAsync ~, 1
 #define AQ__OWN_cuMemMapArrayAsync_ptsz ~, 1
 #define AQ__OWN_cuMemPoolCreate ~, 1
 #define AQ__OWN_cuMemRetainAllocationHandle ~, 1
 #define AQ__OWN_cuMemUnmap ~, 1
+#define AQ__OWN_cuPointerGetAttribute ~, 1
+#define AQ__OWN_cuPointerGetAttributes ~, 1
+#define AQ__OWN_cuPointerSetAttribute ~, 1
 #define AQ__OWN_cuStreamBeginCapture ~, 1
 #define AQ__OWN_cuStreamBeginCaptureToGraph ~, 1
 #define AQ__OWN_cuStreamBeginCaptureToGraph_ptsz ~, 1

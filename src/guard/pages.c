@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Free runs with their length at both ends, in bins by the logarithm of it (Knuth, TAOCP 1, 2.5). */
+/* Free runs with their length at both ends, in bins by the logarithm of it (Knuth, TAOCP 1, 2.5).
+ */
 #include "guard/pages.h"
 
 #include <errno.h>

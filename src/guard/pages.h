@@ -32,16 +32,16 @@ struct aq__page_info {
 	uint32_t chunk;	      /* while there is memory: first page of its chunk */
 	uint32_t chunk_pages; /* at the first page of a chunk */
 	uint32_t chunk_used;  /* there: pages in allocations */
-	uint32_t run;	      /* pages of a free run, at its first and last; of an allocation, first */
-	uint32_t head;	      /* in an allocation: its first page */
-	uint32_t next, prev;  /* at the first page of a free run: others of about its length */
+	uint32_t run;  /* pages of a free run, at its first and last; of an allocation, first */
+	uint32_t head; /* in an allocation: its first page */
+	uint32_t next, prev; /* at the first page of a free run: others of about its length */
 	uint32_t next_empty, prev_empty; /* at the first page of an empty chunk */
-	uint32_t host; /* in an allocation of a parked chunk: where its bytes are, see park.c */
-	uint8_t state;			 /* enum aq__page_state */
-	bool small;   /* in an allocation: holds small pieces, see small.h */
+	uint32_t host;	 /* in an allocation of a parked chunk: where its bytes are, see park.c */
+	uint8_t state;	 /* enum aq__page_state */
+	bool small;	 /* in an allocation: holds small pieces, see small.h */
 	uint32_t shared; /* there: 1 + our descriptor of it for other processes; 0 none */
-	bool fixed;   /* at the first page of a chunk: known elsewhere, must not be moved */
-	bool parked;  /* there: its bytes are in host memory */
+	bool fixed;	 /* at the first page of a chunk: known elsewhere, must not be moved */
+	bool parked;	 /* there: its bytes are in host memory */
 };
 
 #define AQ__PAGE_BINS 32u
@@ -53,7 +53,7 @@ struct aq__pages {
 	uint32_t empty;			 /* first empty chunk */
 	uint32_t used_pages, hole_pages, empty_pages; /* empty: part of the holes */
 	uint32_t fixed_pages;			      /* of all chunks that must not be moved */
-	uint32_t top; /* no chunk was ever at or above this page */
+	uint32_t top;				      /* no chunk was ever at or above this page */
 };
 
 /* All @count pages are bare. Return: false when there is no memory for the table. */

@@ -11,6 +11,7 @@
  */
 #include "guard/guard.h"
 #include "guard/graphmem.h"
+#include "guard/movable.h"
 #include "guard/space.h"
 #include "guard/track.h"
 #include "guard/guest.h"
@@ -227,6 +228,8 @@ HOOK_ALLOC_FROM(cuMemAllocFromPoolAsync_ptsz, true)
 		if (!aq__page_get() || aq__capturing(stream, per_thread))                          \
 			return AQ__CALL(sym, dptr, stream);                                        \
 		known = aq__track_take(AQ__POINTER, dptr, &item);                                  \
+		if (known && aq__is_movable(&item))                                                \
+			return aq__movable_free(&item);                                            \
 		r = AQ__CALL(sym, dptr, stream);                                                   \
 		if (r == CUDA_SUCCESS && known)                                                    \
 			aq__pointer_lost(&item);                                                   \

@@ -11,6 +11,7 @@
  * When we fail: without a daemon, free is what this process may still take by itself.
  */
 #include "guard/guard.h"
+#include "guard/movable.h"
 #include "guard/guest.h"
 
 static uint64_t min(uint64_t a, uint64_t b)
@@ -22,7 +23,7 @@ static uint64_t min(uint64_t a, uint64_t b)
 static void fraction_view(uint64_t *free_bytes, uint64_t *total_bytes)
 {
 	struct aq__place p;
-	uint64_t limit, room;
+	uint64_t limit, room, unused;
 
 	aq__place_here(&p);
 	if (p.index == AQ__ABSENT)
@@ -30,8 +31,9 @@ static void fraction_view(uint64_t *free_bytes, uint64_t *total_bytes)
 	if (p.index < 0)
 		return;
 	aq__synchronised();
-	room = aq__free_bytes(p.index, &limit);
-	*free_bytes = min(*free_bytes, room);
+	unused = aq__movable_unused(p.index); /* charged, and had at once by who asks */
+	room = aq__free_bytes(p.index, &limit) + unused;
+	*free_bytes = min(*free_bytes + unused, room);
 	*total_bytes = min(*total_bytes, limit);
 }
 

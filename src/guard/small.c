@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two bitmaps a page; the first gap that is long enough, in the page whose gaps are the shortest. */
+/* Two bitmaps a page; the first gap that is long enough, in the page whose gaps are the shortest.
+ */
 #include "guard/small.h"
 
 #include <errno.h>
@@ -179,7 +180,8 @@ bool aq__small_take(struct aq__small *s, uint32_t grains, uint32_t *ret_page, ui
 bool aq__small_give(struct aq__small *s, uint32_t page, uint32_t grain)
 {
 	struct aq__small_page *p = &s->page[page];
-	uint32_t used = next_bit(p->used, grain, false), start = next_bit(p->start, grain + 1, true);
+	uint32_t used = next_bit(p->used, grain, false),
+		 start = next_bit(p->start, grain + 1, true);
 	uint32_t end = used < start ? used : start, low, high;
 
 	fill(p->used, grain, end - grain, false);

@@ -18,6 +18,7 @@
 
 #include "guard/guard.h"
 #include "guard/lock.h"
+#include "guard/movable.h"
 #include "guard/ranges.h"
 #include "guard/track.h"
 #include "guard/guest.h"
@@ -205,9 +206,12 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 /* WATCH: a handle more, perhaps of a new number. */
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *address)
 {
-	CUresult r = AQ__CALL(cuMemRetainAllocationHandle, handle, address);
 	struct aq__range range;
+	CUresult r;
 
+	if (aq__arena_of((uintptr_t)address))
+		return CUDA_ERROR_INVALID_VALUE; /* as of any memory of cuMemAlloc() */
+	r = AQ__CALL(cuMemRetainAllocationHandle, handle, address);
 	if (r != CUDA_SUCCESS)
 		return r;
 	aq__lock(&lock);
@@ -247,11 +251,15 @@ static bool map_add(const struct aq__range *range)
 CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
 		  unsigned long long flags)
 {
-	uint64_t object = object_of(handle);
-	struct aq__range range = {.start = ptr, .bytes = size, .value = object};
-	CUresult r = AQ__CALL(cuMemMap, ptr, size, offset, handle, flags);
+	struct aq__range range = {.start = ptr, .bytes = size};
 	bool ok = true;
+	uint64_t object;
+	CUresult r;
 
+	if (aq__arena_of(ptr))
+		return CUDA_ERROR_INVALID_VALUE; /* ours */
+	range.value = object = object_of(handle);
+	r = AQ__CALL(cuMemMap, ptr, size, offset, handle, flags);
 	if (!object)
 		return r;
 	aq__lock(&lock);
@@ -280,6 +288,8 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 	uint64_t end;
 	CUresult r;
 
+	if (aq__arena_of(ptr))
+		return CUDA_ERROR_INVALID_VALUE; /* ours */
 	if (__builtin_add_overflow(ptr, (uint64_t)size, &end))
 		end = UINT64_MAX;
 	aq__lock(&lock);

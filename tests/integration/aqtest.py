@@ -331,8 +331,9 @@ class Machine:
                     if not k.startswith(("ALIQUOT_", "CUDA_VISIBLE")) and
                     (REAL or k != "LD_LIBRARY_PATH")}
         self.env["XDG_RUNTIME_DIR"] = self.directory
-        if "ALIQUOT_LIBDIR" in os.environ:
-            self.env["ALIQUOT_LIBDIR"] = os.environ["ALIQUOT_LIBDIR"]
+        for name in ("ALIQUOT_LIBDIR", "ALIQUOT_MOVE"):
+            if name in os.environ:
+                self.env[name] = os.environ[name]
 
     # Starting things
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The arithmetic of arenas by itself, against a plain model: no page in two allocations, none lost. */
+/* The arithmetic of arenas by itself, against a plain model: no page in two allocations, none lost.
+ */
 #include <stdlib.h>
 #include <string.h>
 
