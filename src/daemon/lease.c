@@ -34,7 +34,7 @@ void aqd_leases_init(struct aqd_leases *l, const struct aq_arbiter_tuning *tunin
  */
 static bool holds(const struct aqd_lessee_device *dev, const struct aqd_page_says *says)
 {
-	return dev->given && says->done_turn != says->active_turn &&
+	return dev->given && says->done_turn != says->active_turn && says->done_turn != dev->turn &&
 	       (says->active_turn == dev->turn || says->active_turn == dev->turn - 1);
 }
 
