@@ -29,7 +29,7 @@ def test_attach_and_grow_to_the_limit(daemon):
         f = d.fraction("f")
         assert f["memory_used_bytes"] == GIB and f["clients"] == [
             {"pid": os.getpid(), "memory_used_bytes": GIB, "memory_overhead_bytes": 0,
-             "connected": True}], f
+             "memory_parked_bytes": 0, "connected": True}], f
         e = d.events("denied")
         assert len(e) == 3 and e[0]["asked_bytes"] == e[0]["asked_bytes"]
         assert e[-1]["free_bytes"] == 0 and e[-1]["used_bytes"] == GIB and e[-1]["pid"] == os.getpid()
