@@ -175,6 +175,17 @@ void aq__account_idle(struct aq__flight *f, uint64_t host_ns)
 		f->account.idle_ns = host_ns;
 }
 
+bool aq__account_regular(const struct aq__flight *f, uint64_t error_ns, uint64_t now_ns)
+{
+	uint64_t worked = now_ns > f->since_ns ? now_ns - f->since_ns : 0;
+
+	if (!f->commands)
+		return true;
+	if (f->first == f->last || !f->error_ns || f->error_ns >= error_ns)
+		return false;
+	return worked < f->marks[f->first % AQ__MARKS].est_ns + error_ns;
+}
+
 uint64_t aq__account_left(const struct aq__flight *f, uint64_t now_ns)
 {
 	uint64_t worked = now_ns > f->since_ns ? now_ns - f->since_ns : 0, first = f->est_ns;

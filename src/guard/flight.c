@@ -468,7 +468,7 @@ static void mark_tails(struct aq__flight *f)
 	}
 }
 
-bool aq__flight_regular(int index, uint64_t error_ns)
+bool aq__flight_regular(int index, uint64_t error_ns, uint64_t now_ns)
 {
 	struct aq__flight *f;
 	bool regular = true;
@@ -478,7 +478,7 @@ bool aq__flight_regular(int index, uint64_t error_ns)
 		aq__lock(&f->lock);
 		for (uint32_t i = 0; i < AQ__LANES; i++)
 			regular &= !f->lanes[i].commands;
-		regular &= !f->commands || (f->error_ns && f->error_ns < error_ns);
+		regular &= aq__account_regular(f, error_ns, now_ns);
 		aq__unlock(&f->lock);
 	}
 	return regular;

@@ -48,8 +48,8 @@ void aq__flight_mark(struct aq__flight *f, const struct aq__command *c);
 /* Device time that what is in flight will take yet, by estimate, in ns; @look: at marks, first. */
 uint64_t aq__flight_left(int index, uint64_t now_ns, bool look);
 
-/* Is all that is in flight marked, and did estimates err by less than @error_ns lately? */
-bool aq__flight_regular(int index, uint64_t error_ns);
+/* Is all that is in flight marked, and are estimates right to @error_ns, as far as can be seen? */
+bool aq__flight_regular(int index, uint64_t error_ns, uint64_t now_ns);
 
 /* Mark what has no mark. Return: whether nothing is in flight. No thread may be submitting. */
 bool aq__flight_drained(int index);

@@ -91,6 +91,9 @@ void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns);
  * count it, learn from it, take it out of the ring. */
 void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns);
 
+/* Were estimates wrong by less than @error_ns lately, and is the oldest mark not overdue either? */
+bool aq__account_regular(const struct aq__flight *f, uint64_t error_ns, uint64_t now_ns);
+
 /*
  * How long the device will be busy yet, by estimate. What it has worked off since is believed for
  * the commands up to the oldest mark only: of what is not confirmed more than that may be left.

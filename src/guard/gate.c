@@ -504,7 +504,7 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 		return devices[index].likely_ns;
 	}
 	left = aq__flight_left(index, now_ns, false);
-	if (aq__flight_regular(index, EARLY_NS)) {
+	if (aq__flight_regular(index, EARLY_NS, now_ns)) {
 		if (left > EARLY_NS) /* but marks may be reached sooner */
 			return now_ns + (left - EARLY_NS < NAP_NS ? left - EARLY_NS : NAP_NS);
 		give_back(dev, index, turn, true);
