@@ -87,6 +87,20 @@ def wake_ups(records, found):
     return judged(all(r["p99"] <= r["goal"] for r in rows), text)
 
 
+def parking(records, found):
+    """Rates of the test's park and resume against the best that pinned copies reach here."""
+    seen = next((r.get("seen", {}) for r in records if r["probe"] == "test.park"), {})
+    link = {way: max([r["median"] for r in records if r["result"] == "measured" and
+                      r["probe"].startswith(f"copy.{way}_")] or [0])
+            for way in ("to_host", "to_device")}
+    rates = {"to_host": seen.get("park_gb_s"), "to_device": seen.get("resume_gb_s")}
+    if not all(rates.values()) or not all(link.values()):
+        return tests(records, "park") if tests(records, "park")[0] == MISSED else (OPEN, "")
+    text = (f"park {rates['to_host']:.1f} of {link['to_host']:.1f} GB/s, resume "
+            f"{rates['to_device']:.1f} of {link['to_device']:.1f}")
+    return judged(all(rates[way] >= 0.9 * link[way] for way in link), text)
+
+
 # claim, goal, what says so: (records, found) -> (verdict, text)
 CLAIMS = [
     ("a fraction never holds more than its limit", "exact, for the program and for NVML",
@@ -122,7 +136,7 @@ CLAIMS = [
     ("two models on one GPU, of dedicated", "above the best elsewhere", two_models),
     ("two half fractions, of the full GPU", "> 77 % tokens/s, > 86 % users", two_halves),
     ("300 processes start at once", "<= 1 s", lambda r, f: (OPEN, "no part of the kit")),
-    ("park and resume", ">= 90 % of the link", lambda r, f: (OPEN, "no part of the kit")),
+    ("park and resume", ">= 90 % of the link", parking),
 ]
 
 

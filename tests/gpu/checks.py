@@ -8,6 +8,7 @@ that only the program believes in is none. Every program also runs bare first wh
 something, so that a check cannot pass because the program never worked.
 """
 import argparse
+import datetime
 import json
 import os
 import pathlib
@@ -314,6 +315,44 @@ def check_resize(s):
         s.stop(a)
 
 
+def seconds_between(events, first, last):
+    """From one type of event to the next, by the daemon's clock; None when either is missing."""
+    times = {e["type"]: datetime.datetime.fromisoformat(e["time"].replace("Z", "+00:00"))
+             for e in events}
+    if first not in times or last not in times:
+        return None
+    return (times[last] - times[first]).total_seconds()
+
+
+def check_park(s):
+    """a parked fraction's memory leaves the device, and comes back as it was"""
+    size = 1 if s.sim else 16
+    tenant = s.driver_program("tenant")
+    a = s.start([tenant, "init", "dev 0", f"alloc linear {size}G", "put 0 7", "-"],
+                "--memory", f"{size + 4}G", "--name", "rests")
+    try:
+        lines = [a.stdout.readline() for _ in range(4)]
+        expect(words(lines[2]).get("code") == 0, lines)
+        before = s.device()["memory_used_bytes"]
+        done = s.command(s.aliquot, "park", "rests", "--hold")
+        if done.returncode and "can move" in done.stderr:
+            raise Skipped(done.stderr.strip()[-200:])
+        expect(done.returncode == 0, done.stderr[-200:])
+        away = before - s.device()["memory_used_bytes"]
+        expect(away >= 0.9 * size * GIB, "only", away, "left the device")
+        done = s.command(s.aliquot, "resume", "rests")
+        expect(done.returncode == 0, done.stderr[-200:])
+        a.stdin.write("check 0 7\n")
+        a.stdin.flush()
+        expect(words(a.stdout.readline()).get("bad") == 0, "memory changed")
+        events = [e for e in s.api("events") if e.get("fraction") == "rests"]
+    finally:
+        s.stop(a)
+    took = {"park": seconds_between(events, "parking", "parked"),
+            "resume": seconds_between(events, "resuming", "resumed")}
+    return {f"{what}_gb_s": away / seconds / 1e9 for what, seconds in took.items() if seconds}
+
+
 def check_env_i(s):
     """a child with an empty environment is held to the fraction, too"""
     tenant = s.driver_program("tenant")
@@ -517,7 +556,7 @@ CHECKS = [
     check_doctor, check_exit_codes, check_runtime_shared_info, check_runtime_static_info,
     check_runtime_fill, check_runtime_async, method_check("linear"), method_check("vmm"),
     torch_check("info", "6G", judge_info), torch_check("limit", "6G", judge_limit),
-    check_neighbours, check_resize, check_env_i, check_runtime_graph, check_runtime_streams,
+    check_neighbours, check_resize, check_park, check_env_i, check_runtime_graph, check_runtime_streams,
     check_runtime_child, check_cublas, check_nvidia_smi, check_faults,
     torch_check("expandable", "6G", judge_limit,
                 env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
@@ -575,6 +614,8 @@ def print_record(r):
               "result": {"pass": "fact", "fail": "failed", "skip": "skipped"}[r["result"]]}
     record["value" if r["result"] == "pass" else "note"] = \
         ("pass: " if r["result"] == "pass" else "") + r["text"][:400]
+    if isinstance(r["seen"], dict):
+        record["seen"] = r["seen"]
     print(json.dumps(record), flush=True)
 
 

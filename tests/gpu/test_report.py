@@ -110,6 +110,14 @@ def main():
            "met")
     expect("late", verdicts(run([measured("compute.wake.x", 2e6, goal=1.1e6)])[0])[WAKE], "MISSED")
 
+    link = [measured("copy.to_host_256MiB", 50, "GB/s"), measured("copy.to_device_2MiB", 20, "GB/s"),
+            measured("copy.to_device_256MiB", 52, "GB/s")]
+    for rate, wanted in ((47, "met"), (40, "MISSED"), (None, "not measured")):
+        moved = dict(tested("park", "fact"), seen={"park_gb_s": 46, "resume_gb_s": rate})
+        expect(f"{rate} of 52 GB/s", verdicts(run([*link, moved])[0])["park and resume"], wanted)
+    expect("parking fails", verdicts(run([*link, tested("park", "failed")])[0])["park and resume"],
+           "MISSED")
+
     some = [tested("fill_linear", "fact"), tested("fill_vmm", "skipped")]
     results, _ = run(some)
     expect("a part of the tests", verdicts(results)[LIMIT], "met")
