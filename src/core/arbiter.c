@@ -210,7 +210,8 @@ void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t us
 		       uint64_t now_ns)
 {
 	update(a, c, now_ns);
-	c->lag_ns += c->put_by_ns;
+	/* Who was stopped rather than busy saves nothing up. */
+	c->lag_ns += c->put_by_ns < saturate(used_ns) ? c->put_by_ns : saturate(used_ns);
 	c->put_by_ns = 0;
 	c->overruns -= c->overruns ? 1 : 0;
 	count(c, saturate(used_ns));

@@ -533,6 +533,10 @@ static void test_arbiter__a_charge_is_less_what_was_earned(void **state)
 	aq_arbiter_want(&w->a, &hog->c, false, w->now);
 	hog->idle_ns = 1;
 	run(w, 20 * MS);
+	aq_arbiter_overruns(&w->a, &hog->c, w->now); /* stopped, for instance */
+	run(w, S);
+	aq_arbiter_charge(&w->a, &hog->c, MS, w->now);
+	assert_true(aq_arbiter_lag(&w->a, &hog->c, w->now) <= (int64_t)MS);
 	aq_arbiter_overruns(&w->a, &hog->c, w->now);
 	run(w, S);
 	aq_arbiter_charge(&w->a, &hog->c, 500 * MS, w->now);
