@@ -313,16 +313,25 @@ static void set_lease(struct aq_contender *c, enum aq_lease_state state, uint64_
 	c->lease_until_ns = until_ns;
 }
 
-/* The waiting contender that goes before all others on any of @devices, blocked ones aside. */
+static bool is_gang(const struct aq_contender *c)
+{
+	return c->terms.devices & (c->terms.devices - 1);
+}
+
+/*
+ * The waiting contender that goes before all others on any of @devices. Not those that are blocked,
+ * nor those whose one device is @busy: nothing is to be had for them, and nothing to be kept.
+ */
 static struct aq_contender *first_waiting(const struct aq_arbiter *a, uint64_t devices,
-					  uint64_t now_ns, struct standing *ret)
+					  uint64_t busy, uint64_t now_ns, struct standing *ret)
 {
 	struct aq_contender *c, *tmp, *best = NULL;
 
 	AQ_LIST_FOREACH (c, tmp, &a->contenders, link) {
 		struct standing s;
 
-		if (!(c->terms.devices & devices) || c->blocked_until_ns || !may_run(c))
+		if (!(c->terms.devices & devices) || c->blocked_until_ns || !may_run(c) ||
+		    ((c->terms.devices & busy) && !is_gang(c)))
 			continue;
 		s = standing_of(a, c, now_ns);
 		if (!best || before(&s, ret)) {
@@ -396,7 +405,7 @@ static uint64_t review_holders(struct aq_arbiter *a, uint64_t now_ns, uint64_t *
 		if (c->state == AQ_LEASE_NONE)
 			continue;
 		*ret_busy |= c->terms.devices;
-		rival = first_waiting(a, c->terms.devices, now_ns, &theirs);
+		rival = first_waiting(a, c->terms.devices, 0, now_ns, &theirs);
 		c->waited_for = rival != NULL;
 		c->contested |= c->waited_for;
 		if (c->state == AQ_LEASE_DRAINING)
@@ -496,7 +505,7 @@ static uint64_t grant_waiting(struct aq_arbiter *a, uint64_t now_ns, uint64_t bu
 	struct aq_contender *c, *tmp;
 	struct standing s;
 
-	while ((c = first_waiting(a, ~0ull, now_ns, &s))) {
+	while ((c = first_waiting(a, ~0ull, busy, now_ns, &s))) {
 		uint64_t bound = borrow_end(&kept, c, now_ns);
 
 		/* What is due back soon is not worth a hand-over. */

@@ -192,7 +192,7 @@ static void release(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		}
 	aqd__lease_clocks(l, f, f->terms.devices, false, now_ns);
 	f->given = false;
-	f->touched = true;
+	f->touched = l->stirred = true;
 	f->until_ns = f->ended_ns = 0;
 	aq_arbiter_released(&l->arbiter, &f->contender, used, now_ns);
 }
@@ -254,6 +254,7 @@ static void look_at(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 			    (says.want && dev->given && says.done_turn != dev->turn))
 				idle = false;
 		}
+	l->stirred |= wants != f->contender.wants;
 	aq_arbiter_want(&l->arbiter, &f->contender, wants, now_ns);
 	if (!f->given)
 		f->wanted_ns = !wants ? 0 : f->wanted_ns ? f->wanted_ns : now_ns;
@@ -280,6 +281,18 @@ static bool act(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 	return f->ended_ns && settle(l, f, now_ns);
 }
 
+/* Leases that have ended and are waited for. Return: one came back. */
+static bool settle_all(struct aqd_leases *l, uint64_t now_ns)
+{
+	struct aqd_lease *f, *tmp;
+	bool back = false;
+
+	AQ_LIST_FOREACH (f, tmp, &l->all, link)
+		if (f->given && f->ended_ns)
+			back |= settle(l, f, now_ns);
+	return back;
+}
+
 static uint64_t earlier(uint64_t x, uint64_t y)
 {
 	return x < y ? x : y;
@@ -288,28 +301,31 @@ static uint64_t earlier(uint64_t x, uint64_t y)
 uint64_t aqd_leases_run(struct aqd_leases *l, uint64_t now_ns)
 {
 	struct aqd_lease *f, *tmp;
-	uint64_t next = AQ_ARBITER_NEVER;
 	uint32_t rounds = ROUNDS_MIN;
 	bool again = true;
 
 	if (l->remanage)
 		aqd__leases_manage(l, now_ns);
 	while (again && rounds--) {
-		again = false;
 		AQ_LIST_FOREACH (f, tmp, &l->all, link)
 			if (f->joined && (f->touched || f->given || f->late))
 				look_at(l, f, now_ns);
-		next = aq_arbiter_decide(&l->arbiter, now_ns);
+		/* Most bells repeat what is known. */
+		again = settle_all(l, now_ns);
+		if (!again && !l->stirred && now_ns < l->next_ns)
+			return l->next_ns;
+		l->stirred = false;
+		l->next_ns = aq_arbiter_decide(&l->arbiter, now_ns);
 		AQ_LIST_FOREACH (f, tmp, &l->all, link)
 			if (f->joined)
 				again |= act(l, f, now_ns);
 	}
 	if (again)
-		return now_ns; /* in the next turn of the loop */
+		l->next_ns = now_ns; /* in the next turn of the loop */
 	AQ_LIST_FOREACH (f, tmp, &l->all, link)
 		if (f->given && f->ended_ns && f->contender.waited_for)
-			next = earlier(next, f->ended_ns + AQD_LEASE_GRACE_NS);
-	return next;
+			l->next_ns = earlier(l->next_ns, f->ended_ns + AQD_LEASE_GRACE_NS);
+	return l->next_ns;
 }
 
 void aqd_lessee_rang(struct aqd_leases *l, struct aqd_lessee *c, uint32_t mask, uint64_t now_ns)

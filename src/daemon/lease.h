@@ -111,6 +111,8 @@ struct aqd_leases {
 	void *context;
 	struct aq_list all;
 	bool remanage; /* who runs where, or a cap, has changed */
+	bool stirred;  /* something that the arbiter decides by has changed */
+	uint64_t next_ns; /* when it wants to decide again */
 	uint32_t running[AQ_ARBITER_MAX_DEVICES]; /* fractions with a context, by device */
 	/* Time passes by 1/(1+n) beside n others that compete by hardware slices. */
 	struct {

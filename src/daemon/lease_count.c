@@ -238,6 +238,7 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 		     minus(now_ns, dev->late_since_ns));
 	f->gpu_ns[i] += less(ns, in_lease) + debt;
 	debt = minus(debt, dev->late_paid_ns);
+	l->stirred = true;
 	if (f->joined)
 		aq_arbiter_charge(&l->arbiter, &f->contender, debt, now_ns);
 	l->ops->caught_up(l->context, c, i, minus(now_ns, dev->late_since_ns), debt);

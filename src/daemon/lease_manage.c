@@ -217,6 +217,7 @@ void aqd__leases_manage(struct aqd_leases *l, uint64_t now_ns)
 	struct aqd_lease *f, *tmp;
 
 	l->remanage = false;
+	l->stirred = true;
 	memset(l->running, 0, sizeof(l->running));
 	AQ_LIST_FOREACH (f, tmp, &l->all, link)
 		for (uint32_t i = 0; f->running && i < f->device_count; i++)
