@@ -463,13 +463,11 @@ static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, 
 {
 	struct device *d = &devices[index];
 	uint64_t quiet = __atomic_load_n(&d->last_ns, __ATOMIC_RELAXED) + IDLE_NS;
-	uint64_t left = aq__flight_left(index, now_ns, true), until;
+	uint64_t left = aq__flight_left(index, now_ns, true);
 
 	if (__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST) ||
-	    __atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST)) {
-		until = load64(&dev->lease_until_ns);
-		return now_ns + BUSY_NS < until ? now_ns + BUSY_NS : until;
-	}
+	    __atomic_load_n(&d->waiters, __ATOMIC_SEQ_CST))
+		return now_ns + BUSY_NS;
 	if (now_ns < quiet || left > 1) {
 		uint64_t next = now_ns + left > quiet ? now_ns + left : quiet;
 
@@ -498,7 +496,8 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 	uint64_t left;
 
 	if (__atomic_load_n(&devices[index].calls, __ATOMIC_SEQ_CST))
-		return now_ns + 2 * POLL_NS;
+		return now_ns + (now_ns < devices[index].last_ns + NAP_NS ? POLL_LEAST_NS
+									  : 2 * POLL_NS);
 	if (aq__flight_drained(index)) {
 		give_back(dev, index, turn, true);
 		return devices[index].likely_ns;
@@ -526,10 +525,29 @@ static uint64_t tend_likely(struct aq_page_device *dev, int index, uint64_t now_
 	return NEVER;
 }
 
+/* A lease is in use that others wait for. */
+static uint64_t tend_contended(struct aq_page_device *dev, int index, uint32_t turn,
+			       uint64_t until_ns, uint64_t now_ns)
+{
+	uint64_t left = until_ns > now_ns ? until_ns - now_ns : 0, next;
+
+	/* What may be submitted yet is next to nothing: end it, so that the next one hears of it. */
+	if (left <= EARLY_NS && aq__flight_regular(index, EARLY_NS, now_ns)) {
+		__atomic_store_n(&devices[index].closed, (uint64_t)turn + 1, __ATOMIC_SEQ_CST);
+		return tend_end(dev, index, turn, now_ns);
+	}
+	next = tend_idle(dev, index, turn, now_ns);
+	if (until_ns == AQ_LEASE_UNTIL_TOLD)
+		return next;
+	if (left > EARLY_NS)
+		until_ns -= EARLY_NS;
+	return next < until_ns ? next : until_ns;
+}
+
 static uint64_t tend(struct aq_page_device *dev, int index, uint64_t now_ns)
 {
 	uint32_t active = load32(&dev->active_turn), turn = load32(&dev->lease_turn);
-	uint64_t until = load64(&dev->lease_until_ns);
+	uint64_t until = load64(&dev->lease_until_ns), next;
 
 	if (!(gate_word(dev) & AQ_GATE_LEASED)) {
 		if (active != load32(&dev->done_turn))
@@ -537,8 +555,7 @@ static uint64_t tend(struct aq_page_device *dev, int index, uint64_t now_ns)
 		return NEVER;
 	}
 	if (active == load32(&dev->done_turn)) { /* not used; who uses it does not wake us */
-		uint64_t next = tend_likely(dev, index, now_ns);
-
+		next = tend_likely(dev, index, now_ns);
 		if (active == turn || until <= now_ns)
 			return next;
 		if (load32(&dev->waiting))
@@ -548,9 +565,9 @@ static uint64_t tend(struct aq_page_device *dev, int index, uint64_t now_ns)
 	devices[index].likely_ns = 0;
 	if (active != turn || !lease_runs(dev, &devices[index], turn))
 		return tend_end(dev, index, active, now_ns);
-	if (load32(&dev->waiting))
-		return tend_idle(dev, index, turn, now_ns);
-	return until == AQ_LEASE_UNTIL_TOLD ? NEVER : until;
+	if (!load32(&dev->waiting))
+		return until == AQ_LEASE_UNTIL_TOLD ? NEVER : until;
+	return tend_contended(dev, index, turn, until, now_ns);
 }
 
 uint64_t aq__gate_tend(int index, uint64_t now_ns)
