@@ -256,26 +256,26 @@ static bool known_now(CUresult r, int index, uint64_t expected_bytes)
 		return r;                                                                          \
 	}
 
-HOOK_CREATE(cuCtxCreate, (CUcontext * ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx, flags,
+HOOK_CREATE(cuCtxCreate, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx, flags,
 	    dev)
-HOOK_CREATE(cuCtxCreate_v2, (CUcontext * ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
+HOOK_CREATE(cuCtxCreate_v2, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
 	    flags, dev)
 HOOK_CREATE(cuCtxCreate_v3,
-	    (CUcontext * ctx, CUexecAffinityParam *params, int n, unsigned int flags, CUdevice dev),
+	    (CUcontext *ctx, CUexecAffinityParam *params, int n, unsigned int flags, CUdevice dev),
 	    ctx, dev, ctx, params, n, flags, dev)
 HOOK_CREATE(cuCtxCreate_v4,
-	    (CUcontext * ctx, CUctxCreateParams *params, unsigned int flags, CUdevice dev), ctx,
+	    (CUcontext *ctx, CUctxCreateParams *params, unsigned int flags, CUdevice dev), ctx,
 	    dev, ctx, params, flags, dev)
-HOOK_CREATE(cuGLCtxCreate, (CUcontext * ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
+HOOK_CREATE(cuGLCtxCreate, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
 	    flags, dev)
-HOOK_CREATE(cuGLCtxCreate_v2, (CUcontext * ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
+HOOK_CREATE(cuGLCtxCreate_v2, (CUcontext *ctx, unsigned int flags, CUdevice dev), ctx, dev, ctx,
 	    flags, dev)
 HOOK_CREATE(cuVDPAUCtxCreate,
-	    (CUcontext * ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
+	    (CUcontext *ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
 	     VdpGetProcAddress *get),
 	    ctx, dev, ctx, flags, dev, vdp, get)
 HOOK_CREATE(cuVDPAUCtxCreate_v2,
-	    (CUcontext * ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
+	    (CUcontext *ctx, unsigned int flags, CUdevice dev, VdpDevice vdp,
 	     VdpGetProcAddress *get),
 	    ctx, dev, ctx, flags, dev, vdp, get)
 

@@ -28,16 +28,12 @@
 
 #define LOOK_AGAIN_NS (10 * AQ_NS_PER_MS) /* a lost wake-up, bell or daemon costs no more */
 /* Of work in flight, before one more command: what somebody who wakes up has to wait for. And what
- * keeps the device busy while this thread sleeps: on a busy host threads wake a millisecond late.
- */
+ * keeps the device busy while this thread sleeps: on a busy host threads wake a millisecond late. */
 #define WINDOW_NS AQ_NS_PER_MS
-#define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2) /* while others wait, or some of higher priority may  \
-					      */
-#define NAP_NS (500 * AQ_NS_PER_US)	     /* at the most, until estimates are looked at again */
-#define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody  \
-				     */
-#define IDLE_NS                                                                                    \
-	(100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
+#define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2) /* while others wait, or some of higher priority may */
+#define NAP_NS (500 * AQ_NS_PER_US)  /* at the most, until estimates are looked at again */
+#define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody */
+#define IDLE_NS (100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
 #define EARLY_NS (100 * AQ_NS_PER_US) /* hand-over: 80 us and more on a busy host */
 #define POLL_NS (100 * AQ_NS_PER_US)
 #define BUSY_NS AQ_NS_PER_MS /* while threads submit or are about to, there is nothing to see */
@@ -241,8 +237,7 @@ static bool pass_unleased(const struct aq_page_device *dev, struct device *d)
 	return false;
 }
 
-/* Turns only go forward: a thread that was asleep since it looked must not bring an old one back.
- */
+/* Turns only go forward: a thread that was asleep since it looked must not bring an old one back. */
 static void claim(struct aq_page_device *dev, uint32_t turn)
 {
 	uint32_t *word = (uint32_t *)&dev->active_turn, was = load32(&dev->active_turn);
@@ -265,7 +260,8 @@ static bool pass_leased(struct aq_page_device *dev, int index, uint32_t turn)
 		return false;
 	__atomic_fetch_add(&d->calls, 1, __ATOMIC_SEQ_CST);
 	claim(dev, turn);
-	if (load32(&dev->lease_turn) == turn && lease_runs(dev, d, turn) && !is_shut(dev, d))
+	if (load32(&dev->lease_turn) == turn && lease_runs(dev, d, turn) &&
+	    !is_shut(dev, d))
 		return true;
 	uncount(d);
 	if (before != turn && load32(&dev->active_turn) == turn)
@@ -395,8 +391,7 @@ void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const 
 	if (aq__movable_on()) {
 		aq__calls_enter();
 		if (__builtin_expect(page && !load32((_Atomic uint32_t *)&aq__move_closed) &&
-					     !load32(&page->gates),
-				     1)) {
+				     !load32(&page->gates), 1)) {
 			p->index = AQ__UNBOUND;
 			p->followed = true;
 			return;

@@ -218,7 +218,8 @@ static enum state init_guarded(unsigned int flags, CUresult *ret)
 	attached_pid = getpid();
 	__atomic_store_n((uint32_t *)&page->client_state, AQ_CLIENT_ATTACHED, __ATOMIC_RELEASE);
 	aq__movable_decide();
-	__atomic_store_n(&aq__gates, aq__movable_on() ? &all_gates : (const uint32_t *)&page->gates,
+	__atomic_store_n(&aq__gates,
+			 aq__movable_on() ? &all_gates : (const uint32_t *)&page->gates,
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&aq__self->page, page, __ATOMIC_RELEASE);
 	aq__conn_start_helper();

@@ -23,9 +23,9 @@
 enum aq__pointer_kind {
 	AQ__LINEAR = 0,
 	AQ__STREAM_ORDERED = 1, /* link: the space it is in */
-	AQ__MOVABLE = 2,      /* link: its context's handle; bytes: as asked; refs: a number that no
-			       * other allocation had; nothing is charged for it: see movable.h */
-	AQ__MOVABLE_SYNC = 3, /* the same, with the attribute SYNC_MEMOPS */
+	AQ__MOVABLE = 2,	/* link: its context's handle; bytes: as asked; refs: a number that no
+				 * other allocation had; nothing is charged for it: see movable.h */
+	AQ__MOVABLE_SYNC = 3,	/* the same, with the attribute SYNC_MEMOPS */
 };
 
 /* One call between begin and settle. */
