@@ -25,6 +25,7 @@ static struct aq__lock lock;
 static CUstream captured[MAX_CAPTURES]; /* under `lock`; [0, n_captured) */
 static uint32_t n_captured;
 static uint32_t unknown; /* under `lock`; captures that found no room: for good */
+static uint32_t holders; /* under `lock`; of aq__capture_hold() */
 
 /*
  * Before a capture begins. Not while a device is waited for as a whole, which would end it: whoever
@@ -34,6 +35,7 @@ static uint32_t unknown; /* under `lock`; captures that found no room: for good 
 static void begins(CUstream stream, bool per_thread)
 {
 	int saved = errno;
+	bool held;
 
 	aq__gate_stream_gone(stream, per_thread);
 	for (;;) {
@@ -42,8 +44,9 @@ static void begins(CUstream stream, bool per_thread)
 			captured[n_captured++] = stream;
 		else
 			unknown++;
+		held = holders != 0;
 		aq__unlock(&lock);
-		if (!aq__gate_is_shut())
+		if (!held && !aq__gate_is_shut())
 			break;
 		aq__capture_ended(stream);
 		aq__move_ask();
@@ -72,6 +75,24 @@ static bool capturing(void)
 	any = n_captured || unknown;
 	aq__unlock(&lock);
 	return any;
+}
+
+bool aq__capture_hold(void)
+{
+	bool none;
+
+	aq__lock(&lock);
+	none = !n_captured && !unknown;
+	holders += none;
+	aq__unlock(&lock);
+	return none;
+}
+
+void aq__capture_go(void)
+{
+	aq__lock(&lock);
+	holders--;
+	aq__unlock(&lock);
 }
 
 /* WATCH. A capture that does not begin has not begun. */
@@ -176,5 +197,5 @@ bool aq__gate_settle(int index, uint64_t until_ns)
 void aq__capture_forked(void)
 {
 	aq__lock_reset(&lock);
-	n_captured = unknown = 0;
+	n_captured = unknown = holders = 0;
 }

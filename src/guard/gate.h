@@ -80,6 +80,11 @@ bool aq__gate_is_shut(void);
 void aq__capture_ended(CUstream stream);
 void aq__capture_forked(void);
 
+/* While no stream is captured: none will be until aq__capture_go(). Return: false: one is. For
+ * waiting for a context as a whole, which would end captures in it. */
+bool aq__capture_hold(void);
+void aq__capture_go(void);
+
 /* Wait for all contexts of the device, counted or not (capture.c). Return: false: not by then. */
 bool aq__gate_settle(int index, uint64_t until_ns);
 

@@ -592,6 +592,25 @@ void aq__movable_lost(const struct aq__item *item)
 	aq__move_go();
 }
 
+/*
+ * Wait for the current context. To synchronise it while one of its streams is captured would end
+ * the capture, wherever that may be; freeing memory waits, too, and is only refused where the
+ * driver refuses to free. So something is freed that takes nothing from the device.
+ */
+static CUresult wait_for_work(void)
+{
+	void *bytes;
+	CUresult r;
+
+	if (aq__capture_hold()) {
+		r = AQ__CALL(cuCtxSynchronize);
+		aq__capture_go();
+		return r;
+	}
+	r = AQ__CALL(cuMemAllocHost_v2, &bytes, 1);
+	return r == CUDA_SUCCESS ? AQ__CALL(cuMemFreeHost, bytes) : r;
+}
+
 /* As the driver, which lets no memory go that work in flight may use. */
 static CUresult synchronise(CUcontext ctx)
 {
@@ -599,11 +618,11 @@ static CUresult synchronise(CUcontext ctx)
 	CUresult r;
 
 	if (AQ__CALL(cuCtxGetCurrent, &here) == CUDA_SUCCESS && here == ctx)
-		return AQ__CALL(cuCtxSynchronize);
+		return wait_for_work();
 	r = AQ__CALL(cuCtxPushCurrent_v2, ctx);
 	if (r != CUDA_SUCCESS)
 		return r;
-	r = AQ__CALL(cuCtxSynchronize);
+	r = wait_for_work();
 	(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
 	return r;
 }

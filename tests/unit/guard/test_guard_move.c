@@ -283,6 +283,48 @@ static void test_move__allocating_in_a_capture_is_refused_as_ever(void **state)
 	ok(g.cuMemFree_v2(q));
 }
 
+struct freer {
+	CUdeviceptr p;
+	CUstream busy; /* done when the free is */
+};
+
+static void *free_it(void *arg)
+{
+	struct freer *f = arg;
+	CUresult r;
+
+	g.cuCtxSetCurrent(ctx[0]);
+	r = g.cuMemFree_v2(f->p);
+	return (void *)(intptr_t)(r == CUDA_SUCCESS ? driver.cuStreamQuery(f->busy) : r);
+}
+
+/* A free waits for work, but ends no capture of another thread, and is refused where it would be. */
+static void test_move__freeing_leaves_captures_alone(void **state)
+{
+	uint64_t ns = 50 * MS;
+	void *params[] = {&ns}, *result;
+	struct freer f;
+	pthread_t thread;
+	CUgraph graph;
+	CUdeviceptr q;
+
+	ok(g.cuMemAlloc_v2(&f.p, 2 * MIB));
+	ok(g.cuMemAlloc_v2(&q, 2 * MIB));
+	ok(g.cuStreamCreate(&f.busy, CU_STREAM_NON_BLOCKING));
+	ok(g.cuLaunchKernel(spin, 1, 1, 1, 32, 1, 1, 0, f.busy, params, NULL));
+	ok(g.cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+	assert_int_equal(pthread_create(&thread, NULL, free_it, &f), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_ptr_equal(result, (void *)CUDA_SUCCESS);
+	ok(g.cuStreamEndCapture(stream, &graph));
+	ok(g.cuGraphDestroy(graph));
+	ok(g.cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	assert_int_equal(g.cuMemFree_v2(q), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	g.cuStreamEndCapture(stream, &graph);
+	ok(g.cuMemFree_v2(q));
+	ok(g.cuStreamDestroy_v2(f.busy));
+}
+
 static void test_move__charged_is_what_the_device_lacks(void **state)
 {
 	uint64_t before = device_free();
@@ -1029,6 +1071,7 @@ int main(int argc, char **argv)
 		EACH(test_move__memory_is_told_as_the_drivers_own),
 		EACH(test_move__foreign_and_inner_pointers_are_not_freed),
 		EACH(test_move__allocating_in_a_capture_is_refused_as_ever),
+		EACH(test_move__freeing_leaves_captures_alone),
 		EACH(test_move__charged_is_what_the_device_lacks),
 		EACH(test_move__packing_costs_less_than_three_percent),
 		EACH(test_move__what_is_kept_does_not_refuse_others),

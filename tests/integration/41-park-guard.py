@@ -1,0 +1,170 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Real programs whose memory is parked and comes back: every byte of it is looked at each time."""
+import os
+import signal
+import time
+
+import aqtest
+from aqtest import GIB, MIB, OOM, between, check, equal, eventually, program
+from rawmover import ARENA, adds_up, arena, await_parked, await_resident, park, resume
+
+MOVE = {"ALIQUOT_MOVE": "1"}  # in a program's environment: its linear memory can be moved
+
+
+def pattern(machine, name, sizes=(), **terms):
+    """A program with patterns in its memory, in a fraction of its own."""
+    args = machine.run_args([program("pattern"), "-"], name=name, **{"compute": "0.01", **terms})
+    child = machine.spawn(args, MOVE, aqtest.Tenant)
+    child.do("start")
+    for size in sizes:
+        child.do(f"alloc {size}")
+    return child
+
+
+def held(machine):
+    return machine.devices()[0]["memory_held_bytes"]
+
+
+def all_bytes_survive(machine):
+    arena(machine)
+    a = pattern(machine, "a", ("1000", "300K", "2M", "2M", "20M", "33M", "70K", "150M"), memory=GIB)
+    before = machine.fraction("a")["memory_used_bytes"]
+    for _ in range(3):
+        answer = park(machine, "a")
+        between(answer["memory_parked_bytes"], 208 * MIB, 214 * MIB, "parked")
+        equal(before - answer["memory_used_bytes"], answer["memory_parked_bytes"],
+              "charged no longer")
+        answer = resume(machine, "a")
+        equal((answer["memory_parked_bytes"], answer["memory_used_bytes"]), (0, before), "back")
+        a.do("check", bad=0)
+    adds_up(machine)
+    a.quit()
+
+
+def graphs_survive(machine):
+    arena(machine)
+    a = pattern(machine, "a", ("40M", "40M"), memory=GIB)
+    a.do("graph")
+    for _ in range(3):
+        park(machine, "a")
+        resume(machine, "a")
+        a.do("replay", bad=0)
+    a.quit()
+
+
+def work_brings_it_back(machine):
+    """Whatever a program does next finds its memory there: a launch, a copy, an allocation."""
+    arena(machine)
+    a = pattern(machine, "a", ("64M", "8M"), memory=GIB)
+    for command in ("step", "check", "alloc 5M", "check"):
+        park(machine, "a")
+        a.do(command)
+        await_resident(machine, "a")
+    park(machine, "a")
+    a.do("free 1")  # needs nothing back
+    equal(machine.fraction("a")["residency"], "parked", "still parked after a free")
+    a.do("check", bad=0)
+    a.quit()
+
+
+def its_room_is_free_for_others(machine):
+    arena(machine)
+    a = pattern(machine, "a", ("300M", "250M"), memory=0, memory_limit=ARENA)
+    b = pattern(machine, "b", memory=0, memory_limit=ARENA)
+    base = held(machine)  # two contexts, and what is to be parked
+    equal(b.ask("alloc 600M")["code"], OOM, "while the other is there")
+    park(machine, "a", hold=True)
+    equal(base - held(machine), 550 * MIB, "free on the device")
+    b.do("alloc 600M")
+    b.do("check", bad=0)
+    b.do("free 0")
+    resume(machine, "a")
+    a.do("check", bad=0)
+    a.quit()
+    b.quit()
+
+
+def while_threads_work(machine):
+    """Threads allocate, capture, launch and wait; all the while it is parked and comes back."""
+    arena(machine)
+    a = pattern(machine, "a", ("30M", "2M", "300K"), memory=GIB)
+    a.do("work 4")
+    deadline, parks = time.monotonic() + (3 if aqtest.SHORT else 8), 0
+    while time.monotonic() < deadline:
+        status, answer = machine.http("POST", "/v1/fractions/a/park", {"wait_ms": 10000})
+        # Its threads want it back at once: it may be on its way when the answer is written.
+        check(status in (200, 409), "parking:", status, answer)
+        parks += status == 200
+        time.sleep(0.02)
+    answer = a.do("rest", bad=0, timeout=60)
+    check(answer["rounds"] > 0, "no work was done:", answer)
+    moves = len(machine.events("parked", "a"))
+    check(moves >= 3, "parked only", moves, "times in", parks, "tries")
+    a.do("check", bad=0)
+    adds_up(machine)
+    a.quit()
+
+
+def a_new_daemon_brings_it_back(machine):
+    arena(machine)
+    a = pattern(machine, "a", ("100M", "3M"), memory=GIB)
+    park(machine, "a")
+    pid = machine.daemon_pid()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not aqtest.alive(pid), "the daemon is gone")
+    a.send("check")  # cannot be answered: nobody can give it room
+    time.sleep(0.3)
+    machine.start_daemon()
+    answer = a.answer(60)
+    equal((answer["code"], answer["bad"]), (0, 0), f"after the new daemon came ({answer})")
+    a.quit()
+
+
+def killed_on_the_way(machine):
+    """kill -9 at any instant of a move leaves nothing charged and nothing on the device."""
+    arena(machine)
+    base = held(machine)
+    for i in range(6):
+        a = pattern(machine, f"k{i}", ("200M",), memory=GIB)
+        machine.http("POST", f"/v1/fractions/k{i}/park", {"wait_ms": 0})
+        time.sleep(0.004 * i)
+        a.kill()
+        a.wait()
+    eventually(lambda: held(machine) <= base, "nothing is held any more")
+    adds_up(machine)
+
+
+def two_processes_move_together(machine):
+    arena(machine)
+    a = pattern(machine, "a", ("80M",), memory=ARENA)
+    b = machine.spawn([program("pattern"), "-"], {**aqtest.fraction_env(a.pid), **MOVE},
+                      aqtest.Tenant)
+    b.do("start")
+    b.do("alloc 120M")
+    answer = park(machine, "a")
+    equal(answer["memory_parked_bytes"], 200 * MIB, "of both")
+    resume(machine, "a")
+    a.do("check", bad=0)
+    b.do("check", bad=0)
+    b.quit()
+    a.quit()
+
+
+def what_is_shared_stays(machine):
+    """Memory that another process has open does not move, and both see the same bytes."""
+    arena(machine)
+    a = pattern(machine, "a", ("50M", "70M"), memory=GIB)
+    b = pattern(machine, "b", ("50M",), memory=GIB)
+    handle = a.do("ipc 0")["handle"]
+    b.do(f"open {handle} 0", bad=0)
+    equal(park(machine, "a")["memory_parked_bytes"], 70 * MIB, "parked")
+    b.do(f"open {handle} 0", bad=0)
+    a.do("check", bad=0)
+    a.quit()
+    b.quit()
+
+
+aqtest.run(all_bytes_survive, graphs_survive, work_brings_it_back, its_room_is_free_for_others,
+           while_threads_work, a_new_daemon_brings_it_back, killed_on_the_way,
+           two_processes_move_together, what_is_shared_stays)
