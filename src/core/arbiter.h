@@ -56,7 +56,7 @@ struct aq_contender {
 	struct aq_arbiter_terms terms;
 	bool wants; /* has work to submit, or submits it now */
 	enum aq_lease_state state;
-	bool changed; /* by aq_arbiter_decide(); the caller acts on it and clears it */
+	bool changed;	 /* by aq_arbiter_decide(); the caller acts on it and clears it */
 	bool waited_for; /* as of the last decision: somebody waits for a device of its lease */
 	bool company;	 /* ... or did lately, or would go first: have little in flight */
 	uint64_t lease_start_ns;
@@ -65,18 +65,18 @@ struct aq_contender {
 
 	/* Private. */
 	uint64_t updated_ns;
-	int64_t lag_ns;	   /* owed when >= 0 */
-	int64_t debt_ns;   /* of the lag: taken after the end of a lease that others waited for */
-	uint32_t overruns; /* under way */
-	int64_t put_by_ns; /* earned during these without work that waits */
-	int64_t bucket_ns; /* device time that the cap allows now */
-	bool refilling;	   /* the bucket was used up, and is not yet full enough to go on */
-	uint64_t vtime_ns; /* service by weight, for what is left over */
+	int64_t lag_ns;	    /* owed when >= 0 */
+	int64_t debt_ns;    /* of the lag: taken after the end of a lease that others waited for */
+	uint32_t overruns;  /* under way */
+	int64_t put_by_ns;  /* earned during these without work that waits */
+	int64_t bucket_ns;  /* device time that the cap allows now */
+	bool refilling;	    /* the bucket was used up, and is not yet full enough to go on */
+	uint64_t vtime_ns;  /* service by weight, for what is left over */
 	uint64_t rested_ns; /* had its last work */
-	uint64_t turn_end_ns; /* of the lease, as long as others wait */
-	bool leftover;	   /* was not owed the lease when it was given */
-	bool contested;	   /* somebody else wanted a device of it during this lease */
-	uint64_t bound_ns; /* the lease is of devices kept for a gang until then */
+	uint64_t turn_end_ns;	   /* of the lease, as long as others wait */
+	bool leftover;		   /* was not owed the lease when it was given */
+	bool contested;		   /* somebody else wanted a device of it during this lease */
+	uint64_t bound_ns;	   /* the lease is of devices kept for a gang until then */
 	uint64_t blocked_until_ns; /* within one decision: passed over */
 };
 
@@ -84,10 +84,10 @@ struct aq_arbiter_tuning {
 	uint64_t quantum_ns;			     /* a lease when others wait */
 	uint64_t patience_ns[AQ_ARBITER_PRIORITIES]; /* by priority */
 	uint64_t burst_ns;			     /* how far a cap may run ahead */
-	uint64_t refill_ns; /* of device time that a cap lets one save up before one goes on */
+	uint64_t refill_ns;  /* of device time that a cap lets one save up before one goes on */
 	uint64_t linger_ns;  /* who pauses for less than this keeps what it is owed */
 	uint64_t company_ns; /* for so long after its last work one counts as company */
-	uint64_t surplus_ns;			     /* kept of what was had beyond the request */
+	uint64_t surplus_ns; /* kept of what was had beyond the request */
 };
 
 struct aq_arbiter {

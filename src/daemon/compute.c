@@ -137,8 +137,7 @@ void aqd_compute_begin(struct aqd *d, struct aqd_fraction *f)
 
 	for (uint32_t i = 0; i < f->ledger.share_count; i++)
 		device[i] = f->ledger.share[i].device;
-	aqd_lease_init(&d->leases, &f->lease, device, f->ledger.share_count, &terms,
-		       born_ns(f));
+	aqd_lease_init(&d->leases, &f->lease, device, f->ledger.share_count, &terms, born_ns(f));
 }
 
 void aqd_compute_change(struct aqd *d, struct aqd_fraction *f)

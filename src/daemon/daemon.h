@@ -80,8 +80,8 @@ struct aqd_device {
 	size_t proc_count;
 	bool procs_known; /* the library can tell, and did */
 	bool procs_warned;
-	bool samples;	     /* the library tells utilisation by process */
-	uint64_t sampled_us; /* time of the last sample; 0: none yet */
+	bool samples;			/* the library tells utilisation by process */
+	uint64_t sampled_us;		/* time of the last sample; 0: none yet */
 	struct aqd_client *first_maker; /* makes the first context; NULL: nobody, or it is made */
 	bool contexts_untold;		/* the library does not say what one takes */
 };

@@ -267,9 +267,8 @@ json_t *aqd_json_status(struct aqd *d)
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
 		json_array_append_new(mechanisms,
 				      json_pack("{s:s,s:s,s:s,s:s?,s:b,s:b}", "uuid",
-						d->device[i].uuid,
-						"memory", "guard and ledger", "compute",
-						aqd_device_mechanism(d, &d->device[i]),
+						d->device[i].uuid, "memory", "guard and ledger",
+						"compute", aqd_device_mechanism(d, &d->device[i]),
 						"lease_holder", aqd_compute_holder(d, i),
 						"time_sampled", (int)d->device[i].samples,
 						"measured_by_process",

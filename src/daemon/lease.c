@@ -247,8 +247,8 @@ static void look_at(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 			says = aqd_page_look(c->page, i);
 			if (dev->late && caught_up(dev, &says))
 				aqd__lease_caught_up(l, f, c, i, now_ns);
-			wants |= dev->gated && (holds(dev, &says) ||
-						(says.want && !dev->deaf && !f->away));
+			wants |= dev->gated &&
+				 (holds(dev, &says) || (says.want && !dev->deaf && !f->away));
 			/* Who wants and has not given this one back is about to use it. */
 			if (holds(dev, &says) ||
 			    (says.want && dev->given && says.done_turn != dev->turn))

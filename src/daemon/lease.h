@@ -30,13 +30,13 @@
 
 /* One client on one device of its fraction. */
 struct aqd_lessee_device {
-	bool gated; /* AQ_GATE_LEASED is set */
-	bool given; /* may hold the lease of @turn */
-	bool waiting; /* as written to the page */
-	bool deaf;  /* its want does not count until it rings: it slept, or is late */
-	bool late;  /* still out after a lease that was taken as back */
+	bool gated;	  /* AQ_GATE_LEASED is set */
+	bool given;	  /* may hold the lease of @turn */
+	bool waiting;	  /* as written to the page */
+	bool deaf;	  /* its want does not count until it rings: it slept, or is late */
+	bool late;	  /* still out after a lease that was taken as back */
 	bool late_counts; /* late: competes for the device, as far as is known */
-	uint32_t turn; /* of the last lease given */
+	uint32_t turn;	  /* of the last lease given */
 	uint32_t late_turn;
 	uint64_t given_ns;	/* when */
 	uint64_t late_from_ns;	/* late: when the first lease of this overrun was given */
@@ -83,10 +83,10 @@ struct aqd_lease {
 	uint64_t ended_ns; /* ended: when */
 	uint64_t clock_ns[AQ_MAX_DEVICES]; /* given: the holder's clock then */
 	uint64_t early_ns[AQ_MAX_DEVICES]; /* given: taken so far, counted before its end */
-	uint64_t wanted_ns; /* wants and has no lease: since when; else 0 */
+	uint64_t wanted_ns;		   /* wants and has no lease: since when; else 0 */
 
 	/* Accounts. */
-	uint64_t born_ns; /* so no device was used for longer than since then */
+	uint64_t born_ns;		 /* so no device was used for longer than since then */
 	uint64_t gpu_ns[AQ_MAX_DEVICES]; /* device time, by index in the page */
 	uint64_t grants, overruns;
 	uint64_t wait_ns; /* spent wanting without a lease */
@@ -110,17 +110,17 @@ struct aqd_leases {
 	const struct aqd_lease_ops *ops;
 	void *context;
 	struct aq_list all;
-	bool remanage; /* who runs where, or a cap, has changed */
-	bool stirred;  /* something that the arbiter decides by has changed */
+	bool remanage;	  /* who runs where, or a cap, has changed */
+	bool stirred;	  /* something that the arbiter decides by has changed */
 	uint64_t next_ns; /* when it wants to decide again */
 	uint32_t running[AQ_ARBITER_MAX_DEVICES]; /* fractions with a context, by device */
 	/* Time passes by 1/(1+n) beside n others that compete by hardware slices. */
 	struct {
-		uint32_t late;	      /* overrunners that are not stopped */
-		bool held;	      /* somebody has the lease */
-		uint64_t since_ns;    /* both clocks were brought up to date */
-		uint64_t holder_ns;   /* as it passes for who has the lease */
-		uint64_t late_ns;     /* ... for an overrunner */
+		uint32_t late;	    /* overrunners that are not stopped */
+		bool held;	    /* somebody has the lease */
+		uint64_t since_ns;  /* both clocks were brought up to date */
+		uint64_t holder_ns; /* as it passes for who has the lease */
+		uint64_t late_ns;   /* ... for an overrunner */
 	} clock[AQ_ARBITER_MAX_DEVICES];
 };
 

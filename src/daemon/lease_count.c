@@ -186,7 +186,7 @@ void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_l
 	uint32_t d = f->device[i];
 
 	dev->deaf = true; /* its want may be the one for the lease that it has overrun */
-	if (dev->late) { /* again, with what it was given meanwhile */
+	if (dev->late) {  /* again, with what it was given meanwhile */
 		dev->late_paid_ns += minus(now_ns, dev->given_ns);
 		return;
 	}

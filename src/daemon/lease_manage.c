@@ -195,7 +195,8 @@ static void manage_one(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_n
 	f->touched = true;
 }
 
-/* Who no longer takes part leaves the arbiter, unless it owes: a debt must not go with a process. */
+/* Who no longer takes part leaves the arbiter, unless it owes: a debt must not go with a process.
+ */
 static void retire(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 {
 	if (!f->joined || f->terms.devices)

@@ -59,11 +59,11 @@ static json_t *save_shares(const struct aqd *d, const struct aqd_fraction *f)
 		const struct aq_ledger_share *s = &f->ledger.share[i];
 
 		if (json_array_append_new(
-			    shares, json_pack("{s:s,s:I,s:I,s:I}", "uuid",
-					      d->device[s->device].uuid, "request",
-					      (json_int_t)s->request_bytes, "limit",
-					      (json_int_t)s->limit_bytes, "gpu_ns",
-					      (json_int_t)aqd_lease_gpu_ns(&f->lease, i))) < 0) {
+			    shares,
+			    json_pack("{s:s,s:I,s:I,s:I}", "uuid", d->device[s->device].uuid,
+				      "request", (json_int_t)s->request_bytes, "limit",
+				      (json_int_t)s->limit_bytes, "gpu_ns",
+				      (json_int_t)aqd_lease_gpu_ns(&f->lease, i))) < 0) {
 			json_decref(shares);
 			return NULL;
 		}
@@ -309,8 +309,10 @@ static int load_fraction(struct aqd *d, json_t *o)
 		return r;
 
 	json_array_foreach(json_object_get(o, "shares"), i, share)
+	{
 		aqd_lease_restore(&f->lease, (uint32_t)i,
 				  json_integer_value(json_object_get(share, "gpu_ns")));
+	}
 	p = load_process(d, json_object_get(o, "holder"));
 	if (p) {
 		aqd_fraction_set_holder(f, p);

@@ -249,7 +249,8 @@ static void kernel_ended(struct world *w, struct guard *g)
 	if (!ungated)
 		g->used_ns += g->length_ns;
 	if (g->idle_ns) {
-		g->burst_left_ns -= g->burst_left_ns > g->length_ns ? g->length_ns : g->burst_left_ns;
+		g->burst_left_ns -=
+			g->burst_left_ns > g->length_ns ? g->length_ns : g->burst_left_ns;
 		if (!g->burst_left_ns) {
 			rest(w, g, ungated);
 			return;
@@ -550,7 +551,8 @@ static void test_lease__who_is_stopped_costs_one_quantum(void **state)
 static void test_lease__impossible_times_are_cut(void **state)
 {
 	struct world *w = world_new();
-	struct guard *liar = add(w, 500, 1000, 1, 100 * US), *other = add(w, 500, 1000, 1, 100 * US);
+	struct guard *liar = add(w, 500, 1000, 1, 100 * US),
+		     *other = add(w, 500, 1000, 1, 100 * US);
 
 	run(w, 10 * MS);
 	liar->lie_ns = (int64_t)(1000 * S);
@@ -567,7 +569,8 @@ static void test_lease__impossible_times_are_cut(void **state)
 static void test_lease__claiming_nothing_keeps_nobody_away(void **state)
 {
 	struct world *w = world_new();
-	struct guard *liar = add(w, 100, 1000, 2, 100 * US), *other = add(w, 900, 1000, 0, 100 * US);
+	struct guard *liar = add(w, 100, 1000, 2, 100 * US),
+		     *other = add(w, 900, 1000, 0, 100 * US);
 
 	run(w, 10 * MS);
 	liar->lie_ns = 0;
