@@ -6,16 +6,18 @@
  * A period ends with the mark behind which nothing is in flight; the next begins with a base of its
  * own, so what is between them is nobody's time, exactly. Work that is waited for in short steps is
  * not worth two events a step: there the period goes on, less the gap to the next command, by the
- * host's clock. It begins before the program is told; by how much, each eighth step tells. Pauses of microseconds between launches that
- * nobody waits for count as use: nobody else could have used them.
+ * host's clock. It begins before the program is told; by how much, each eighth step tells. Pauses
+ * of microseconds between launches that nobody waits for count as use: nobody else could have used
+ * them.
  */
 #include "base/timing.h"
 #include "guard/flight_parts.h"
 #include "guard/guest.h"
 
-#define PERIOD_NS (100 * AQ_NS_PER_MS) /* host and device clocks drift by some 50 ppm: 5 us in this */
+#define PERIOD_NS                                                                                  \
+	(100 * AQ_NS_PER_MS) /* host and device clocks drift by some 50 ppm: 5 us in this */
 #define FIRST_COMMAND_NS AQ_NS_PER_MS /* until the first mark is reached: a window full */
-#define FIRST_GRAPH_NS AQ_NS_PER_MS	     /* the same; a decoding step takes 5 to 20 ms */
+#define FIRST_GRAPH_NS AQ_NS_PER_MS   /* the same; a decoding step takes 5 to 20 ms */
 
 #define MOST_TELLING_NS (200 * AQ_NS_PER_US) /* more is a host that was late */
 

@@ -19,13 +19,15 @@
 
 #define MAX_FLIGHTS 64u /* contexts of one process. Source: guess; programs have 1 a device */
 
-/* A mark costs 4 to 5 us on hardware (reference: event record per launch), as much as two launches. */
+/* A mark costs 4 to 5 us on hardware (reference: event record per launch), as much as two launches.
+ */
 #define MARK_NS (250 * AQ_NS_PER_US)
 #define MARK_COMMANDS 64u
 #define MARK_GRAPH_NS (100 * AQ_NS_PER_US) /* a shorter graph is a command like others */
 #define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* shorter work that is waited for is marked seldom: */
 #define MARK_SYNC_NTH 8u
-#define PAUSE_NS (500 * AQ_NS_PER_US) /* since the last command: look whether it is done already */
+#define PAUSE_NS (500 * AQ_NS_PER_US) /* since the last command: look whether it is done already   \
+				       */
 #define LOOK_NS (100 * AQ_NS_PER_US)  /* a submitting thread looks at marks no more often */
 #define GIVE_UP_NS AQ_NS_PER_MS	      /* see unmarkable() */
 
@@ -377,7 +379,8 @@ void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
 	aq__lock(&f->lock);
 	if (now - f->looked_ns > LOOK_NS)
 		reap(f);
-	/* After a pause, what was submitted last without a mark is probably done, and long since. */
+	/* After a pause, what was submitted last without a mark is probably done, and long since.
+	 */
 	if (f->commands && f->first == f->last && now - f->last_ns > 2 * f->est_ns + PAUSE_NS &&
 	    f->ctx == c->ctx) {
 		uint64_t end = f->last_ns + f->est_ns;
@@ -413,8 +416,7 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 		if (c->waits && lane_is_done(f, l))
 			lane_done(f, l, aq_now_ns());
 		if (c->stream == CU_STREAM_PER_THREAD || l->what || !known ||
-		    l->est_ns >= MARK_NS ||
-		    l->commands >= MARK_COMMANDS)
+		    l->est_ns >= MARK_NS || l->commands >= MARK_COMMANDS)
 			mark_lane(f, l);
 	} else if (!f->commands) {
 		aq__account_idle(f, now);
@@ -537,7 +539,8 @@ void aq__flight_sync_begin(CUstream stream, bool all)
 		bool mark;
 
 		aq__lock(&f->lock);
-		mark = f->commands && (f->est_ns >= MARK_SYNC_NS || ++f->syncs % MARK_SYNC_NTH == 0);
+		mark = f->commands &&
+		       (f->est_ns >= MARK_SYNC_NS || ++f->syncs % MARK_SYNC_NTH == 0);
 		for (uint32_t k = 0; mark && k < AQ__LANES; k++) {
 			struct aq__lane *l = &f->lanes[k];
 

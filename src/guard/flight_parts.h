@@ -44,12 +44,12 @@ struct aq__account {
 	bool open;
 	bool late; /* base_host_ns is only when the base was last seen not to be reached */
 	uint64_t base_host_ns;
-	uint64_t done_ns; /* since base: all up to here is counted */
-	uint64_t gap_ns;  /* since done_ns */
-	uint64_t idle_ns; /* host time since when nothing is in flight; 0: something is */
-	bool exact;	  /* a mark tells when that began: done_ns */
-	uint64_t busy_ns; /* counted, not harvested */
-	uint64_t telling_ns; /* from the end of work until the program is told, learned */
+	uint64_t done_ns;     /* since base: all up to here is counted */
+	uint64_t gap_ns;      /* since done_ns */
+	uint64_t idle_ns;     /* host time since when nothing is in flight; 0: something is */
+	bool exact;	      /* a mark tells when that began: done_ns */
+	uint64_t busy_ns;     /* counted, not harvested */
+	uint64_t telling_ns;  /* from the end of work until the program is told, learned */
 	uint64_t foretold_ns; /* harvested, not counted yet */
 };
 
@@ -59,16 +59,16 @@ struct aq__flight {
 	CUcontext ctx; /* NULL: free. Atomic: looked for without the lock */
 	int index;
 	bool dying;
-	bool reaping; /* somebody looks at the oldest marks */
-	uint32_t pins; /* calls of the driver under way with events or streams of ctx */
-	uint32_t syncs; /* calls that waited for work */
-	uint32_t commands; /* in flight: of all marks and lanes */
-	uint64_t est_ns;   /* of them */
-	uint64_t since_ns; /* host time: the device works on them at least since then */
-	uint64_t last_ns;  /* host time of the last command */
-	uint64_t looked_ns; /* at marks */
-	uint64_t error_ns;   /* by which estimates of marks are wrong, learned */
-	uint64_t command_ns; /* what a command takes, learned; 0: not yet */
+	bool reaping;	      /* somebody looks at the oldest marks */
+	uint32_t pins;	      /* calls of the driver under way with events or streams of ctx */
+	uint32_t syncs;	      /* calls that waited for work */
+	uint32_t commands;    /* in flight: of all marks and lanes */
+	uint64_t est_ns;      /* of them */
+	uint64_t since_ns;    /* host time: the device works on them at least since then */
+	uint64_t last_ns;     /* host time of the last command */
+	uint64_t looked_ns;   /* at marks */
+	uint64_t error_ns;    /* by which estimates of marks are wrong, learned */
+	uint64_t command_ns;  /* what a command takes, learned; 0: not yet */
 	uint32_t first, last; /* marks [first, last), by number modulo AQ__MARKS */
 	struct aq__account account;
 	struct aq__mark marks[AQ__MARKS];

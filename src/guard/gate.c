@@ -28,12 +28,16 @@
 
 #define LOOK_AGAIN_NS (10 * AQ_NS_PER_MS) /* a lost wake-up, bell or daemon costs no more */
 /* Of work in flight, before one more command: what somebody who wakes up has to wait for. And what
- * keeps the device busy while this thread sleeps: on a busy host threads wake a millisecond late. */
+ * keeps the device busy while this thread sleeps: on a busy host threads wake a millisecond late.
+ */
 #define WINDOW_NS AQ_NS_PER_MS
-#define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2) /* while others wait, or some of higher priority may */
-#define NAP_NS (500 * AQ_NS_PER_US)  /* at the most, until estimates are looked at again */
-#define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody */
-#define IDLE_NS (100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
+#define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2) /* while others wait, or some of higher priority may  \
+					      */
+#define NAP_NS (500 * AQ_NS_PER_US)	     /* at the most, until estimates are looked at again */
+#define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody  \
+				     */
+#define IDLE_NS                                                                                    \
+	(100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
 #define EARLY_NS (100 * AQ_NS_PER_US) /* hand-over: 80 us and more on a busy host */
 #define POLL_NS (100 * AQ_NS_PER_US)
 #define BUSY_NS AQ_NS_PER_MS /* while threads submit or are about to, there is nothing to see */
@@ -237,7 +241,8 @@ static bool pass_unleased(const struct aq_page_device *dev, struct device *d)
 	return false;
 }
 
-/* Turns only go forward: a thread that was asleep since it looked must not bring an old one back. */
+/* Turns only go forward: a thread that was asleep since it looked must not bring an old one back.
+ */
 static void claim(struct aq_page_device *dev, uint32_t turn)
 {
 	uint32_t *word = (uint32_t *)&dev->active_turn, was = load32(&dev->active_turn);
@@ -260,8 +265,7 @@ static bool pass_leased(struct aq_page_device *dev, int index, uint32_t turn)
 		return false;
 	__atomic_fetch_add(&d->calls, 1, __ATOMIC_SEQ_CST);
 	claim(dev, turn);
-	if (load32(&dev->lease_turn) == turn && lease_runs(dev, d, turn) &&
-	    !is_shut(dev, d))
+	if (load32(&dev->lease_turn) == turn && lease_runs(dev, d, turn) && !is_shut(dev, d))
 		return true;
 	uncount(d);
 	if (before != turn && load32(&dev->active_turn) == turn)
@@ -391,7 +395,8 @@ void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const 
 	if (aq__movable_on()) {
 		aq__calls_enter();
 		if (__builtin_expect(page && !load32((_Atomic uint32_t *)&aq__move_closed) &&
-				     !load32(&page->gates), 1)) {
+					     !load32(&page->gates),
+				     1)) {
 			p->index = AQ__UNBOUND;
 			p->followed = true;
 			return;
@@ -491,8 +496,8 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 	uint64_t left;
 
 	if (__atomic_load_n(&devices[index].calls, __ATOMIC_SEQ_CST))
-		return now_ns + (now_ns < devices[index].last_ns + NAP_NS ? POLL_LEAST_NS
-									  : 2 * POLL_NS);
+		return now_ns +
+		       (now_ns < devices[index].last_ns + NAP_NS ? POLL_LEAST_NS : 2 * POLL_NS);
 	if (aq__flight_drained(index)) {
 		give_back(dev, index, turn, true);
 		return devices[index].likely_ns;
@@ -526,7 +531,8 @@ static uint64_t tend_contended(struct aq_page_device *dev, int index, uint32_t t
 {
 	uint64_t left = until_ns > now_ns ? until_ns - now_ns : 0, next;
 
-	/* What may be submitted yet is next to nothing: end it, so that the next one hears of it. */
+	/* What may be submitted yet is next to nothing: end it, so that the next one hears of it.
+	 */
 	if (left <= EARLY_NS && aq__flight_regular(index, EARLY_NS, now_ns)) {
 		__atomic_store_n(&devices[index].closed, (uint64_t)turn + 1, __ATOMIC_SEQ_CST);
 		return tend_end(dev, index, turn, now_ns);

@@ -2,8 +2,8 @@
 /*
  * The gate that everything passes which puts work on a device. While no gate of the process is
  * closed it is one load (aq__gate_open); what follows is for the rest: with AQ_GATE_LEASED work is
- * submitted in leases only, counted (flight.h), and no more than a millisecond of it (or one command)
- * is ahead of the device; with AQ_GATE_PARKED it is not submitted at all. The rules of
+ * submitted in leases only, counted (flight.h), and no more than a millisecond of it (or one
+ * command) is ahead of the device; with AQ_GATE_PARKED it is not submitted at all. The rules of
  * leases are those of struct aq_page_device in <aliquot/abi.h>.
  *
  * Passed without waiting, always: whatever is captured into a graph; what only orders work (events
@@ -36,7 +36,7 @@ static inline bool aq__gate_open(void)
 
 /* A call that passes a gate which is not open. */
 struct aq__pass {
-	int index; /* of the device; negative: the call is not counted */
+	int index;     /* of the device; negative: the call is not counted */
 	bool followed; /* it passed the quick way: see calls.h */
 	int saved_errno, cancel;
 	struct aq__flight *flight; /* NULL: not in a lease */
@@ -115,7 +115,8 @@ void aq__gate_thread_forked(void);
 
 /* ---- hooks of what waits, and of streams and contexts that go ---- */
 
-/* Around a call that waits: @all for an event or a whole context. Nothing unless leases are used. */
+/* Around a call that waits: @all for an event or a whole context. Nothing unless leases are used.
+ */
 void aq__gate_sync_begin(CUstream stream, bool per_thread, bool all);
 void aq__gate_sync_end(CUstream stream, bool per_thread, bool all, CUresult r);
 

@@ -22,7 +22,8 @@
 #include "guard/guard.h"
 #include "guard/guest.h"
 
-#define STACK_BYTES ((size_t)512 << 10) /* guess: it calls the driver, whose needs nobody states */
+#define STACK_BYTES ((size_t)512 << 10) /* guess: it calls the driver, whose needs nobody states   \
+					 */
 #define MAX_CALLERS 4
 #define LEAVE_NS (50 * AQ_NS_PER_MS) /* guess: longer than any query of an event */
 
@@ -31,7 +32,7 @@ enum { NOT_STARTED, STARTING, RUNS, CANNOT };
 static uint32_t state;			  /* atomic; enum above */
 static aq__news_fn *callers[MAX_CALLERS]; /* atomic each; filled from the front */
 
-static uint32_t leaving, looking;	  /* atomic: the process ends; the thread calls the driver */
+static uint32_t leaving, looking; /* atomic: the process ends; the thread calls the driver */
 
 static uint64_t min_ns(uint64_t a, uint64_t b)
 {

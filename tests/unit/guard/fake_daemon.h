@@ -17,13 +17,14 @@
 
 struct fake_daemon {
 	/* Set before or between calls. */
-	_Atomic uint64_t chunk;	  /* granted at once, when there is as much */
-	_Atomic int refuse_hello; /* negative errno */
+	_Atomic uint64_t chunk;	      /* granted at once, when there is as much */
+	_Atomic int refuse_hello;     /* negative errno */
 	_Atomic bool refuse_measured; /* answer -ENOMEM to COST END */
-	_Atomic uint32_t devices; /* of the fraction: 1 or 2 */
-	const uint32_t *contexts; /* of each device, as measuring finds them; NULL: they cost nothing */
+	_Atomic uint32_t devices;     /* of the fraction: 1 or 2 */
+	const uint32_t
+		*contexts; /* of each device, as measuring finds them; NULL: they cost nothing */
 	const uint8_t (*uuids)[16]; /* of the devices; NULL: of the fake driver's */
-	_Atomic uint64_t limit;	  /* on every device; 0: as below */
+	_Atomic uint64_t limit;	    /* on every device; 0: as below */
 	/* Written by the thread. */
 	_Atomic uint32_t hellos, adoptions, grows, refusals, costs, queries, bells;
 	_Atomic uint64_t overhead[2];

@@ -304,7 +304,8 @@ static void test_gate__threads_and_streams_drain_together(void **state)
 	for (int i = 0; i < 2; i++)
 		DONE(own[i]);
 	DONE(NULL);
-	/* A host that is late with launches lets the device run dry for moments; they count as use. */
+	/* A host that is late with launches lets the device run dry for moments; they count as use.
+	 */
 	assert_true(lease_gpu_ns(0) - used > (truth(0) - spent) * 97 / 100);
 	assert_true(lease_gpu_ns(0) - used <= aq_now_ns() - begun);
 	for (int i = 0; i < 2; i++)
