@@ -103,16 +103,18 @@ static void linear_ticks(struct aq_svg_scale *s)
 	}
 }
 
-/* All of 1, 2, 5 over a short range, only powers of ten over a long one. */
+/* Many over a short range, 1, 2, 5 over a middle one, only powers of ten over a long one. */
 static void log_ticks(struct aq_svg_scale *s)
 {
-	static const double parts[] = {1, 2, 5};
+	static const double few[] = {1, 2, 5}, many[] = {1, 1.5, 2, 3, 4, 5, 6, 8};
 	double decades = log10(s->max / s->min);
 	int low = (int)floor(log10(s->min)), high = (int)ceil(log10(s->max));
 	int every = decades > 12 ? 3 : 1;
+	const double *parts = decades < 1.2 ? many : few;
+	size_t count = decades < 1.2 ? AQ_ARRAY_SIZE(many) : decades > 3.5 ? 1 : AQ_ARRAY_SIZE(few);
 
 	for (int e = low; e <= high; e += every) {
-		for (size_t i = 0; i < (decades > 3.5 ? 1 : AQ_ARRAY_SIZE(parts)); i++) {
+		for (size_t i = 0; i < count; i++) {
 			double at = parts[i] * pow(10, e);
 
 			if (at >= s->min * 0.999 && at <= s->max * 1.001 && s->ticks < AQ_SVG_TICKS)
@@ -247,6 +249,8 @@ static int decimals_of(const struct aq_svg_scale *s, double value)
 	if (s->decimals >= 0)
 		return s->decimals;
 	needed = (int)ceil(-log10(value) - 1e-9);
+	if (needed >= 0 && fabs(value * pow(10, needed) - round(value * pow(10, needed))) > 1e-6)
+		needed++; /* 1.5, 0.015 */
 	return needed < 0 ? 0 : needed > MAX_DECIMALS ? MAX_DECIMALS : needed;
 }
 

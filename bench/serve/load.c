@@ -132,6 +132,9 @@ static void draw_lengths(const struct lane *lane, uint64_t number, struct aq_rec
 	}
 	if (lane->target->api == AQ_SERVE_EMBEDDINGS)
 		record->osl_asked = 1;
+	if (c->stagger && lane->target->rate <= 0 && number < lane->target->plan[0].users)
+		record->osl_asked = 1 + (uint32_t)(aq_random_unit(&random) *
+						   (record->osl_asked - 1));
 	*ret_seed = aq_random_next(&random);
 }
 

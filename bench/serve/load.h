@@ -32,6 +32,9 @@ struct aq_load_config {
 	uint64_t warmup_ns, warmup_requests; /* at most one */
 	uint64_t ramp_ns;         /* users begin spread over this time */
 	uint64_t drain_ns;        /* how long the requests in flight may take after the window */
+	bool stagger;             /* the users there are at first begin in the middle of an answer: their
+				   * first one is cut to a part of its length, so that they do not
+				   * all ask again at once. Not for what is counted: ramp in warm-up */
 	uint64_t think_ns;        /* pause of a user between requests */
 	double burstiness;        /* shape of the gamma distributed gaps; 1 is Poisson */
 	uint64_t seed;

@@ -23,7 +23,7 @@ enum {
 	OPT_ISL, OPT_OSL, OPT_LENGTHS, OPT_DURATION, OPT_REQUESTS, OPT_WARMUP, OPT_WARMUP_REQUESTS,
 	OPT_RAMP, OPT_DRAIN, OPT_SEED, OPT_SEARCH, OPT_SEARCH_FROM, OPT_SEARCH_MOST, OPT_PRECISION,
 	OPT_TTFT_BOUND, OPT_TPOT_BOUND, OPT_E2E_BOUND, OPT_CONNECT, OPT_FIRST, OPT_STALL,
-	OPT_REQUEST, OPT_HEADER, OPT_PLAIN, OPT_STAMPS, OPT_OUT, OPT_QUIET, OPT_HELP_WORDS,
+	OPT_REQUEST, OPT_HEADER, OPT_PLAIN, OPT_STAGGER, OPT_STAMPS, OPT_OUT, OPT_QUIET, OPT_HELP_WORDS,
 };
 
 static const struct aq_opt opts[] = {
@@ -50,6 +50,8 @@ static const struct aq_opt opts[] = {
 	{"warmup-requests", OPT_WARMUP_REQUESTS, AQ_OPT_VALUE, "N", "the same as a number", NULL},
 	{"ramp", OPT_RAMP, AQ_OPT_VALUE, "TIME", "users begin spread over it (default: the warm-up)",
 	 NULL},
+	{"stagger", OPT_STAGGER, AQ_OPT_NONE, NULL,
+	 "users begin in the middle of an answer: steady sooner", NULL},
 	{"drain", OPT_DRAIN, AQ_OPT_VALUE, "TIME",
 	 "what is in flight at the end may take so long (10s)", NULL},
 	{"seed", OPT_SEED, AQ_OPT_VALUE, "N", "same seed, same requests (default 42)", NULL},
@@ -283,6 +285,9 @@ static int take_option(struct aq_serve_options *o, int id, const char *value)
 		return -1;
 	case OPT_HEADER:
 		return add_header(o, value);
+	case OPT_STAGGER:
+		c->stagger = true;
+		return -1;
 	case OPT_PLAIN:
 		c->plain = true;
 		return -1;

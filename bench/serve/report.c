@@ -202,6 +202,10 @@ int aq_report_print(const struct aq_load_config *c, const struct aq_bounds *b,
 void aq_report_search_line(const struct aq_search_row *row, const struct aq_search_report *s,
 			   FILE *out)
 {
+	if (!row->summary.ttft.count) {
+		fprintf(out, "%5u users: no request began in the window\n", row->step.users);
+		return;
+	}
 	fprintf(out, "%5u users: TTFT p95 %.0f ms, max %.0f ms, %.0f tok/s, %" PRIu64 " failed: %s\n",
 		row->step.users, row->summary.ttft.p95, row->summary.ttft.max,
 		row->summary.tokens_out_per_s, row->summary.failed,

@@ -28,6 +28,15 @@ static uint32_t highest_success(const struct aq_search_step *steps, size_t count
 	return highest;
 }
 
+static uint32_t grown(const struct aq_search_limits *limits, uint32_t low)
+{
+	double next = low * (limits->growth > 1 ? limits->growth : 2);
+
+	if (next > limits->most)
+		return limits->most;
+	return next < low + 1 ? low + 1 : (uint32_t)next;
+}
+
 static uint32_t next_by(const struct aq_search_limits *limits, const struct aq_search_step *steps,
 			size_t count, enum aq_search_by by)
 {
@@ -39,7 +48,7 @@ static uint32_t next_by(const struct aq_search_limits *limits, const struct aq_s
 			return limits->first;
 		if (low >= limits->most)
 			return 0;
-		return low > limits->most / 2 ? limits->most : low * 2;
+		return grown(limits, low);
 	}
 	if (high - low <= 1 || high - low <= low * limits->precision)
 		return 0;

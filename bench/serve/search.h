@@ -23,6 +23,7 @@ struct aq_search_step {
 
 struct aq_search_limits {
 	uint32_t first, most; /* to begin with, and not to be passed; first <= most */
+	double growth;        /* of steps until one fails; 0 doubles */
 	double precision;     /* stop when the interval is below this part of its lower end */
 	bool every;           /* look for that answer, too */
 };

@@ -36,7 +36,7 @@ _aliquot()
 		;;
 	bench)
 		if ((COMP_CWORD == 2)); then
-			COMPREPLY=($(compgen -W "serve" -- "$cur"))
+			COMPREPLY=($(compgen -W "serve fractions" -- "$cur"))
 			return
 		fi
 		;;

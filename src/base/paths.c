@@ -61,7 +61,7 @@ int aq_paths_libdir(char *buf)
 {
 	/* Relative to the directory of the program: build tree, then installed forms. */
 	static const char *const beside[] = {
-		"../../lib", "../lib", "../lib/x86_64-linux-gnu/aliquot",
+		"../../lib", "../lib", "../../lib/aliquot", "../lib/x86_64-linux-gnu/aliquot",
 		"../lib/aarch64-linux-gnu/aliquot", "../lib64/aliquot", "../lib/aliquot",
 	};
 	const char *env = getenv("ALIQUOT_LIBDIR");

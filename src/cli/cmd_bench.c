@@ -19,6 +19,7 @@ static const struct bench {
 	const char *name, *program;
 } benches[] = {
 	{"serve", "bench/serve/aliquot-bench-serve"},
+	{"fractions", "bench/fractions/aliquot-bench-fractions"},
 	{NULL, NULL},
 };
 
@@ -76,9 +77,11 @@ const struct aq_verb aq_verb_bench = {
 	.operands = "BENCHMARK [OPTION...]",
 	.summary = "measure, here and now",
 	.examples = "  aliquot bench serve http://127.0.0.1:8000 --users 40\n"
+		    "  aliquot bench fractions --sim h100 --quick --out DIR\n"
 		    "  aliquot bench serve --help\n",
 	.opts = (const struct aq_opt[]){{0}},
 	.notes = "Benchmarks:\n"
-		 "  serve       load a server of the OpenAI API and time its answers\n",
+		 "  serve       load a server of the OpenAI API and time its answers\n"
+		 "  fractions   users and tokens/s of a GPU, whole and divided\n",
 	.run = run_bench,
 };

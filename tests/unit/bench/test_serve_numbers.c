@@ -172,7 +172,8 @@ static void test_lengths__reads_pairs(void **state)
 static size_t search(uint32_t first, uint32_t most, double precision, uint32_t p95, uint32_t every,
 		     uint32_t best[2])
 {
-	const struct aq_search_limits limits = {first, most, precision, true};
+	const struct aq_search_limits limits = {.first = first, .most = most,
+						.precision = precision, .every = true};
 	struct aq_search_step steps[100];
 	size_t n = 0;
 	uint32_t users;
@@ -209,6 +210,22 @@ static void test_search__stops_when_near(void **state)
 
 	assert_in_range(best[0], 7777 - 7777 / 20, 7777);
 	assert_true(n <= 19);
+}
+
+static void test_search__grows_as_told(void **state)
+{
+	const struct aq_search_limits limits = {.first = 1, .most = 100, .growth = 1.5, .precision = 0.1};
+	struct aq_search_step steps[20];
+	uint32_t users, n = 0;
+
+	while ((users = aq_search_next(&limits, steps, n))) {
+		assert_true(n < 20 && (!n || users > steps[n - 1].users));
+		steps[n++] = (struct aq_search_step){users, {true, true}};
+	}
+	assert_int_equal(steps[n - 1].users, 100);
+	assert_int_equal(steps[1].users, 2);
+	assert_int_equal(steps[3].users, 4);
+	assert_int_equal(steps[4].users, 6);
 }
 
 static void test_search__believes_the_smaller_failure(void **state)
@@ -305,6 +322,7 @@ int main(void)
 		cmocka_unit_test(test_lengths__reads_pairs),
 		cmocka_unit_test(test_search__finds_every_capacity),
 		cmocka_unit_test(test_search__stops_when_near),
+		cmocka_unit_test(test_search__grows_as_told),
 		cmocka_unit_test(test_search__believes_the_smaller_failure),
 		cmocka_unit_test(test_spread__hands_out_all_users),
 		cmocka_unit_test(test_summary__counts_the_window),
