@@ -35,7 +35,9 @@
 	AQ_MSG(QUERY_REPLY, 8, aq_msg_query_reply)                                                 \
 	AQ_MSG(PROCS, 9, aq_msg_query)                                                             \
 	AQ_MSG(PROCS_REPLY, 10, aq_msg_procs_reply)                                                \
-	AQ_MSG(BELL, 11, aq_msg_bell)
+	AQ_MSG(BELL, 11, aq_msg_bell)                                                              \
+	AQ_MSG(SHRINK, 12, aq_msg_shrink)                                                          \
+	AQ_MSG(SHRINK_REPLY, 13, aq_msg_shrink_reply)
 
 enum aq_msg_type {
 #define AQ_MSG(name, value, type) AQ_MSG_##name = value,
@@ -93,7 +95,7 @@ struct aq_msg_grow_reply {
 	struct aq_msg_head head;
 	int32_t result;             /* 0 granted; -ENOMEM refused; -ENODEV; -EINVAL */
 	uint32_t device;
-	uint64_t granted_bytes;     /* added by this reply */
+	uint64_t granted_bytes;     /* added by this reply; 0: others make room still, ask again */
 	uint64_t limit_bytes;       /* of the fraction on the device */
 	uint64_t used_bytes;        /* by the whole fraction, contexts included */
 	uint64_t free_bytes;        /* what the fraction could still get now */
@@ -164,6 +166,31 @@ struct aq_msg_bell {
 	struct aq_msg_head head;
 	uint32_t devices;           /* bit i: device i of the page */
 	uint32_t reserved;
+};
+
+/*
+ * From an observer: tell me when my fraction is asked to use less memory. Answered when there is a
+ * request that it has not seen, or after wait_ms; then it asks again.
+ */
+#define AQ_SHRINK_WAIT_MS 5000u /* at most: who waits knows that the daemon lives */
+
+struct aq_msg_shrink {
+	struct aq_msg_head head;
+	uint32_t seen;              /* number of the last request that it knows; 0 none */
+	uint32_t answered;          /* 0 or 1: did what that one asked for, as far as it can */
+	uint32_t wait_ms;
+	uint32_t reserved;
+};
+
+struct aq_msg_shrink_reply {
+	struct aq_msg_head head;
+	int32_t result;             /* 0 */
+	uint32_t turn;              /* number of the last request; as `seen`: nothing new */
+	uint32_t device;            /* index in the fraction */
+	uint32_t reserved;
+	uint64_t keep_bytes;        /* please use no more than this there */
+	uint64_t used_bytes;        /* what the whole fraction uses there now */
+	uint8_t uuid[16];
 };
 
 static_assert(sizeof(struct aq_msg_head) == 16, "packed by construction");

@@ -20,6 +20,8 @@ union aq_msg {
 	struct aq_msg_query_reply query_reply;
 	struct aq_msg_procs_reply procs_reply;
 	struct aq_msg_bell bell;
+	struct aq_msg_shrink shrink;
+	struct aq_msg_shrink_reply shrink_reply;
 	unsigned char bytes[AQ_MSG_MAX_BYTES];
 };
 

@@ -381,6 +381,8 @@ const struct aq_verb aq_verb_run = {
 		 "auto"},
 		{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE[:COUNT]",
 		 "on simulated devices, added if there are none", aq_request_profiles},
+		{"park-idle", AQ_OPT_PARK_IDLE, AQ_OPT_VALUE, "DUR",
+		 "leave the device after so long without work: 30s, 5m", NULL},
 		{"wait", AQ_OPT_WAIT, AQ_OPT_MAYBE, "DUR",
 		 "wait for room, for ever or at most 30s, 5m", NULL},
 		{"mount-namespace", AQ_OPT_MOUNT_NAMESPACE, AQ_OPT_VALUE, "MODE",

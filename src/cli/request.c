@@ -177,6 +177,16 @@ static int take_gpus(const char *verb, const char *value, uint64_t *ret_gpus)
 	return -EINVAL;
 }
 
+static int take_duration(const char *verb, const char *option, const char *value, uint64_t *ret_ms)
+{
+	uint64_t ns;
+
+	if (aq_duration_parse(value, &ns) < 0)
+		return refuse(verb, option, value, "not a duration: write 500ms, 30s, 5m, 2h");
+	*ret_ms = ns / AQ_NS_PER_MS;
+	return 0;
+}
+
 int aq_request_take(struct aq_request *q, const char *verb, int id, const char *value)
 {
 	switch (id) {
@@ -212,6 +222,9 @@ int aq_request_take(struct aq_request *q, const char *verb, int id, const char *
 	case AQ_OPT_WAIT:
 		q->has_wait = true;
 		return take_wait(verb, value, &q->wait_ms);
+	case AQ_OPT_PARK_IDLE:
+		q->has_park_idle = true;
+		return take_duration(verb, "park-idle", value, &q->park_idle_ms);
 	default:
 		return -ENOENT;
 	}
@@ -292,6 +305,7 @@ json_t *aq_request_json(const struct aq_request *q)
 	else
 		set_text(&o, "device", q->device);
 	set_text(&o, "sim", q->sim);
+	set_int(&o, "park_idle_ms", q->has_park_idle, (int64_t)q->park_idle_ms);
 	set_int(&o, "wait_ms", q->has_wait, q->wait_ms);
 	return o;
 }

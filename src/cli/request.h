@@ -14,13 +14,14 @@
 struct aq_request {
 	/* Which of these were given; the daemon has the defaults of all others. */
 	bool has_gpu, has_gpus, has_memory, has_memory_limit, has_compute, has_compute_limit;
-	bool has_wait;
+	bool has_wait, has_park_idle, force_park;
 	uint32_t gpu_permille;     /* 10..1000 */
 	uint64_t gpus;             /* 1..AQ_MAX_DEVICES */
 	uint64_t memory_bytes;     /* request on each device */
 	uint64_t memory_limit_bytes;
 	uint32_t compute_permille, compute_limit_permille;
 	int64_t wait_ms;           /* -1 for ever */
+	uint64_t park_idle_ms;     /* 0: never */
 	const char *priority, *name, *project, *device, *sim; /* NULL when not given */
 };
 

@@ -51,7 +51,8 @@ static uint64_t stays_ns(const struct aq_reclaim_policy *p, const struct aq_recl
 static bool may_park(const struct aq_reclaim_policy *p, const struct aq_reclaim_need *need,
 		     const struct aq_reclaim_candidate *c)
 {
-	if (c->place != AQ_RECLAIM_HERE || !borrows(c) || !c->parkable || !gain(c))
+	if ((c->place != AQ_RECLAIM_HERE && c->place != AQ_RECLAIM_COMING) || !borrows(c) ||
+	    !c->parkable || !gain(c))
 		return false;
 	return need->entitled || is_idle(p, c) || c->priority <= need->priority;
 }
@@ -130,7 +131,11 @@ static void take_what_is_free(struct planner *p)
 /* How much longer this one stays for this need. */
 static uint64_t waits_ns(const struct planner *p, uint32_t i)
 {
-	return p->need->entitled ? 0 : stays_ns(p->policy, &p->c[i]);
+	const struct aq_reclaim_candidate *c = &p->c[i];
+
+	if (c->place == AQ_RECLAIM_COMING) /* it has to arrive first, and then stays */
+		return p->need->entitled ? 1 : 1 + c->move_ns * p->policy->residence_factor;
+	return p->need->entitled ? 0 : stays_ns(p->policy, c);
 }
 
 /* What parking makes: all that may be, or what may be by now. */

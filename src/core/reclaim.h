@@ -28,7 +28,7 @@ enum aq_reclaim_place {
 	AQ_RECLAIM_HERE,    /* on the device */
 	AQ_RECLAIM_LEAVING, /* being parked: its room comes without doing anything */
 	AQ_RECLAIM_AWAY,    /* parked */
-	AQ_RECLAIM_COMING,  /* being resumed: cannot be touched */
+	AQ_RECLAIM_COMING,  /* being resumed: cannot be touched before it is there */
 };
 
 /* What is known of one fraction on the device, the one that needs room left out. */

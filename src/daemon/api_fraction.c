@@ -20,6 +20,7 @@
 #include "daemon/json.h"
 #include "daemon/input.h"
 #include "daemon/loop.h"
+#include "daemon/need.h"
 #include "daemon/process.h"
 #include "daemon/queue.h"
 #include "base/banned.h"
@@ -28,6 +29,7 @@
 #define WORD_BYTES 64
 #define MIN_SHARE_PERMILLE 10 /* --gpu 0.01 */
 #define MAX_WAIT_MS (30ll * 86400 * 1000)
+#define RECLAIM_WAIT_MS 30000 /* guess: to move a whole device at 3 GB/s */
 #define NOT_GIVEN (-1)
 #define MAX_GROUPS 1024 /* of one user that are looked at; guess */
 
@@ -347,7 +349,7 @@ static bool choose_allowed(struct aqd_call *call, json_t *device, const char *si
 static bool read_ask(struct aqd_call *call, struct aqd_fraction_ask *ask, int64_t *wait_ms)
 {
 	struct terms t = TERMS_NONE;
-	int64_t gpus = 1;
+	int64_t gpus = 1, park_idle_ms = 0;
 	char sim[AQD_PROFILE_BYTES] = "", error[ERROR_BYTES];
 	json_t *device = json_incref(json_object_get(call->body, "device"));
 	const struct aqd_input inputs[] = {
@@ -356,6 +358,7 @@ static bool read_ask(struct aqd_call *call, struct aqd_fraction_ask *ask, int64_
 		{"project", AQD_INPUT_NAME, ask->project, 0, 0},
 		{"command", AQD_INPUT_TEXT, ask->command, 0, sizeof(ask->command)},
 		{"mount_namespace", AQD_INPUT_BOOL, &ask->mount_namespace, 0, 0},
+		{"park_idle_ms", AQD_INPUT_INT, &park_idle_ms, 0, MAX_WAIT_MS},
 		{"gpus", AQD_INPUT_INT, &gpus, 1, AQ_MAX_DEVICES},
 		{"sim", AQD_INPUT_TEXT, sim, 0, sizeof(sim)},
 		{"wait_ms", AQD_INPUT_INT, wait_ms, -1, MAX_WAIT_MS},
@@ -368,6 +371,7 @@ static bool read_ask(struct aqd_call *call, struct aqd_fraction_ask *ask, int64_
 		aqd_api_error(call->request, 400, "invalid", NULL, "%s", error);
 		ok = false;
 	}
+	ask->park_idle_ns = (uint64_t)park_idle_ms * AQ_NS_PER_MS;
 	ask->placement = (struct aq_placement_ask){
 		.device_count = (uint32_t)gpus,
 		.gpu_permille = permille_or_any(t.gpu),
@@ -418,6 +422,9 @@ static void create(struct aqd_call *call, const struct aqd_fraction_ask *ask, in
 		r = create_now(d, ask, &f, &why);
 	if ((r == -ENOSPC || r == -EAGAIN) && aqd_fraction_end_unheld(d, NULL))
 		r = create_now(d, ask, &f, &why);
+	/* Borrowers leave for a request: that takes a moment. */
+	if (r == -ENOSPC && !wait_ms && aqd_need_placement(d, &ask->placement))
+		wait_ms = RECLAIM_WAIT_MS;
 	if (r == 0) {
 		aqd_api_reply(call->request, 201, created_json(d, f));
 	} else if ((r == -ENOSPC || r == -EAGAIN) && wait_ms) {

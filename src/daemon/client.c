@@ -21,6 +21,7 @@
 #include "daemon/fraction.h"
 #include "daemon/gate.h"
 #include "daemon/guard.h"
+#include "daemon/idle.h"
 #include "daemon/loop.h"
 #include "daemon/measure.h"
 #include "daemon/process.h"
@@ -192,6 +193,8 @@ static int make_client(struct aqd *d, struct aqd_fraction *f, struct aqd_process
 	aqd_state_changed(d, f, true);
 	aqd_loop_used(d);
 	aqd_loop_tick(d);
+	if (f->residency.park_idle_ns)
+		aqd_idle_watch(d);
 	aqd_fraction_check(f);
 	*ret = c;
 	return 0;

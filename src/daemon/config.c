@@ -15,11 +15,13 @@
 #include "base/fd.h"
 #include "base/size.h"
 #include "base/timing.h"
+#include "core/reclaim.h"
 #include "base/banned.h"
 
+#define COUNT_MAX 1000u
 #define CONFIG_MAX_BYTES (64u * 1024)
 
-enum value_kind { VALUE_BOOL, VALUE_DURATION, VALUE_LEVEL, VALUE_SIZE };
+enum value_kind { VALUE_BOOL, VALUE_DURATION, VALUE_LEVEL, VALUE_SIZE, VALUE_COUNT };
 
 /* Every key once. Sizes are `64G`, `512M`. Durations are `2s`, `500ms`; 0 is allowed where it means "never". */
 static const struct key {
@@ -29,6 +31,8 @@ static const struct key {
 } keys[] = {
 	{"fail_open", VALUE_BOOL, offsetof(struct aqd_config, fail_open)},
 	{"allow_kill", VALUE_BOOL, offsetof(struct aqd_config, allow_kill)},
+	{"reclaim_kill", VALUE_BOOL, offsetof(struct aqd_config, reclaim_kill)},
+	{"residence_factor", VALUE_COUNT, offsetof(struct aqd_config, residence_factor)},
 	{"linger", VALUE_DURATION, offsetof(struct aqd_config, linger_ns)},
 	{"idle_exit", VALUE_DURATION, offsetof(struct aqd_config, idle_exit_ns)},
 	{"host_memory", VALUE_SIZE, offsetof(struct aqd_config, host_memory_bytes)},
@@ -56,6 +60,7 @@ void aqd_config_init(struct aqd_config *c)
 	*c = (struct aqd_config){
 		.linger_ns = 2 * AQ_NS_PER_S,
 		.idle_exit_ns = 5 * AQ_NS_PER_S,
+		.residence_factor = aq_reclaim_defaults.residence_factor,
 		.host_memory_bytes = half_of_memory(),
 		.host_memory_fraction_bytes = UINT64_MAX,
 		.log_level = AQ_LOG_INFO,
@@ -117,6 +122,7 @@ static int set_value(const struct reader *r, const struct key *key, const char *
 		     struct aqd_config *c)
 {
 	void *at = (char *)c + key->offset;
+	uint64_t count;
 
 	switch (key->kind) {
 	case VALUE_BOOL:
@@ -135,6 +141,12 @@ static int set_value(const struct reader *r, const struct key *key, const char *
 		if (aq_size_parse(text, at) < 0)
 			return fail(r, line, "%s: '%.40s' is no size, such as 64G or 512M",
 				    key->name, text);
+		break;
+	case VALUE_COUNT:
+		if (aq_uint_parse(text, 0, COUNT_MAX, &count) < 0)
+			return fail(r, line, "%s: '%.40s' is no number from 0 to %u", key->name,
+				    text, COUNT_MAX);
+		*(uint32_t *)at = (uint32_t)count;
 		break;
 	case VALUE_LEVEL:
 		if (set_level(text, at) < 0)

@@ -12,6 +12,8 @@
 struct aqd_config {
 	bool fail_open;	       /* told to guards: may a program run unguarded without a daemon? */
 	bool allow_kill;       /* may the daemon end processes by its own decision? */
+	bool reclaim_kill;     /* ... a borrower, when a guarantee lacks what it cannot give back? */
+	uint32_t residence_factor; /* see core/reclaim.h */
 	uint64_t linger_ns;    /* a fraction without holders ends after that */
 	uint64_t idle_exit_ns; /* the daemon ends when unused for that long; 0: never */
 	bool idle_exit_given;

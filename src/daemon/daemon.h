@@ -80,6 +80,7 @@ struct aqd_device {
 	size_t proc_count;
 	bool procs_known; /* the library can tell, and did */
 	bool procs_warned;
+	uint64_t thrash_ns;		/* told last */
 	bool samples;			/* the library tells utilisation by process */
 	uint64_t sampled_us;		/* time of the last sample; 0: none yet */
 	struct aqd_client *first_maker; /* makes the first context; NULL: nobody, or it is made */
@@ -128,6 +129,7 @@ struct aqd_client {
 	uint64_t page_inode;	       /* names the memfd */
 	bool lied;		       /* its page or its messages were false */
 	const char *lie;	       /* found while the ledger was at work: to be dealt with */
+	uint32_t notice[AQ_MAX_DEVICES]; /* number of the last one; see idle.c */
 	uint32_t gate[AQ_MAX_DEVICES]; /* AQ_GATE_*; the page has a copy; see gate.c */
 	struct aqd_reading reading[AQ_MAX_DEVICES];
 	struct aqd_blind blind[AQ_MAX_DEVICES];
@@ -136,12 +138,30 @@ struct aqd_client {
 	uint32_t anew_shares; /* those of them of which nothing else is known */
 	struct aqd_lessee lessee;
 	struct aqd_move move[AQ_MAX_DEVICES];
+	uint64_t fresh_ns[AQ_MAX_DEVICES]; /* until then its grant is for what it waited for */
 };
 
 enum aqd_conn_state { AQD_CONN_HELLO, AQD_CONN_CLIENT, AQD_CONN_OBSERVER, AQD_CONN_CLOSED };
 
 /* What a connection waits for before it gets its reply; it is not read from meanwhile. */
-enum aqd_conn_wait { AQD_WAIT_NOTHING, AQD_WAIT_MEASURE, AQD_WAIT_ADOPTION };
+enum aqd_conn_wait {
+	AQD_WAIT_NOTHING,
+	AQD_WAIT_MEASURE,
+	AQD_WAIT_ADOPTION,
+	AQD_WAIT_ROOM,	 /* bells are heard meanwhile */
+	AQD_WAIT_SHRINK, /* an observer */
+};
+
+/* Somebody who needs room; see need.c. Embedded in who that is. */
+struct aqd_need {
+	struct aq_list link;	       /* in aqd.needs, in order of arrival */
+	struct aqd_fraction *fraction; /* NULL: needs nothing */
+	struct aqd_conn *conn;	       /* whose request waits; NULL: a parked fraction */
+	uint32_t share;		       /* of the request */
+	uint64_t bytes;
+	uint64_t since_ns;
+	bool waits; /* room is on its way, or will be: later bursts stay behind */
+};
 
 struct aqd_conn {
 	struct aq_list link;	/* in aqd.conns */
@@ -159,6 +179,9 @@ struct aqd_conn {
 	struct aq_list of_fraction;    /* in aqd_fraction.observers */
 	uint64_t deadline_ns;	       /* HELLO: until when; CLIENT: it waits for another's
 					* first context until then; 0: it does not */
+	struct aqd_need need;
+	bool refused_room;	       /* this time the answer is no */
+	bool in_turn;		       /* this time it goes before those who wait */
 	union aq_msg held;	       /* the request that waits */
 };
 
@@ -187,6 +210,19 @@ struct aqd_residency {
 	uint64_t park_ns, resume_ns; /* how long the last ones took; 0 not known */
 	uint64_t moves[2], moves_bytes[2], moves_ns[2]; /* so far: out, in */
 	struct aq_list waits;			       /* aqd_residency_wait.link */
+	struct aqd_need need;			       /* to be resident */
+	uint64_t busy_ns;			       /* seen with work; see idle.c */
+	uint64_t gpu_ns;			       /* device time at the last look */
+	uint64_t idle_retry_ns;
+};
+
+/* The last request to use less memory; see shrink.c. */
+struct aqd_shrink {
+	uint32_t turn, share;
+	uint64_t keep_bytes;
+	uint64_t asked_ns; /* 0: never */
+	uint64_t heard_ns; /* somebody listened; 0: never */
+	bool done;	   /* the program says so */
 };
 
 struct aqd_fraction {
@@ -211,6 +247,7 @@ struct aqd_fraction {
 	uint64_t denials;
 	char *saved; /* its part of state.json; NULL: to be made anew */
 	struct aqd_residency residency;
+	struct aqd_shrink shrink;
 };
 
 struct aqd_event;
@@ -266,6 +303,11 @@ struct aqd {
 	bool queue_dirty;     /* something became free */
 	bool lie_found;	      /* some client's `lie` is set */
 
+	struct aq_list needs;	       /* aqd_need.link */
+	struct aq_list listening;      /* aqd_conn.pending */
+	struct event *idle_watch;
+	bool queue_again; /* room is being made for who waits in the queue */
+	uint64_t moved_bytes, moved_ns; /* by all moves so far */
 	struct event *residency_timer; /* while somebody moves, or waits to */
 	uint64_t host_used_bytes;      /* sum of aqd_move.host_bytes */
 	bool residency_dirty;	       /* some move may have gone on */

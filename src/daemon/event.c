@@ -196,6 +196,7 @@ static enum aq_log_level level_of(enum aqd_event_type type)
 	case AQD_EVENT_overran:
 	case AQD_EVENT_returned:
 	case AQD_EVENT_parking:
+	case AQD_EVENT_lent:
 	case AQD_EVENT_parked:
 	case AQD_EVENT_resuming:
 	case AQD_EVENT_resumed:
@@ -204,6 +205,8 @@ static enum aq_log_level level_of(enum aqd_event_type type)
 	case AQD_EVENT_foreign:
 	case AQD_EVENT_over_limit:
 	case AQD_EVENT_park_failed:
+	case AQD_EVENT_thrash:
+	case AQD_EVENT_reclaim_kill:
 	case AQD_EVENT_resume_failed:
 		return AQ_LOG_WARN;
 	default:

@@ -38,6 +38,10 @@
 	AQD_EVENT(resuming) /* it is ordered back */                                               \
 	AQD_EVENT(resumed)                                                                         \
 	AQD_EVENT(resume_failed)                                                                   \
+	AQD_EVENT(lent)	       /* a parked fraction's request, to others */                        \
+	AQD_EVENT(shrink)      /* a program is asked to use less */                                \
+	AQD_EVENT(thrash)      /* demand is more than the device */                                \
+	AQD_EVENT(reclaim_kill) /* a borrower is ended for a guarantee */                          \
 	AQD_EVENT(foreign) /* a process on a device without a fraction for it */
 
 enum aqd_event_type {

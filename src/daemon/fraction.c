@@ -242,7 +242,7 @@ static int enter(struct aqd *d, const struct aqd_fraction *like, const struct aq
 	aq_list_init(&f->observers);
 	aq_list_init(&f->of_holder);
 	aq_list_init(&f->residency.waits);
-	f->residency.since_ns = aq_now_ns();
+	f->residency.since_ns = f->residency.busy_ns = aq_now_ns();
 	f->holder = NULL;
 	f->linger = evtimer_new(d->base, on_linger, f);
 	f->killing = evtimer_new(d->base, on_killing, f);
@@ -272,7 +272,11 @@ int aqd_fraction_create(struct aqd *d, const struct aqd_fraction_ask *ask,
 			struct aqd_fraction **ret, struct aq_refusal *ret_refusal)
 {
 	struct aqd_event_facts facts = aqd_event_none;
-	struct aqd_fraction like = {.owner = ask->owner, .mount_namespace = ask->mount_namespace};
+	struct aqd_fraction like = {
+		.owner = ask->owner,
+		.mount_namespace = ask->mount_namespace,
+		.residency = {.park_idle_ns = ask->park_idle_ns},
+	};
 	char request[AQ_SIZE_TEXT], limit[AQ_SIZE_TEXT];
 	struct aq_ledger_spec spec;
 	struct aqd_fraction *f;

@@ -12,6 +12,7 @@ struct aqd_fraction_ask {
 	char project[AQ_NAME_BYTES];
 	char command[AQD_COMMAND_BYTES];
 	bool mount_namespace;
+	uint64_t park_idle_ns; /* 0: never */
 	uid_t owner;
 	struct aqd_process *holder; /* the ask's reference */
 };

@@ -22,6 +22,7 @@
 #include "daemon/context.h"
 #include "daemon/event.h"
 #include "daemon/loop.h"
+#include "daemon/need.h"
 #include "daemon/process.h"
 #include "daemon/request.h"
 #include "base/banned.h"
@@ -93,6 +94,7 @@ void aqd_conn_close(struct aqd *d, struct aqd_conn *conn)
 	aq_list_remove(&conn->of_fraction);
 	conn->fraction = NULL;
 	aq_list_remove(&conn->pending);
+	aqd_need_drop(&conn->need);
 	aq_list_remove(&conn->link);
 	d->conn_count--;
 	if (conn->process) {
@@ -129,9 +131,14 @@ void aqd_conn_hold(struct aqd *d, struct aqd_conn *conn, enum aqd_conn_wait why,
 {
 	conn->wait = why;
 	memcpy(&conn->held, msg, msg->head.size);
-	event_del(conn->readable);
 	aq_list_remove(&conn->pending);
-	aq_list_append(why == AQD_WAIT_MEASURE ? &d->measuring : &d->adopting, &conn->pending);
+	if (why == AQD_WAIT_ROOM) /* in aqd.needs; others may wait for what it rings about */
+		return;
+	event_del(conn->readable);
+	aq_list_append(why == AQD_WAIT_MEASURE	 ? &d->measuring
+		       : why == AQD_WAIT_SHRINK ? &d->listening
+						: &d->adopting,
+		       &conn->pending);
 }
 
 void aqd_conn_resume(struct aqd *d, struct aqd_conn *conn)
@@ -189,7 +196,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	struct aqd_conn *conn = arg;
 
 	for (int i = 0; i < MESSAGES_A_TURN; i++)
-		if (conn->state == AQD_CONN_CLOSED || conn->wait != AQD_WAIT_NOTHING ||
+		if (conn->state == AQD_CONN_CLOSED || (conn->wait != AQD_WAIT_NOTHING && conn->wait != AQD_WAIT_ROOM) ||
 		    !read_one(conn->daemon, conn))
 			return;
 }

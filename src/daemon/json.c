@@ -12,6 +12,7 @@
 #include "daemon/compute.h"
 #include "daemon/device.h"
 #include "daemon/event.h"
+#include "daemon/need.h"
 #include "daemon/residency.h"
 #include "base/banned.h"
 
@@ -114,7 +115,7 @@ static json_t *shares_json(struct aqd *d, const struct aqd_fraction *f, struct t
 		set_uint(o, "memory_request_bytes", s->request_bytes);
 		set_uint(o, "memory_limit_bytes", s->limit_bytes);
 		set_uint(o, "memory_used_bytes", used);
-		set_uint(o, "memory_free_bytes", aq_ledger_free(&d->ledger, l, i));
+		set_uint(o, "memory_free_bytes", aqd_need_free(d, f, i));
 		set_uint(o, "gpu_time_ns", aqd_lease_gpu_ns(&f->lease, i));
 		set_uint(o, "memory_parked_bytes", aqd_parked_share(f, i));
 		set_bool(o, "over_limit", s->over);

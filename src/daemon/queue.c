@@ -10,6 +10,7 @@
 
 #include "daemon/event.h"
 #include "daemon/loop.h"
+#include "daemon/need.h"
 #include "daemon/process.h"
 #include "base/banned.h"
 
@@ -68,6 +69,8 @@ static uint64_t try_one(struct aqd *d, struct aqd_wait *w, uint64_t blocked)
 
 	ask.placement.allowed &= ~blocked;
 	r = aqd_fraction_create(d, &ask, &f, &why);
+	if (r == -ENOSPC)
+		aqd_need_placement(d, &ask.placement);
 	if (r == -ENOSPC || (r < 0 && blocked & w->ask.placement.allowed))
 		return w->ask.placement.allowed;
 	finish(w, r, r == 0 ? f : NULL, &why);

@@ -17,11 +17,16 @@
 #include "daemon/fraction.h"
 #include "daemon/gate.h"
 #include "daemon/guard.h"
+#include "daemon/idle.h"
 #include "daemon/loop.h"
+#include "daemon/need.h"
 #include "daemon/measure.h"
+#include "daemon/residency.h"
 #include "daemon/resolve.h"
+#include "daemon/shrink.h"
 #include "base/banned.h"
 
+#define FRESH_NS (100 * AQ_NS_PER_MS)	  /* guess: who is woken up runs by then */
 #define CONTEXT_WAIT_NS (2 * AQ_NS_PER_S) /* guess: a context takes some 100 ms */
 
 static void hello_failed(struct aqd *d, struct aqd_conn *conn, uint32_t seq, int error,
@@ -258,13 +263,35 @@ static bool must_wait(struct aqd *d, struct aqd_conn *conn, const union aq_msg *
 	return true;
 }
 
+/* What a client asks for, and what it has and is about to use. */
+static uint64_t lacks(struct aqd *d, struct aqd_client *c, uint32_t share, uint64_t bytes)
+{
+	uint64_t granted = c->ledger.hold[share].granted_bytes;
+	uint64_t used = aqd_client_page_used(d, c, share);
+
+	return bytes < AQ_LEDGER_MAX_BYTES ? bytes + (granted > used ? granted - used : 0) : bytes;
+}
+
+/* Is its fraction to come back first, or is it somebody else's turn? */
+static bool must_make_room(struct aqd *d, struct aqd_conn *conn, uint32_t share, uint64_t bytes)
+{
+	struct aqd_fraction *f = conn->client->fraction;
+
+	aqd_idle_busy(f);
+	if (conn->refused_room)
+		return false;
+	if (!aqd_is_resident(f))
+		aqd_residency_want(d, f, false);
+	return !aqd_is_resident(f) || (!conn->in_turn && aqd_need_ahead(d, f, share, bytes));
+}
+
 static void grow(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 {
 	const struct aq_msg_grow *m = &msg->grow;
 	struct aqd_client *c = conn->client;
 	struct aqd_fraction *f = c->fraction;
 	struct aq_refusal why;
-	uint64_t granted = 0;
+	uint64_t granted = 0, bytes;
 	union aq_msg reply;
 	int r;
 
@@ -277,10 +304,20 @@ static void grow(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 	}
 	if (must_wait(d, conn, msg))
 		return;
+	bytes = lacks(d, c, m->device, m->need_bytes);
+	if (must_make_room(d, conn, m->device, bytes) &&
+	    aqd_need_room(d, conn, m->device, bytes, msg))
+		return;
 	r = aq_ledger_grow(&d->ledger, &c->ledger, m->device, m->need_bytes, &why, &granted);
-	if (r == 0)
+	if (r < 0 && aqd_need_room(d, conn, m->device, bytes, msg))
+		return;
+	if (r == 0) {
 		aqd_client_add_grant(d, c, m->device, granted);
-	else
+		c->fresh_ns[m->device] = conn->in_turn ? aq_now_ns() + FRESH_NS : 0;
+	}
+	if (f->ledger.share[m->device].held_bytes > f->ledger.share[m->device].request_bytes)
+		aqd_idle_watch(d);
+	if (r < 0)
 		event_denied(d, c, m->device, m->api, m->call_bytes ? m->call_bytes : m->need_bytes,
 			     &why);
 	if (conn->state == AQD_CONN_CLOSED)
@@ -289,7 +326,7 @@ static void grow(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 	reply.grow_reply.granted_bytes = granted;
 	reply.grow_reply.limit_bytes = f->ledger.share[m->device].limit_bytes;
 	reply.grow_reply.used_bytes = aq_ledger_used(&d->ledger, &f->ledger, m->device);
-	reply.grow_reply.free_bytes = aq_ledger_free(&d->ledger, &f->ledger, m->device);
+	reply.grow_reply.free_bytes = aqd_need_free(d, f, m->device);
 	aqd_conn_reply(d, conn, &reply, -1);
 }
 
@@ -305,7 +342,7 @@ static void reply_cost(struct aqd *d, struct aqd_conn *conn, const struct aq_msg
 	if (m->device < c->fraction->ledger.share_count) {
 		reply.cost_reply.overhead_bytes = c->ledger.hold[m->device].overhead_bytes;
 		reply.cost_reply.free_bytes =
-			aq_ledger_free(&d->ledger, &c->fraction->ledger, m->device);
+			aqd_need_free(d, c->fraction, m->device);
 	}
 	aqd_conn_reply(d, conn, &reply, -1);
 }
@@ -325,7 +362,12 @@ static void cost(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 		if (must_wait(d, conn, msg))
 			return;
 		bytes = aqd_context_expected(d, c, m);
+		if (must_make_room(d, conn, m->device, bytes) &&
+		    aqd_need_room(d, conn, m->device, bytes, msg))
+			return;
 		r = aq_ledger_reserve(&d->ledger, &c->ledger, m->device, bytes, &why);
+		if (r < 0 && aqd_need_room(d, conn, m->device, bytes, msg))
+			return;
 		if (r < 0)
 			event_denied(d, c, m->device, m->api, bytes, &why);
 		else
@@ -382,6 +424,25 @@ void aqd_request_finish_measuring(struct aqd *d)
 	aqd_request_retry_adopting(d);
 }
 
+void aqd_request_retry(struct aqd *d, struct aqd_conn *conn)
+{
+	union aq_msg msg;
+
+	memcpy(&msg, &conn->held, conn->held.head.size);
+	aqd_conn_resume(d, conn);
+	aqd_request(d, conn, &msg, -1);
+}
+
+void aqd_request_again(struct aqd *d, struct aqd_conn *conn)
+{
+	union aq_msg reply;
+
+	aq_msg_init(&reply, AQ_MSG_GROW_REPLY, conn->held.head.seq);
+	reply.grow_reply.device = conn->held.grow.device;
+	aqd_conn_resume(d, conn);
+	aqd_conn_reply(d, conn, &reply, -1);
+}
+
 /* The fraction that a client or observer belongs to. */
 static struct aqd_fraction *fraction_of(const struct aqd_conn *conn)
 {
@@ -417,7 +478,7 @@ static void query(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_quer
 		reply.query_reply.used_bytes =
 			aq_ledger_used(&d->ledger, &f->ledger, (uint32_t)share);
 		reply.query_reply.free_bytes =
-			aq_ledger_free(&d->ledger, &f->ledger, (uint32_t)share);
+			aqd_need_free(d, f, (uint32_t)share);
 		reply.query_reply.client_count = f->ledger.client_count;
 		memcpy(reply.query_reply.uuid, d->device[s->device].info.uuid,
 		       sizeof(reply.query_reply.uuid));
@@ -458,7 +519,10 @@ void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, 
 
 	if ((conn->state == AQD_CONN_HELLO) != (type == AQ_MSG_HELLO) ||
 	    (passed >= 0 && type != AQ_MSG_HELLO) ||
-	    (conn->state == AQD_CONN_OBSERVER && type != AQ_MSG_QUERY && type != AQ_MSG_PROCS)) {
+	    (conn->state == AQD_CONN_OBSERVER && type != AQ_MSG_QUERY && type != AQ_MSG_PROCS &&
+	     type != AQ_MSG_SHRINK) ||
+	    (conn->state != AQD_CONN_OBSERVER && type == AQ_MSG_SHRINK) ||
+	    (conn->wait == AQD_WAIT_ROOM && type != AQ_MSG_BELL)) {
 		char what[AQ_TEXT_BYTES];
 
 		snprintf(what, sizeof(what), "%s out of place", aq_msg_name(type));
@@ -482,6 +546,9 @@ void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, 
 	case AQ_MSG_PROCS:
 		if (!must_wait(d, conn, msg))
 			procs(d, conn, &msg->query);
+		break;
+	case AQ_MSG_SHRINK:
+		aqd_shrink_listen(d, conn, msg);
 		break;
 	case AQ_MSG_BELL:
 		if (aqd_gate_bell(d, conn->client, msg->bell.devices) < 0)

@@ -17,4 +17,10 @@ void aqd_request_finish_measuring(struct aqd *d);
 /* Try again those who wait for others: to come back, to be measured, to make a first context. */
 void aqd_request_retry_adopting(struct aqd *d);
 
+/* Deal anew with the request that a connection holds. */
+void aqd_request_retry(struct aqd *d, struct aqd_conn *conn);
+
+/* Answer a held GROW so that the guard asks again: what it waits for takes longer. */
+void aqd_request_again(struct aqd *d, struct aqd_conn *conn);
+
 #endif /* AQ_DAEMON_REQUEST_H */

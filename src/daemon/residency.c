@@ -14,8 +14,12 @@
 #include "daemon/event.h"
 #include "daemon/fraction.h"
 #include "daemon/gate.h"
+#include "daemon/idle.h"
 #include "daemon/loop.h"
+#include "daemon/need.h"
+#include "daemon/queue.h"
 #include "daemon/residency_order.h"
+#include "daemon/shrink.h"
 #include "daemon/state.h"
 #include "base/banned.h"
 
@@ -258,8 +262,7 @@ static void take_back_unused(struct aqd *d, struct aqd_fraction *f)
 	d->queue_dirty = true;
 }
 
-/* Make it resident if there is room now. Return: 0 ordered; -ENOSPC. */
-static int resume(struct aqd *d, struct aqd_fraction *f)
+int aqd_residency_resume(struct aqd *d, struct aqd_fraction *f)
 {
 	struct aqd_event_facts facts = facts_of(d, f);
 	struct aq_ledger_client *l, *next;
@@ -282,6 +285,7 @@ static int resume(struct aqd *d, struct aqd_fraction *f)
 		take_back_unused(d, f);
 		return e;
 	}
+	aqd_need_drop(&f->residency.need);
 	begin(d, f, AQD_RESUMING, bytes);
 	facts.asked_bytes = bytes;
 	aqd_event(d, AQD_EVENT_resuming, &facts, "%s back to the device",
@@ -297,6 +301,7 @@ void aqd_residency_want(struct aqd *d, struct aqd_fraction *f, bool by_hand)
 		return;
 	r->hold = false;
 	r->wanted = true;
+	aqd_idle_busy(f);
 	d->residency_dirty = true;
 }
 
@@ -309,6 +314,10 @@ static uint64_t count_move(struct aqd_fraction *f, bool in)
 	r->moves[in]++;
 	r->moves_bytes[in] += r->moved_bytes;
 	r->moves_ns[in] += took;
+	f->daemon->moved_bytes += r->moved_bytes;
+	f->daemon->moved_ns += took;
+	aqd_idle_busy(f);
+	aqd_idle_watch(f->daemon);
 	r->since_ns = aq_now_ns();
 	r->deadline_ns = 0;
 	*(in ? &r->resume_ns : &r->park_ns) = took;
@@ -475,7 +484,9 @@ static bool step(struct aqd *d, struct aqd_fraction *f)
 	if (r->state == AQD_PARKED && !aqd_parked(f)) /* its processes are gone */
 		resident(d, f);
 	if (r->state == AQD_PARKED && r->wanted && aq_now_ns() >= r->retry_ns)
-		resume(d, f);
+		aqd_need_resume(d, f);
+	else if (!r->wanted)
+		aqd_need_drop(&r->need);
 	return r->state == AQD_PARKING || r->state == AQD_RESUMING ||
 	       (r->state == AQD_PARKED && r->wanted);
 }
@@ -490,6 +501,12 @@ void aqd_residency_turn(struct aqd *d)
 	d->residency_dirty = false;
 	AQ_LIST_FOREACH (f, next, &d->fractions, link)
 		again = step(d, f) || again;
+	if (d->queue_again || d->queue_dirty) { /* requests before bursts */
+		d->queue_again = d->queue_dirty = false;
+		aqd_queue_try(d);
+	}
+	again = aqd_needs_serve(d) || d->queue_again || again;
+	again = aqd_shrink_turn(d) || again;
 	if (again)
 		poll_soon(d);
 }
@@ -498,8 +515,10 @@ void aqd_residency_bell(struct aqd *d, struct aqd_client *c)
 {
 	struct aqd_residency *r = &c->fraction->residency;
 
-	if (r->state == AQD_RESIDENT)
+	if (r->state == AQD_RESIDENT) {
+		aqd_idle_bell(d, c);
 		return;
+	}
 	d->residency_dirty = true;
 	if (r->wanted || r->hold)
 		return;
@@ -542,6 +561,7 @@ void aqd_residency_client_gone(struct aqd *d, struct aqd_client *c)
 void aqd_residency_fraction_gone(struct aqd *d, struct aqd_fraction *f)
 {
 	tell(f, false, -ESRCH);
+	aqd_need_drop(&f->residency.need);
 }
 
 void aqd_residency_cancel(struct aqd *d)

@@ -37,6 +37,9 @@ int aqd_residency_park(struct aqd *d, struct aqd_fraction *f, enum aqd_park_reas
  */
 void aqd_residency_want(struct aqd *d, struct aqd_fraction *f, bool by_hand);
 
+/* Grant what a parked one has away and order it back. Return: 0; -ENOSPC nothing changed. */
+int aqd_residency_resume(struct aqd *d, struct aqd_fraction *f);
+
 /* Is everything of it on the device, so that a lease could be used? */
 static inline bool aqd_is_resident(const struct aqd_fraction *f)
 {

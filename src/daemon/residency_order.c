@@ -64,6 +64,7 @@ void aqd_order_park(struct aqd *d, struct aqd_client *c, uint32_t share, uint64_
 {
 	struct aqd_move *m = &c->move[share];
 
+	c->fresh_ns[share] = 0;
 	m->before_bytes = c->ledger.hold[share].granted_bytes;
 	set_host(d, m, host_bytes);
 	__atomic_store_n((uint64_t *)&c->page->device[share].host_limit_bytes, host_bytes,
@@ -132,11 +133,16 @@ bool aqd_order_look(struct aqd *d, struct aqd_client *c, uint32_t share)
 	return true;
 }
 
+bool aqd_order_fresh(const struct aqd_client *c, uint32_t share)
+{
+	return c->fresh_ns[share] && aq_now_ns() < c->fresh_ns[share];
+}
+
 bool aqd_order_frozen(const struct aqd_client *c, uint32_t share)
 {
 	const struct aqd_move *m = &c->move[share];
 
-	return m->pending ||
+	return m->pending || aqd_order_fresh(c, share) ||
 	       (m->away_bytes && c->fraction && c->fraction->residency.state == AQD_PARKING);
 }
 

@@ -28,6 +28,9 @@ void aqd_order_stay(struct aqd *d, struct aqd_client *c, uint32_t share);
  */
 bool aqd_order_look(struct aqd *d, struct aqd_client *c, uint32_t share);
 
+/* Has it just been granted what it waited for, and is about to use it? */
+bool aqd_order_fresh(const struct aqd_client *c, uint32_t share);
+
 /* Is its grant to be left alone, because what it has to do, or undo, needs it? */
 bool aqd_order_frozen(const struct aqd_client *c, uint32_t share);
 

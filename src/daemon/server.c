@@ -17,6 +17,7 @@
 #include "daemon/event.h"
 #include "daemon/fraction.h"
 #include "daemon/guard.h"
+#include "daemon/idle.h"
 #include "daemon/loop.h"
 #include "daemon/measure.h"
 #include "daemon/queue.h"
@@ -41,6 +42,8 @@ struct aqd *aqd_server_create(void)
 	aq_list_init(&d->measuring);
 	aq_list_init(&d->adopting);
 	aq_list_init(&d->due);
+	aq_list_init(&d->needs);
+	aq_list_init(&d->listening);
 	aq_list_init(&d->waits);
 	for (uint32_t i = 0; i < AQD_PID_BUCKETS; i++)
 		aq_list_init(&d->processes[i]);
@@ -103,6 +106,8 @@ int aqd_server_start(struct aqd *d, const char *sim)
 	if (r == 0)
 		r = aqd_residency_init(d);
 	if (r == 0)
+		r = aqd_idle_init(d);
+	if (r == 0)
 		r = aqd_events_create(d);
 	if (r == 0)
 		r = aqd_compute_init(d);
@@ -150,6 +155,7 @@ void aqd_server_free(struct aqd *d)
 	}
 	aqd_compute_finish(d);
 	aqd_residency_finish(d);
+	aqd_idle_finish(d);
 	aqd_loop_finish(d);
 	aqd_events_free(d);
 	aqd_devices_finish(d);

@@ -171,7 +171,11 @@ static void test_reclaim__what_is_under_way_is_waited_for(void **state)
 	assert_int_equal(p.answer, AQ_RECLAIM_DO);
 	assert_int_equal(p.count, 0);
 	c[1].place = AQ_RECLAIM_COMING;
-	assert_int_equal(plan(BURST(5 * GIB), c, 2, s).answer, AQ_RECLAIM_REFUSE);
+	p = plan(BURST(5 * GIB), c, 2, s);
+	assert_int_equal(p.answer, AQ_RECLAIM_WAIT); /* until it is there, and has had its turn */
+	assert_int_equal(p.count, 0);
+	assert_int_equal(plan(ENTITLED(5 * GIB), c, 2, s).answer, AQ_RECLAIM_WAIT);
+	assert_int_equal(plan(BURST(9 * GIB), c, 2, s).answer, AQ_RECLAIM_REFUSE);
 }
 
 static void test_reclaim__a_kill_is_the_last_resort_of_a_guarantee(void **state)

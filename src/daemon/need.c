@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gathers what reclaim must know, does what it says, and keeps those who wait. Decides no order. */
+#include "daemon/need.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/size.h"
+#include "core/reclaim.h"
+#include "daemon/event.h"
+#include "daemon/fraction.h"
+#include "daemon/guard.h"
+#include "daemon/idle.h"
+#include "daemon/loop.h"
+#include "daemon/queue.h"
+#include "daemon/request.h"
+#include "daemon/residency.h"
+#include "daemon/residency_order.h"
+#include "daemon/shrink.h"
+#include "base/banned.h"
+
+/* A guard takes a daemon that says nothing for ten seconds for dead: answer before, "ask again". */
+#define ANSWER_NS (8 * AQ_NS_PER_S)
+#define THRASH_NS (60 * AQ_NS_PER_S) /* told so often at the most, by device */
+/* Before anything was measured: there and back at 10 GB/s, a guess between PCIe 3 and 4. */
+#define GUESS_NS_PER_MIB (2 * AQ_MIB / 10)
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static int share_on(const struct aqd_fraction *f, uint32_t device)
+{
+	for (uint32_t i = 0; i < f->ledger.share_count; i++)
+		if (f->ledger.share[i].device == device)
+			return (int)i;
+	return -1;
+}
+
+/* Candidates of one device, with room for their steps. */
+struct field {
+	struct aq_reclaim_candidate *c;
+	struct aq_reclaim_step *steps;
+	uint32_t count;
+};
+
+static void free_field(struct field *f)
+{
+	free(f->c);
+	free(f->steps);
+}
+
+/* Out and in again, of what it would move: by its own last moves, else by everybody's. */
+static uint64_t move_ns(const struct aqd *d, const struct aqd_fraction *f, uint64_t bytes)
+{
+	const struct aqd_residency *r = &f->residency;
+
+	if (r->park_ns && r->resume_ns)
+		return r->park_ns + r->resume_ns;
+	if (d->moved_bytes)
+		return (uint64_t)((unsigned __int128)d->moved_ns * 2 * bytes / d->moved_bytes);
+	return bytes / AQ_MIB * GUESS_NS_PER_MIB;
+}
+
+static struct aq_reclaim_candidate describe(struct aqd *d, struct aqd_fraction *f, uint32_t share)
+{
+	static const enum aq_reclaim_place places[] = {
+		[AQD_RESIDENT] = AQ_RECLAIM_HERE,
+		[AQD_PARKING] = AQ_RECLAIM_LEAVING,
+		[AQD_PARKED] = AQ_RECLAIM_AWAY,
+		[AQD_RESUMING] = AQ_RECLAIM_COMING,
+	};
+	uint64_t now = aq_now_ns(), all = 0, unused;
+	struct aq_ledger_client *l, *next;
+	struct aq_reclaim_candidate c = {
+		.owner = f,
+		.place = places[f->residency.state],
+		.committed_bytes = aq_ledger_committed(&d->ledger, &f->ledger, share, false),
+		.settled_bytes = aq_ledger_committed(&d->ledger, &f->ledger, share, true),
+		.used_bytes = aq_ledger_used(&d->ledger, &f->ledger, share),
+		.request_bytes = f->ledger.share[share].request_bytes,
+		.hears = aqd_shrink_heard(f),
+		.asked_ns = aqd_shrink_asked_ns(f),
+		.idle_ns = aqd_idle_ns(d, f),
+		.resident_ns = minus(now, f->residency.since_ns),
+		.priority = (uint32_t)f->ledger.priority,
+	};
+
+	AQ_LIST_FOREACH (l, next, &f->ledger.clients, link)
+		for (uint32_t i = 0; i < f->ledger.share_count; i++) {
+			uint64_t bytes = aqd_order_movable(d, aqd_client_of(l), i);
+
+			if (aqd_order_fresh(aqd_client_of(l), i)) {
+				c.place = AQ_RECLAIM_COMING;
+				bytes = l->hold[i].granted_bytes;
+			} else if (f->residency.state == AQD_RESUMING) {
+				bytes = aqd_client_of(l)->move[i].away_bytes;
+			}
+			all += bytes;
+			c.movable_bytes += i == share ? bytes : 0;
+		}
+	if (c.movable_bytes > c.used_bytes)
+		c.movable_bytes = c.used_bytes;
+	c.move_ns = move_ns(d, f, all);
+	c.parkable = all && now >= f->residency.retry_ns &&
+		     !aqd_fraction_is_settling(f, now) && aqd_host_room(d, f, all, &unused);
+	return c;
+}
+
+static bool gather(struct aqd *d, const struct aqd_fraction *except, uint32_t device,
+		   struct field *ret)
+{
+	struct aqd_fraction *f, *next;
+	uint32_t n = d->ledger.device[device].fraction_count;
+
+	ret->count = 0;
+	ret->c = calloc(n + 1, sizeof(*ret->c));
+	ret->steps = calloc(2 * (n + 1), sizeof(*ret->steps));
+	if (!ret->c || !ret->steps) {
+		free_field(ret);
+		return false;
+	}
+	AQ_LIST_FOREACH (f, next, &d->fractions, link) {
+		int share = f == except ? -1 : share_on(f, device);
+
+		if (share >= 0 && ret->count < n)
+			ret->c[ret->count++] = describe(d, f, (uint32_t)share);
+	}
+	return true;
+}
+
+static const char *name_of(const struct aqd_fraction *f)
+{
+	return f ? f->name : "a new fraction";
+}
+
+static void event_step(struct aqd *d, enum aqd_event_type type, struct aqd_fraction *victim,
+		       uint32_t device, uint64_t bytes, const struct aqd_fraction *by,
+		       const char *what)
+{
+	struct aqd_event_facts facts = aqd_event_none;
+	char text[AQ_SIZE_TEXT];
+
+	facts.fraction = victim;
+	facts.device = &d->device[device];
+	facts.asked_bytes = bytes;
+	facts.reason = "reclaim";
+	aqd_event(d, type, &facts, "%s %s for %s", aq_size_format(bytes, text), what, name_of(by));
+}
+
+/* Those who have work want more than there is: say so, but not all the time. */
+static void tell_thrash(struct aqd *d, const struct field *field, uint32_t device,
+			const struct aqd_fraction *by, uint64_t bytes)
+{
+	struct aqd_device *dev = &d->device[device];
+	struct aqd_event_facts facts = aqd_event_none;
+	uint64_t now = aq_now_ns(), demand = bytes;
+	char text[AQ_SIZE_TEXT], total[AQ_SIZE_TEXT];
+
+	if (dev->thrash_ns && now < dev->thrash_ns + THRASH_NS)
+		return;
+	dev->thrash_ns = now;
+	for (uint32_t i = 0; i < field->count; i++)
+		demand += max_u64(field->c[i].used_bytes, field->c[i].settled_bytes);
+	facts.fraction = by;
+	facts.device = dev;
+	facts.reason = "demand";
+	facts.asked_bytes = demand;
+	facts.limit_bytes = d->ledger.device[device].total_bytes;
+	aqd_event(d, AQD_EVENT_thrash, &facts,
+		  "programs with work want %s of a device of %s: they take turns",
+		  aq_size_format(demand, text), aq_size_format(facts.limit_bytes, total));
+}
+
+/* Return: it went as planned. */
+static bool do_step(struct aqd *d, const struct field *field, const struct aq_reclaim_step *s,
+		    uint32_t device, const struct aqd_fraction *by, uint64_t bytes)
+{
+	struct aqd_fraction *f = field->c[s->candidate].owner;
+	struct aqd_residency_refusal why;
+	uint32_t share = (uint32_t)share_on(f, device);
+
+	switch (s->kind) {
+	case AQ_RECLAIM_REVOKE:
+		return aq_ledger_take_back(&d->ledger, &f->ledger, share, s->bytes) > 0;
+	case AQ_RECLAIM_LEND:
+		event_step(d, AQD_EVENT_lent, f, device, s->bytes, by, "of its request are lent");
+		return aq_ledger_lend(&d->ledger, &f->ledger, share, true) == 0;
+	case AQ_RECLAIM_PARK:
+		if (s->busy)
+			tell_thrash(d, field, device, by, bytes);
+		if (aqd_residency_park(d, f, AQD_PARK_NEED, false, &why) == 0)
+			return true;
+		f->residency.retry_ns = aq_now_ns() + AQ_NS_PER_S;
+		return false;
+	case AQ_RECLAIM_SHRINK:
+		aqd_shrink_ask(d, f, share,
+			       minus(field->c[s->candidate].used_bytes, s->bytes));
+		return true;
+	case AQ_RECLAIM_KILL:
+		if (f->killed)
+			return true;
+		event_step(d, AQD_EVENT_reclaim_kill, f, device, s->bytes, by,
+			   "above its request and cannot move: it is ended");
+		aqd_fraction_kill(d, f, SIGTERM);
+		return true;
+	}
+	return false;
+}
+
+/* Plan for one device and do what the plan says. */
+static enum aq_reclaim_answer reclaim(struct aqd *d, const struct aqd_fraction *by,
+				      enum aq_priority priority, uint32_t device, bool entitled,
+				      uint64_t short_bytes)
+{
+	struct aq_reclaim_policy policy = aq_reclaim_defaults;
+	struct aq_reclaim_need need = {
+		.short_bytes = short_bytes,
+		.entitled = entitled,
+		.priority = (uint32_t)priority,
+	};
+	struct aq_reclaim_plan plan;
+	struct field field;
+
+	policy.residence_factor = d->config.residence_factor;
+	policy.may_kill = d->config.reclaim_kill;
+	if (!gather(d, by, device, &field))
+		return AQ_RECLAIM_REFUSE;
+	plan = aq_reclaim_plan(&policy, &need, field.c, field.count, field.steps);
+	for (uint32_t i = 0; i < plan.count; i++)
+		if (!do_step(d, &field, &field.steps[i], device, by, short_bytes))
+			break; /* things are not as they were: the next plan knows */
+	free_field(&field);
+	return plan.answer;
+}
+
+/* What a waiting one lacks, by share; and whether its request covers that. */
+struct want {
+	const struct aqd_fraction *f;
+	uint64_t bytes[AQ_MAX_DEVICES];
+	bool entitled;
+	uint64_t devices; /* of which it lacks something */
+};
+
+static struct want want_of(struct aqd *d, struct aqd_need *n)
+{
+	struct want w = {.f = n->fraction, .entitled = true};
+
+	for (uint32_t i = 0; i < w.f->ledger.share_count; i++) {
+		const struct aq_ledger_share *s = &w.f->ledger.share[i];
+
+		w.bytes[i] = n->conn ? (i == n->share ? n->bytes : 0) : aqd_parked_share(w.f, i);
+		if (!w.bytes[i])
+			continue;
+		w.devices |= 1ull << s->device;
+		if (aq_ledger_used(&d->ledger, &w.f->ledger, i) + w.bytes[i] > s->request_bytes)
+			w.entitled = false;
+	}
+	return w;
+}
+
+void aqd_need_drop(struct aqd_need *n)
+{
+	if (n->fraction)
+		aq_list_remove(&n->link);
+	n->fraction = NULL;
+}
+
+static void enlist(struct aqd *d, struct aqd_need *n, struct aqd_fraction *f)
+{
+	if (n->fraction)
+		return;
+	n->fraction = f;
+	n->since_ns = aq_now_ns();
+	aq_list_append(&d->needs, &n->link);
+	d->residency_dirty = true;
+}
+
+bool aqd_need_room(struct aqd *d, struct aqd_conn *conn, uint32_t share, uint64_t bytes,
+		   const union aq_msg *msg)
+{
+	struct aqd_need *n = &conn->need;
+
+	if (conn->refused_room || conn->in_turn ||
+	    aq_ledger_shortfall(&d->ledger, &conn->client->fraction->ledger, share, bytes) ==
+		    UINT64_MAX)
+		return false;
+	n->conn = conn;
+	n->share = share;
+	n->bytes = bytes;
+	enlist(d, n, conn->client->fraction);
+	aqd_conn_hold(d, conn, AQD_WAIT_ROOM, msg);
+	return true;
+}
+
+bool aqd_need_ahead(struct aqd *d, const struct aqd_fraction *f, uint32_t share, uint64_t bytes)
+{
+	const struct aq_ledger_share *s = &f->ledger.share[share];
+	struct aqd_need *n, *next;
+
+	if (aq_list_empty(&d->needs) || s->held_bytes + bytes <= aq_ledger_bound(s))
+		return false;
+	AQ_LIST_FOREACH (n, next, &d->needs, link)
+		if (n->fraction != f && n->waits &&
+		    n->fraction->ledger.priority >= f->ledger.priority &&
+		    share_on(n->fraction, s->device) >= 0)
+			return true;
+	return false;
+}
+
+void aqd_need_resume(struct aqd *d, struct aqd_fraction *f)
+{
+	enlist(d, &f->residency.need, f);
+}
+
+bool aqd_need_request(struct aqd *d, const struct aqd_fraction *self, uint32_t device,
+		      uint64_t bytes)
+{
+	const struct aq_ledger_device *l = &d->ledger.device[device];
+	uint64_t own = 0, own_request = 0, short_bytes;
+	int share = self ? share_on(self, device) : -1;
+	enum aq_reclaim_answer answer;
+
+	if (share >= 0) {
+		own = aq_ledger_committed(&d->ledger, &self->ledger, (uint32_t)share, false);
+		own_request = self->ledger.share[share].request_bytes;
+	}
+	if (bytes > l->total_bytes - (l->request_bytes - own_request))
+		return false; /* promised to others already */
+	short_bytes = minus(l->committed_bytes - own + max_u64(own, bytes), l->total_bytes);
+	if (!short_bytes)
+		return true;
+	answer = reclaim(d, self, AQ_PRIORITY_NORMAL, device, true, short_bytes);
+	d->queue_again = d->queue_again || answer != AQ_RECLAIM_REFUSE;
+	d->residency_dirty = true;
+	return answer != AQ_RECLAIM_REFUSE;
+}
+
+bool aqd_need_placement(struct aqd *d, const struct aq_placement_ask *ask)
+{
+	uint32_t made = 0;
+
+	for (uint32_t i = 0; i < d->ledger.device_count && made < ask->device_count; i++) {
+		const struct aq_ledger_device *l = &d->ledger.device[i];
+		struct aq_ledger_spec spec;
+
+		if (!(ask->allowed >> i & 1) ||
+		    aq_placement_terms(ask, l->total_bytes, &spec) < 0 ||
+		    spec.compute_request_permille > AQ_PERMILLE - l->compute_request_permille ||
+		    spec.share[0].limit_bytes > l->total_bytes)
+			continue;
+		made += aqd_need_request(d, NULL, i, spec.share[0].request_bytes);
+	}
+	return made >= ask->device_count;
+}
+
+uint64_t aqd_need_free(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
+{
+	const struct aq_ledger_share *s = &f->ledger.share[share];
+	uint64_t plain = aq_ledger_free(&d->ledger, &f->ledger, share);
+	uint64_t used = aq_ledger_used(&d->ledger, &f->ledger, share), others, room;
+	struct aq_reclaim_need need = {.priority = (uint32_t)f->ledger.priority};
+	struct field field;
+
+	if (used >= s->limit_bytes || plain >= s->limit_bytes - used ||
+	    !gather(d, f, s->device, &field))
+		return plain;
+	/* Only what moves without hurting: who has work may stay a while. */
+	for (uint32_t i = 0; i < field.count; i++)
+		if (field.c[i].idle_ns < aq_reclaim_defaults.idle_ns)
+			field.c[i].parkable = false;
+	others = d->ledger.device[s->device].committed_bytes -
+		 aq_ledger_committed(&d->ledger, &f->ledger, share, false);
+	others = minus(others, aq_reclaim_possible(&aq_reclaim_defaults, &need, field.c,
+						   field.count));
+	free_field(&field);
+	room = max_u64(minus(d->ledger.device[s->device].total_bytes, others), s->request_bytes);
+	room = minus(room < s->limit_bytes ? room : s->limit_bytes, used);
+	return max_u64(room, plain);
+}
+
+/* Nobody makes room for it, or not in time. */
+static void give_up(struct aqd *d, struct aqd_need *n, bool refuse)
+{
+	struct aqd_conn *conn = n->conn;
+
+	if (!conn)
+		return; /* a parked one waits on: something may change */
+	aqd_need_drop(n);
+	conn->refused_room = refuse;
+	if (refuse)
+		aqd_request_retry(d, conn);
+	else
+		aqd_request_again(d, conn);
+	conn->refused_room = false;
+}
+
+/* Served, or no longer there. */
+static bool try_now(struct aqd *d, struct aqd_need *n, const struct want *w)
+{
+	struct aqd_conn *conn = n->conn;
+
+	if (!conn) {
+		if (n->fraction->residency.state != AQD_PARKED)
+			return false;
+		return aqd_residency_resume(d, n->fraction) == 0;
+	}
+	if (!aqd_is_resident(n->fraction)) {
+		aqd_residency_want(d, n->fraction, false);
+		return false;
+	}
+	if (aq_ledger_shortfall(&d->ledger, &w->f->ledger, n->share, n->bytes))
+		return false;
+	aqd_need_drop(n);
+	conn->in_turn = true;
+	aqd_request_retry(d, conn);
+	conn->in_turn = false;
+	return true;
+}
+
+/* Return: it is served, or gone. */
+static bool serve(struct aqd *d, struct aqd_need *n, const struct want *w, uint64_t *blocked)
+{
+	bool refused = false, shorts = false, resident = !n->conn || aqd_is_resident(n->fraction);
+
+	if (try_now(d, n, w))
+		return true;
+	if (!resident) /* its fraction comes first, and waits by itself */
+		return false;
+	for (uint32_t i = 0; i < w->f->ledger.share_count; i++) {
+		uint64_t lacks = w->bytes[i] ? aq_ledger_shortfall(&d->ledger, &w->f->ledger, i,
+								   w->bytes[i])
+					     : 0;
+
+		if (!lacks)
+			continue;
+		shorts = true;
+		refused = refused || lacks == UINT64_MAX ||
+			  reclaim(d, w->f, w->f->ledger.priority, w->f->ledger.share[i].device,
+				  w->entitled, lacks) == AQ_RECLAIM_REFUSE;
+	}
+	if (shorts && !refused && try_now(d, n, w)) /* what was free at once did */
+		return true;
+	n->waits = !refused;
+	if (refused && n->conn) {
+		give_up(d, n, true);
+		return true;
+	}
+	if (!refused)
+		*blocked |= w->devices;
+	return false;
+}
+
+bool aqd_needs_serve(struct aqd *d)
+{
+	/* What is made free for a request that waits is not for bursts. */
+	uint64_t blocked = d->queue_again ? aqd_queue_claimed(d, AQ_PRIORITY_LOW) : 0;
+	uint64_t now = aq_now_ns();
+	struct aqd_need *n, *next;
+
+	AQ_LIST_FOREACH (n, next, &d->needs, link)
+		if (n->fraction && n->conn && now >= n->since_ns + ANSWER_NS)
+			give_up(d, n, n->conn->held.head.type != AQ_MSG_GROW);
+	for (int entitled = 1; entitled >= 0; entitled--)
+		for (int priority = AQ_PRIORITY_HIGH; priority >= AQ_PRIORITY_LOW; priority--)
+			AQ_LIST_FOREACH (n, next, &d->needs, link) {
+				struct want w;
+
+				if (!n->fraction) { /* it left while another was served */
+					d->residency_dirty = true;
+					return true;
+				}
+				w = want_of(d, n);
+				if ((int)n->fraction->ledger.priority != priority ||
+				    w.entitled != (bool)entitled ||
+				    (!entitled && w.devices & blocked))
+					continue;
+				serve(d, n, &w, &blocked);
+			}
+	return !aq_list_empty(&d->needs);
+}
