@@ -13,6 +13,7 @@ import time
 import aqtest
 import rawclient
 from aqtest import between, check, equal, eventually
+from spinning import guarded
 
 GRACE_S = 0.02
 FOREVER = rawclient.MAX
@@ -421,6 +422,34 @@ def impossible_device_time(machine):
     end_all(liar, other)
 
 
+def time_without_leases(machine):
+    """Alone nothing is measured: the driver's samples are the account, over a restart, too."""
+    daemon = machine.start_daemon()
+    alone = guarded(machine, "--kernel 1ms --mode sync --idle 1ms", 60, every=0.5, name="alone")
+    alone.begin().go()
+
+    def both():
+        done = alone.report()["done_ns"] / 1e9
+        return done, machine.fraction("alone")["gpu_time_ns"] / 1e9
+
+    eventually(lambda: machine.fraction("alone")["gpu_time_ns"], "the first sample")
+    last = 0.0
+    for _ in range(6):
+        done, told = both()
+        check(told >= last, "device time goes back:", last, told)
+        last = told
+    # Samples come once a second, and what was before the first is a guess.
+    between(told, done - 0.8, done + 0.4, "gpu_time_ns")
+    equal([f["mechanism"] for f in machine.devices()], ["exclusive"], "mechanism")
+    kill_daemon(machine, daemon)
+    machine.start_daemon()
+    eventually(lambda: machine.events("adopted"), "it comes back")
+    told = machine.fraction("alone")["gpu_time_ns"] / 1e9
+    check(told >= last, "device time goes back:", last, told)
+    eventually(lambda: machine.fraction("alone")["gpu_time_ns"] / 1e9 > told, "and it goes on")
+    alone.kill()
+
+
 def two_processes_have_one_lease(machine):
     machine.start_daemon()
     first = Player(machine, "pair", compute=500)
@@ -460,4 +489,4 @@ if __name__ == "__main__":
                death_frees_the_lease, an_overrun_is_told_and_charged, stopped_with_the_lease,
                who_does_not_wake_is_left_out, a_cap_holds_alone, live_shares,
                a_daemon_dies_in_contention, a_flood_of_bells, impossible_device_time,
-               two_processes_have_one_lease, sixty_four)
+               time_without_leases, two_processes_have_one_lease, sixty_four)

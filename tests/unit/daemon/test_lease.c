@@ -548,6 +548,78 @@ static void test_lease__who_is_stopped_costs_one_quantum(void **state)
 	world_free(w);
 }
 
+static uint64_t told(const struct guard *g)
+{
+	return aqd_lease_gpu_ns(g->lessee.lease, 0);
+}
+
+static void sampled(struct world *w, struct guard *g, uint32_t percent)
+{
+	aqd_lessee_sampled(&w->l, &g->lessee, 0, percent, S, w->now);
+}
+
+static void test_lease__samples_count_while_the_gate_is_open(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g = add(w, 500, 1000, 1, 100 * US), *other;
+	uint64_t before;
+
+	run(w, S);
+	assert_int_equal(told(g), 0);
+	sampled(w, g, 80);
+	assert_int_equal(told(g), 800 * MS);
+	run(w, S);
+	sampled(w, g, 30);
+	assert_int_equal(told(g), 1100 * MS);
+	/* Half a second later somebody comes; both are half of the device from then on. */
+	run(w, 500 * MS);
+	other = add(w, 500, 1000, 1, 100 * US);
+	run(w, 500 * MS);
+	before = told(g);
+	assert_true(before > 1330 * MS && before < 1370 * MS); /* leases, so far */
+	sampled(w, g, 75);
+	assert_true(told(g) > 1830 * MS && told(g) < 1860 * MS);
+	/* With the gate closed samples say nothing new. */
+	run(w, S);
+	before = told(g);
+	sampled(w, g, 100);
+	assert_true(told(g) - before < 5 * MS);
+	/* Alone again, until it ends: as it was last seen. */
+	die(w, other);
+	run(w, MS);
+	before = told(g);
+	run(w, S);
+	sampled(w, g, 90);
+	assert_true(told(g) - before > 895 * MS && told(g) - before < 905 * MS);
+	before = told(g);
+	run(w, 500 * MS);
+	aqd_lessee_leave(&w->l, &g->lessee, w->now);
+	assert_int_equal(aqd_lease_gpu_ns(&w->f[0].lease, 0) - before, 450 * MS);
+	g->dead = true;
+	world_free(w);
+}
+
+static void test_lease__time_outlives_a_daemon_in_the_page(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g = add(w, 500, 1000, 1, 100 * US);
+	struct aqd_lease *next = add_on(w, 1, 500, 1000, 1);
+
+	run(w, S);
+	sampled(w, g, 50);
+	assert_int_equal(g->page.device[0].total_ns, 500 * MS);
+	aqd_lessee_leave(&w->l, &g->lessee, w->now);
+	aqd_lessee_join(&w->l, next, &g->lessee, &g->page, w->now);
+	assert_int_equal(told(g), 500 * MS);
+	/* More than can have been is not believed. */
+	aqd_lessee_leave(&w->l, &g->lessee, w->now);
+	g->page.device[0].total_ns = w->now + 1;
+	next = add_on(w, 1, 500, 1000, 1);
+	aqd_lessee_join(&w->l, next, &g->lessee, &g->page, w->now);
+	assert_int_equal(told(g), 0);
+	world_free(w);
+}
+
 static void test_lease__impossible_times_are_cut(void **state)
 {
 	struct world *w = world_new();
@@ -763,6 +835,8 @@ int main(void)
 		cmocka_unit_test(test_lease__death_frees_at_once),
 		cmocka_unit_test(test_lease__death_hands_on_among_three),
 		cmocka_unit_test(test_lease__who_is_stopped_costs_one_quantum),
+		cmocka_unit_test(test_lease__samples_count_while_the_gate_is_open),
+		cmocka_unit_test(test_lease__time_outlives_a_daemon_in_the_page),
 		cmocka_unit_test(test_lease__impossible_times_are_cut),
 		cmocka_unit_test(test_lease__claiming_nothing_keeps_nobody_away),
 		cmocka_unit_test(test_lease__a_cap_holds_alone_and_changes_live),

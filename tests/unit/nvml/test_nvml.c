@@ -113,6 +113,26 @@ static void test_nvml__more_processes_than_room_writes_none(void **state)
 	assert_int_equal(p[0].pid, 77);
 }
 
+static void test_nvml__utilisations(void **state)
+{
+	struct aq_nvml_utilisation u[FAKE_PIDS] = {{.pid = 77}};
+
+	fake->n_processes = 2;
+	fake->pids[0] = 10;
+	fake->pids[1] = 4194304;
+	assert_int_equal(aq_nvml_utilisations(nvml, 0, 0, u, 1), -ENOSPC);
+	assert_int_equal(u[0].pid, 77);
+	assert_int_equal(aq_nvml_utilisations(nvml, 0, 0, u, FAKE_PIDS), 2);
+	assert_int_equal(u[0].pid, 10);
+	assert_int_equal(u[0].sm_percent, 10);
+	assert_int_equal(u[0].time_us, 1000);
+	assert_int_equal(u[1].pid, 4194304);
+	assert_int_equal(u[1].sm_percent, 11);
+	fake->n_processes = 0;
+	assert_int_equal(aq_nvml_utilisations(nvml, 0, 1000, u, FAKE_PIDS), 0);
+	assert_int_equal(aq_nvml_utilisations(nvml, 1, 0, u, FAKE_PIDS), -ENOENT);
+}
+
 static void test_nvml__list_that_grows_is_read_again(void **state)
 {
 	struct aq_nvml_process p[FAKE_PIDS];
@@ -232,6 +252,7 @@ int main(int argc, char **argv)
 		T(test_nvml__no_such_device),
 		T(test_nvml__processes_and_unknown_use),
 		T(test_nvml__more_processes_than_room_writes_none),
+		T(test_nvml__utilisations),
 		T(test_nvml__list_that_grows_is_read_again),
 		T_OLD(test_nvml__old_driver_counts_the_reserved_part),
 		T_OLD(test_nvml__old_driver_lists_processes_too),
