@@ -47,7 +47,7 @@ static int call(const struct aq_stage *s, const struct aq_fractions_config *conf
 	int r = 0;
 
 	for (unsigned int i = 0; i < c->replicas && !r; i++) {
-		char name[32];
+		char name[48];
 		struct aq_replica_plan plan = {.name = name,
 					       .model = config->model,
 					       .permille = c->permille,
