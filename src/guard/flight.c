@@ -48,6 +48,11 @@ static CUcontext ctx_of(const struct aq__flight *f)
 	return __atomic_load_n(&f->ctx, __ATOMIC_ACQUIRE);
 }
 
+static int index_of(const struct aq__flight *f)
+{
+	return __atomic_load_n(&f->index, __ATOMIC_RELAXED);
+}
+
 static struct aq__flight *find(CUcontext ctx)
 {
 	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
@@ -63,7 +68,7 @@ int aq__flight_index(CUcontext ctx)
 {
 	const struct aq__flight *f = find(ctx);
 
-	return f ? f->index : AQ__UNBOUND;
+	return f ? index_of(f) : AQ__UNBOUND;
 }
 
 /* Under `making`. A place that no context has, or a new one. */
@@ -92,7 +97,7 @@ struct aq__flight *aq__flight_of(CUcontext ctx, int index)
 	aq__lock(&making);
 	f = find(ctx);
 	if (!f && (f = place())) {
-		f->index = index;
+		__atomic_store_n(&f->index, index, __ATOMIC_RELAXED); /* places are used again */
 		__atomic_store_n(&f->ctx, ctx, __ATOMIC_RELEASE);
 	}
 	aq__unlock(&making);
@@ -429,7 +434,7 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 /* For every flight on the device, with its lock held. */
 #define FOR_EACH_ON(f, device)                                                                     \
 	for (uint32_t i_ = 0, n_ = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE); i_ < n_; i_++)   \
-		if ((f = flights[i_]) && ctx_of(f) && f->index == (device))
+		if ((f = flights[i_]) && ctx_of(f) && index_of(f) == (device))
 
 uint64_t aq__flight_left(int index, uint64_t now_ns, bool look)
 {
@@ -513,7 +518,7 @@ uint64_t aq__flight_harvest(int index, bool foretell)
 	for (uint32_t i = 0, n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE); i < n; i++) {
 		struct aq__flight *f = flights[i];
 
-		if (f->index != index)
+		if (index_of(f) != index)
 			continue;
 		aq__lock(&f->lock);
 		sum += aq__account_harvest(f, foretell);

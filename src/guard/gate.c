@@ -102,7 +102,7 @@ static void publish(struct aq_page_device *dev, int index, bool foretell, uint64
 {
 	uint64_t used = aq__flight_harvest(index, foretell);
 
-	devices[index].published_ns = now_ns;
+	__atomic_store_n(&devices[index].published_ns, now_ns, __ATOMIC_RELAXED);
 	if (used)
 		__atomic_fetch_add((uint64_t *)&dev->gpu_ns, used, __ATOMIC_SEQ_CST);
 }
