@@ -1,170 +1,267 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs cases one after the other, each on servers of its own. */
+/* Measures case after case. Writes no file; reports are made of what is in struct fr_run. */
 #include "fractions/cases.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "base/cleanup.h"
 #include "base/timing.h"
-#include "cli/say.h"
-#include "serve/spread.h"
+#include "fractions/scale.h"
+#include "fractions/search.h"
+#include "fractions/shift.h"
+#include "fractions/step.h"
 #include "base/banned.h"
 
-#define USERS_MOST 16384u
+/* Tokens of prompts that a large card takes in a second: only the first guess depends on it. */
+#define GUESS_TOKENS_PER_S 50000.0
+#define PRECISION 0.05
+#define PRECISION_QUICK 0.1
+#define STARTING_S 1.0 /* what a replica takes to come up and go, on two cores */
 
-/* The device's own slices divide between processes; memory is divided by the servers' own options. */
-const struct aq_case aq_cases[] = {
-	{"full GPU", "full GPU\n1 replica", 1, 1000, true, true},
-	{"one half alone", "one half\nalone", 1, 500, true, true},
-	{"two halves", "two halves", 2, 500, true, true},
-	{"four quarters", "four\nquarters", 4, 250, true, true},
-	{"eight eighths", "eight\neighths", 8, 125, true, false},
-	{"full GPU", "full GPU\n1 replica", 1, 1000, false, false},
-	{"two halves", "two halves", 2, 500, false, true},
-	{"four quarters", "four\nquarters", 4, 250, false, true},
-	{"eight eighths", "eight\neighths", 8, 125, false, false},
-};
-const size_t aq_case_count = AQ_ARRAY_SIZE(aq_cases);
-
-struct cast {
-	struct aq_replica replicas[AQ_REPLICAS_MOST];
-	struct aq_target targets[AQ_REPLICAS_MOST];
-	unsigned int count;
+struct equal_case {
+	const char *name;
+	bool small;
+	uint32_t replicas, permille;
+	bool plain, quick;
 };
 
-static void dismiss(struct cast *cast)
+enum { main_model = false, small_model = true };
+
+static const struct equal_case equal_cases[] = {
+#define FR_CASE(name, model, replicas, permille, plain, quick)                                     \
+	{name, model##_model, replicas, permille, plain, quick},
+#include "fractions/cases.def"
+#undef FR_CASE
+};
+
+static const char *const other_cases[] = {"mixed", "shift", "scale-out"};
+
+bool fr_case_chosen(const char *list, const char *name)
 {
-	for (unsigned int i = 0; i < cast->count; i++)
-		aq_replica_stop(&cast->replicas[i]);
-	cast->count = 0;
+	size_t n = strlen(name);
+
+	for (const char *p = list; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+		if (!strncmp(p, name, n) && (!p[n] || p[n] == ','))
+			return true;
+	return !list;
 }
 
-static int call(const struct aq_stage *s, const struct aq_fractions_config *config,
-		const struct aq_case *c, const volatile int *stop, struct cast *cast)
+static bool known(const char *name, size_t n)
+{
+	for (size_t i = 0; i < sizeof(equal_cases) / sizeof(equal_cases[0]); i++)
+		if (strlen(equal_cases[i].name) == n && !strncmp(equal_cases[i].name, name, n))
+			return true;
+	for (size_t i = 0; i < sizeof(other_cases) / sizeof(other_cases[0]); i++)
+		if (strlen(other_cases[i]) == n && !strncmp(other_cases[i], name, n))
+			return true;
+	return false;
+}
+
+bool fr_cases_known(const char *list)
+{
+	for (const char *p = list; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL)
+		if (!known(p, strcspn(p, ",")))
+			return false;
+	return true;
+}
+
+/* Users of the whole GPU's answer for this model; 0 not measured. */
+static uint32_t whole_users(const struct fr_run *run, bool small)
+{
+	const struct fr_row *row = fr_rows_find(&run->answers, small ? "small-full" : "full");
+
+	return row && row->within ? row->users : 0;
+}
+
+static uint32_t guess(const struct fr_run *run, bool small)
+{
+	const struct fr_config *c = run->config;
+	double users = c->bound_ms / 1000 * GUESS_TOKENS_PER_S / c->isl * (small ? 1.6 : 1);
+
+	if (c->first_users)
+		return c->first_users;
+	return (uint32_t)fmax(1, fmin(users, FR_USERS_MOST));
+}
+
+static double precision(const struct fr_run *run)
+{
+	return run->config->quick ? PRECISION_QUICK : PRECISION;
+}
+
+/* First try for a part: alone it has the whole device, whatever its memory. */
+static uint32_t first_users(const struct fr_run *run, const struct equal_case *e)
+{
+	uint32_t whole = whole_users(run, e->small);
+	uint32_t users = (whole ? whole : guess(run, e->small)) / e->replicas;
+
+	return users ? users : 1;
+}
+
+static void set_equal(const struct fr_run *run, const struct equal_case *e, struct fr_setup *s)
+{
+	*s = (struct fr_setup){.name = e->name, .count = e->replicas};
+	for (size_t i = 0; i < s->count; i++) {
+		s->weight[i] = 1;
+		s->parts[i] = (struct fr_part){
+			.model = e->small ? run->config->small_model : run->config->model,
+			.permille = e->permille, .plain = e->plain};
+	}
+}
+
+/* As many users of each model as the whole GPU had: what Dynamo calls equal concurrency. */
+static int match_models(struct fr_run *run, const struct fr_setup *s, uint32_t whole)
+{
+	struct fr_step ignored;
+
+	if (!whole || s->count < 2 || whole * s->count > FR_USERS_MOST ||
+	    fr_rows_at(&run->steps, s->name, (uint32_t)(whole * s->count)) ||
+	    fr_run_seconds_left(run) < fr_step_seconds(run))
+		return 0;
+	return fr_step_measure(run, s, whole, &ignored);
+}
+
+static int measure_equal(struct fr_run *run, const struct equal_case *e)
+{
+	struct fr_setup s;
+	int r;
+
+	set_equal(run, e, &s);
+	r = fr_setup_start(run, &s);
+	if (!r)
+		r = fr_setup_search(run, &s, first_users(run, e), precision(run));
+	if (!r)
+		r = match_models(run, &s, whole_users(run, e->small));
+	fr_stage_clear(&run->stage);
+	return r;
+}
+
+/* Seconds that a case may take. */
+static double seconds_of(const struct fr_run *run, size_t parts, double steps)
+{
+	return STARTING_S * (double)(parts + 1) + steps * fr_step_seconds(run);
+}
+
+static bool chosen(struct fr_run *run, const char *name, bool quick, double seconds)
+{
+	const struct fr_config *c = run->config;
+
+	if (!fr_case_chosen(c->cases, name))
+		return false;
+	if (c->quick && !quick && !c->cases) {
+		fr_notes_add(&run->notes, "%s: left out by --quick", name);
+		return false;
+	}
+	if (seconds <= fr_run_seconds_left(run))
+		return true;
+	fr_notes_add(&run->notes, "%s: left out, no time is left for it", name);
+	return false;
+}
+
+/* A case that cannot be measured is no reason to drop the others. */
+static int settle(struct fr_run *run, const char *name, int r)
+{
+	if (!r || r == -EINTR)
+		return r;
+	fr_notes_add(&run->notes, "%s: %s%s", name, r == -ENOSPC ? "does not fit: " : "not measured: ",
+		     run->stage.why[0] ? run->stage.why : strerror(-r));
+	if (!run->config->quiet)
+		printf("%-22s %s\n", name, run->notes.lines[run->notes.count - 1] + strlen(name) + 2);
+	run->failed |= r != -ENOSPC;
+	run->stage.why[0] = '\0';
+	return 0;
+}
+
+/* Three different models: on one GPU, and on a GPU each. */
+static int measure_mixed(struct fr_run *run)
+{
+	const struct fr_config *c = run->config;
+	struct fr_setup s = {
+		.name = "mixed", .count = 3,
+		.parts = {{.model = c->model, .permille = 500},
+			  {.model = c->small_model, .permille = 250},
+			  {.model = c->embedding_model, .permille = 125}},
+		.weight = {1, 1, 0.5}, .role = {"chat", "small-chat", "embeddings"},
+		.embeddings = {false, false, true}};
+	uint32_t whole = whole_users(run, false), users;
+	const struct fr_row *answer;
+	struct fr_step step;
+	int r = fr_setup_start(run, &s);
+
+	if (!r)
+		r = fr_setup_search(run, &s, (whole ? whole : guess(run, false)) / 3 + 1, precision(run));
+	fr_stage_clear(&run->stage);
+	answer = fr_rows_find(&run->answers, "mixed/chat");
+	if (r || !answer)
+		return r;
+	if (!c->sim) {
+		fr_notes_add(&run->notes, "mixed-apart: one model per GPU takes three GPUs, which are "
+			     "only looked for on simulated devices");
+		return 0;
+	}
+	users = answer->users;
+	s.name = "mixed-apart";
+	for (size_t i = 0; i < s.count; i++) {
+		s.parts[i].permille = 1000;
+		s.parts[i].device = (unsigned int)i;
+	}
+	r = fr_setup_start(run, &s);
+	if (!r)
+		r = fr_step_measure(run, &s, users, &step);
+	if (!r)
+		r = fr_setup_answer(run, &s, run->steps.count - s.count - 1);
+	fr_stage_clear(&run->stage);
+	return r;
+}
+
+static int run_equal(struct fr_run *run)
 {
 	int r = 0;
 
-	for (unsigned int i = 0; i < c->replicas && !r; i++) {
-		char name[48];
-		struct aq_replica_plan plan = {.name = name,
-					       .model = config->model,
-					       .permille = c->permille,
-					       .guarded = c->guarded};
-		struct aq_target *t = &cast->targets[i];
+	for (size_t i = 0; i < sizeof(equal_cases) / sizeof(equal_cases[0]) && !r; i++) {
+		const struct equal_case *e = &equal_cases[i];
 
-		snprintf(name, sizeof(name), "%s-%u-of-%u", c->guarded ? "fraction" : "plain", i + 1,
-			 c->replicas);
-		r = aq_replica_start(s, &plan, stop, &cast->replicas[i]);
-		if (r)
-			break;
-		cast->count++;
-		r = aq_replica_target(&cast->replicas[i], &plan, t);
-		t->isl = (struct aq_dist){.kind = AQ_DIST_FIXED, .a = config->isl};
-		t->osl = (struct aq_dist){.kind = AQ_DIST_FIXED, .a = config->osl};
+		/* A search may stop early; half of its steps have to fit. */
+		if (chosen(run, e->name, e->quick,
+			   seconds_of(run, e->replicas, run->config->steps_most / 2.0 + 0.5)))
+			r = settle(run, e->name, measure_equal(run, e));
+		/* The comparisons of whole experiments come before the small variants. */
+		if (!r && !strcmp(e->name, "half")) {
+			if (chosen(run, "mixed", true, seconds_of(run, 6, 3)))
+				r = settle(run, "mixed", measure_mixed(run));
+			if (!r && chosen(run, "shift", true, seconds_of(run, 4, 4)))
+				r = settle(run, "shift",
+					   fr_shift_measure(run, whole_users(run, false)
+								 ? whole_users(run, false)
+								 : guess(run, false)));
+			if (!r && chosen(run, "scale-out", true,
+					 seconds_of(run, 2, FR_SCALE_REPLICAS)))
+				r = settle(run, "scale-out",
+					   fr_scale_measure(run, guess(run, true) / 8 + 1));
+		}
 	}
 	return r;
 }
 
-static struct aq_load_config load_of(const struct aq_fractions_config *config, struct cast *cast)
+int fr_run_cases(struct fr_run *run, const struct fr_config *c)
 {
-	return (struct aq_load_config){
-		.targets = cast->targets,
-		.target_count = cast->count,
-		.duration_ns = config->duration_ns,
-		.warmup_ns = config->warmup_ns,
-		.ramp_ns = config->warmup_ns,
-		.stagger = true,
-		.drain_ns = config->bound_ns, /* longer, and the bound is broken */
-		.burstiness = 1,
-		.seed = config->seed,
-		.limits = {.connect_ns = 5 * AQ_NS_PER_S,
-			   .first_ns = 60 * AQ_NS_PER_S,
-			   .stall_ns = 30 * AQ_NS_PER_S,
-			   .request_ns = 600 * AQ_NS_PER_S},
-		.headers = "",
-	};
-}
-
-/* Return: 0; a signal; negative errno. */
-static int try_users(const struct aq_fractions_config *config, struct cast *cast, uint32_t users,
-		     struct aq_search_row *row)
-{
-	const struct aq_bounds bounds = {.ttft_ns = config->bound_ns};
-	struct aq_load_config load = load_of(config, cast);
-	struct aq_load_result result;
 	int r;
 
-	aq_spread_users(cast->targets, cast->count, users);
-	r = aq_load_run(&load, &result);
-	if (r < 0)
-		return r;
-	r = aq_search_measure(&result, &bounds, users, row);
+	*run = (struct fr_run){.config = c, .begin_ns = aq_now_ns()};
+	r = fr_stage_open(&run->stage, c, 3);
 	if (!r)
-		r = result.signal;
-	aq_load_result_finish(&result);
+		r = run_equal(run);
+	fr_stage_close(&run->stage);
 	return r;
 }
 
-static void conclude(struct aq_case_result *result, const struct aq_search_step *steps)
+void fr_run_finish(struct fr_run *run)
 {
-	result->users = aq_search_best(steps, result->count, AQ_SEARCH_P95);
-	result->users_every = aq_search_best(steps, result->count, AQ_SEARCH_EVERY);
-	for (size_t i = 0; i < result->count; i++)
-		if (result->users && result->rows[i].step.users == result->users)
-			result->best = &result->rows[i];
-}
-
-static void search(const struct aq_fractions_config *config, struct cast *cast, uint32_t guess,
-		   volatile int *stop, struct aq_case_result *result)
-{
-	const struct aq_search_report report = {.bound_ns = config->bound_ns};
-	const struct aq_search_limits limits = {.first = guess < cast->count ? cast->count : guess,
-						.most = USERS_MOST,
-						.growth = 1.5,
-						.precision = config->precision,
-						.every = config->every};
-	uint64_t until = aq_now_ns() + config->case_ns;
-	struct aq_search_step steps[AQ_CASE_STEPS];
-	uint32_t users;
-
-	while (result->count < AQ_CASE_STEPS && !*stop) {
-		struct aq_search_row *row = &result->rows[result->count];
-		int r;
-
-		users = aq_search_next(&limits, steps, result->count);
-		result->settled = !users;
-		if (!users || (config->case_ns && aq_now_ns() > until))
-			break;
-		r = try_users(config, cast, users, row);
-		if (r > 0)
-			*stop = r;
-		if (r < 0)
-			result->error = r;
-		if (r)
-			break;
-		steps[result->count++] = row->step;
-		fputs("  ", stderr);
-		aq_report_search_line(row, &report, stderr);
-	}
-	conclude(result, steps);
-}
-
-void aq_case_run(const struct aq_stage *s, const struct aq_fractions_config *config,
-		 const struct aq_case *c, uint32_t guess, volatile int *stop,
-		 struct aq_case_result *ret_result)
-{
-	struct cast cast = {.count = 0};
-
-	*ret_result = (struct aq_case_result){.c = c};
-	ret_result->error = call(s, config, c, stop, &cast);
-	if (!ret_result->error) {
-		snprintf(ret_result->device, sizeof(ret_result->device), "%s",
-			 cast.replicas[0].device);
-		for (unsigned int i = 0; i < cast.count; i++)
-			ret_result->kv_tokens += cast.replicas[i].kv_tokens;
-		search(config, &cast, guess, stop, ret_result);
-	}
-	dismiss(&cast);
+	fr_rows_finish(&run->answers);
+	fr_rows_finish(&run->steps);
+	fr_notes_finish(&run->notes);
+	free(run->scale.dots);
+	run->scale.dots = NULL;
 }

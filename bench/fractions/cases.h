@@ -1,58 +1,72 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is measured: ways to divide a device, and how many users each serves within the bound. */
+/* The experiment: its cases, in order, and what each of them came to. */
 #ifndef AQ_FRACTIONS_CASES_H
 #define AQ_FRACTIONS_CASES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#include "fractions/replica.h"
-#include "serve/report.h"
+#include "fractions/config.h"
+#include "fractions/rows.h"
+#include "fractions/stage.h"
 
-#define AQ_CASE_STEPS 32
+#define FR_PARTS_MOST 8
+#define FR_SCALE_REPLICAS 4
 
-struct aq_case {
+/* What runs at once. */
+struct fr_setup {
 	const char *name;
-	const char *title;     /* of two lines, for bars */
-	unsigned int replicas;
-	uint32_t permille;     /* of a device, each */
-	bool guarded;
-	bool quick;            /* part of --quick, too */
-};
-
-struct aq_case_result {
-	const struct aq_case *c;
-	int error;             /* 0; -ENOSPC the model does not fit; other negative errno */
-	bool settled;          /* the search came to its end; else the time was over first */
-	struct aq_search_row rows[AQ_CASE_STEPS]; /* users: all of the device's */
+	struct fr_part parts[FR_PARTS_MOST];
+	double weight[FR_PARTS_MOST];     /* users of a part, of those of a part with weight 1 */
+	const char *role[FR_PARTS_MOST];  /* NULL: all parts are alike, no rows of their own */
+	bool embeddings[FR_PARTS_MOST];
 	size_t count;
-	uint32_t users;        /* most whose p95 is within the bound, on every replica */
-	uint32_t users_every;  /* most of whom every request is; 0 also when not looked for */
-	const struct aq_search_row *best; /* at `users`; NULL none */
-	uint64_t kv_tokens;    /* of all replicas */
-	char device[128];
 };
 
-struct aq_fractions_config {
-	const char *model;
-	uint32_t isl, osl;
-	uint64_t bound_ns, warmup_ns, duration_ns, seed;
-	double precision;
-	uint64_t case_ns;      /* no further step is begun after this time in a case; 0 no limit */
-	bool every, quick;
+/* A request of the scale-out: when it began, since the first load, and its wait. */
+struct fr_dot {
+	double at_s, ttft_ms;
+	unsigned int replica;
+	bool failed;
 };
 
-extern const struct aq_case aq_cases[];
-extern const size_t aq_case_count;
+struct fr_scale {
+	struct fr_dot *dots;
+	size_t count, room;
+	double joined_s[FR_SCALE_REPLICAS]; /* when each replica's users began */
+	size_t replicas;
+	uint32_t users_each;
+	double length_s;
+};
+
+struct fr_run {
+	const struct fr_config *config;
+	struct fr_stage stage;
+	struct fr_rows answers, steps;
+	struct fr_notes notes;
+	struct fr_scale scale;
+	uint64_t begin_ns;
+	uint64_t requests;  /* of all steps */
+	bool failed;        /* a case could not be measured, though it should */
+};
 
 /**
- * aq_case_run() - start the replicas, search for the most users, end the replicas.
- * @guess: users to begin with
- * @stop: a signal that came; ends it with what was measured
- * Return: nothing; see ret_result->error
+ * fr_run_cases() - measure all cases that were asked for.
+ * Answers and steps are added as they are known, so that an interrupted run has what there is.
+ * Return: 0; -EINTR; negative errno nothing could be measured (stage.why)
+ * Owns: fr_run_finish(). Everything that was started has ended.
  */
-void aq_case_run(const struct aq_stage *s, const struct aq_fractions_config *config,
-		 const struct aq_case *c, uint32_t guess, volatile int *stop,
-		 struct aq_case_result *ret_result);
+int fr_run_cases(struct fr_run *run, const struct fr_config *c);
+void fr_run_finish(struct fr_run *run);
+
+/* @name among `a,b,c`, or @list NULL. */
+bool fr_case_chosen(const char *list, const char *name);
+
+/* Is every name of `a,b,c` a case? */
+bool fr_cases_known(const char *list);
+
+/* Users of a part when one of weight 1 has @users: at least 1. */
+uint32_t fr_users_of(double weight, uint32_t users);
 
 #endif /* AQ_FRACTIONS_CASES_H */

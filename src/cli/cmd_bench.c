@@ -82,6 +82,6 @@ const struct aq_verb aq_verb_bench = {
 	.opts = (const struct aq_opt[]){{0}},
 	.notes = "Benchmarks:\n"
 		 "  serve       load a server of the OpenAI API and time its answers\n"
-		 "  fractions   users and tokens/s of a GPU, whole and divided\n",
+		 "  fractions   how many users a GPU serves, whole and in fractions\n",
 	.run = run_bench,
 };
