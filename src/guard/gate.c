@@ -26,21 +26,31 @@
 #include "guard/movable.h"
 #include "guard/guest.h"
 
-#define LOOK_AGAIN_NS (10 * AQ_NS_PER_MS) /* a lost wake-up, bell or daemon costs no more */
-/* Of work in flight, before one more command: what somebody who wakes up has to wait for. And what
+/* A lost wake-up, bell or daemon costs no more. */
+#define LOOK_AGAIN_NS (10 * AQ_NS_PER_MS)
+
+/*
+ * Of work in flight, before one more command: what somebody who wakes up has to wait for. And what
  * keeps the device busy while this thread sleeps: on a busy host threads wake a millisecond late.
+ * The second while others wait, or some of higher priority may at any time.
  */
 #define WINDOW_NS AQ_NS_PER_MS
-#define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2) /* while others wait, or some of higher priority may  \
-					      */
-#define NAP_NS (500 * AQ_NS_PER_US)	     /* at the most, until estimates are looked at again */
-#define STUCK_NS (5 * AQ_NS_PER_MS) /* this, and twice what it should take: it waits for somebody  \
-				     */
-#define IDLE_NS                                                                                    \
-	(100 * AQ_NS_PER_US) /* a pause this long gives the lease back; hand-over costs 80 */
-#define EARLY_NS (100 * AQ_NS_PER_US) /* hand-over: 80 us and more on a busy host */
-#define POLL_NS (100 * AQ_NS_PER_US)
+#define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2)
+
+/* A thread sleeps so long at the most until it looks at estimates again. */
+#define NAP_NS (500 * AQ_NS_PER_US)
+
+/* What has not moved for this, and twice what it should take, waits for somebody: maybe for us. */
+#define STUCK_NS (5 * AQ_NS_PER_MS)
+
+/* A pause this long gives back what others wait for: about what handing over and back costs. */
+#define IDLE_NS (100 * AQ_NS_PER_US)
+
+/* Handing over takes 55 to 85 us (simulator, a host with nothing else to do), and more at times. */
+#define EARLY_NS (100 * AQ_NS_PER_US)
+
 #define BUSY_NS AQ_NS_PER_MS /* while threads submit or are about to, there is nothing to see */
+#define POLL_NS (100 * AQ_NS_PER_US)
 #define POLL_LEAST_NS (20 * AQ_NS_PER_US)
 #define PUBLISH_NS (10 * AQ_NS_PER_MS) /* of device time, in a lease that does not end */
 #define NEVER UINT64_MAX
@@ -493,21 +503,21 @@ static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, 
  */
 static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, uint64_t now_ns)
 {
-	uint64_t left;
+	struct device *d = &devices[index];
+	uint64_t fresh = __atomic_load_n(&d->last_ns, __ATOMIC_RELAXED) + NAP_NS, left;
 
-	if (__atomic_load_n(&devices[index].calls, __ATOMIC_SEQ_CST))
-		return now_ns +
-		       (now_ns < devices[index].last_ns + NAP_NS ? POLL_LEAST_NS : 2 * POLL_NS);
+	if (__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST))
+		return now_ns + (now_ns < fresh ? POLL_LEAST_NS : 2 * POLL_NS);
 	if (aq__flight_drained(index)) {
 		give_back(dev, index, turn, true);
-		return devices[index].likely_ns;
+		return d->likely_ns;
 	}
 	left = aq__flight_left(index, now_ns, false);
 	if (aq__flight_regular(index, EARLY_NS, now_ns)) {
 		if (left > EARLY_NS) /* but marks may be reached sooner */
 			return now_ns + (left - EARLY_NS < NAP_NS ? left - EARLY_NS : NAP_NS);
 		give_back(dev, index, turn, true);
-		return devices[index].likely_ns;
+		return d->likely_ns;
 	}
 	return now_ns + (left < POLL_LEAST_NS ? POLL_LEAST_NS : left < POLL_NS ? left : POLL_NS);
 }
