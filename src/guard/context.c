@@ -368,13 +368,19 @@ static bool primary_active(CUdevice dev)
 	return AQ__CALL(cuDevicePrimaryCtxGetState, dev, &flags, &active) == CUDA_SUCCESS && active;
 }
 
-/* Handle of the device's primary context, which is active; the program may have got it unseen. */
-static CUcontext primary_of(CUdevice dev)
+static CUcontext seen_primary(CUdevice dev)
 {
 	uint64_t seen = dev >= 0 && dev < N_PRIMARIES
 				? __atomic_load_n(&primaries[dev], __ATOMIC_ACQUIRE)
 				: 0;
-	CUcontext ctx = (CUcontext)(uintptr_t)seen;
+
+	return (CUcontext)(uintptr_t)seen;
+}
+
+/* Handle of the device's primary context, which is active; the program may have got it unseen. */
+static CUcontext primary_of(CUdevice dev)
+{
+	CUcontext ctx = seen_primary(dev);
 
 	if (ctx || AQ__CALL(cuDevicePrimaryCtxRetain, &ctx, dev) != CUDA_SUCCESS)
 		return ctx;
@@ -382,14 +388,36 @@ static CUcontext primary_of(CUdevice dev)
 	return ctx;
 }
 
+/* Number of the device's primary context as far as we know it; 0: there is none. */
+static uint32_t primary_owner(CUdevice dev)
+{
+	CUcontext ctx = seen_primary(dev);
+	struct aq__item item;
+
+	return ctx && aq__track_get(AQ__CONTEXT, (uintptr_t)ctx, &item) ? item.owner : 0;
+}
+
+/* The device has no primary context, so the one with the number @owner has ended unseen; not one
+ * that another thread has made meanwhile. */
+static void primary_ended(CUdevice dev, uint32_t owner)
+{
+	struct aq__item item;
+
+	if (!owner || primary_owner(dev) != owner || !forget(seen_primary(dev), &item))
+		return;
+	if (item.owner == owner)
+		bury(owner);
+	else
+		resurrect(&item);
+}
+
+/* Another thread that came first, too, may have entered it already, and allocated in it. */
 static void primary_made(CUcontext ctx, CUdevice dev, int index)
 {
-	struct aq__item old;
+	struct aq__item item;
 
-	/* The one before it ended, perhaps unseen. */
-	if (forget(ctx, &old))
-		bury(old.owner);
-	(void)enter(ctx, index);
+	if (!aq__track_get(AQ__CONTEXT, (uintptr_t)ctx, &item))
+		(void)enter(ctx, index);
 	if (dev >= 0 && dev < N_PRIMARIES)
 		__atomic_store_n(&primaries[dev], (uintptr_t)ctx, __ATOMIC_RELEASE);
 	running();
@@ -418,11 +446,15 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *ctx, CUdevice dev)
 {
 	int index = ctx ? aq__device_index(dev) : AQ__UNBOUND;
 	struct aq__cost c;
+	uint32_t before = primary_owner(dev); /* before it is asked whether there is one */
 	uint64_t expected;
 	CUresult r;
 
 	if (index == AQ__UNBOUND || (index >= 0 && primary_active(dev)))
 		return AQ__CALL(cuDevicePrimaryCtxRetain, ctx, dev);
+	aq__move_hold();
+	primary_ended(dev, before);
+	aq__move_go();
 	do {
 		expected = context_bytes(index);
 		r = aq__cost_begin(&c, index, expected, "cuDevicePrimaryCtxRetain");

@@ -414,12 +414,17 @@ static void test_move__what_is_kept_does_not_refuse_others(void **state)
 	assert_int_equal(fake_daemon_used(0), 16 * MIB); /* kept */
 	aq_grant_revoke(&lease_device(0)->grant, UINT32_MAX);
 	fake_daemon.limit = fake_daemon_granted(0) + fake_daemon.overhead[0];
-	ok(g.cuMemGetInfo_v2(&left, &total));
-	assert_true(left >= 16 * MIB);
 	ok(g.cuMemAlloc_v2(&p, 16 * MIB)); /* needs all of it, in another shape */
 	ok(g.cuMemFree_v2(p));
 	ok(g.cuArrayCreate_v2(&array, &desc));
 	ok(g.cuArrayDestroy(array));
+	for (int i = 0; i < 8; i++)
+		ok(g.cuMemAlloc_v2(&q[i], 2 * MIB));
+	for (int i = 0; i < 8; i++)
+		ok(g.cuMemFree_v2(q[i]));
+	assert_int_equal(fake_daemon_used(0), 16 * MIB);
+	ok(g.cuMemGetInfo_v2(&left, &total)); /* it is free, so it is given back */
+	assert_int_equal(fake_daemon_used(0), 0);
 	fake_daemon.limit = limit;
 }
 
@@ -438,6 +443,56 @@ static void test_move__a_context_takes_its_memory_along(void **state)
 	assert_true(eventually(fake_daemon_used(0) == 10 * MIB));
 	same(p, 10 * MIB, 3);
 	ok(g.cuMemFree_v2(p));
+}
+
+static pthread_barrier_t all_there;
+
+static void *come_first(void *arg)
+{
+	uint64_t wrong = 0;
+	CUdeviceptr p;
+	CUcontext own;
+	CUresult r;
+
+	pthread_barrier_wait(&all_there);
+	r = g.cuDevicePrimaryCtxRetain(&own, 1);
+	if (r == CUDA_SUCCESS)
+		r = g.cuCtxSetCurrent(own);
+	for (int i = 0; r == CUDA_SUCCESS && i < 20; i++) {
+		r = g.cuMemAlloc_v2(&p, MIB);
+		if (r == CUDA_SUCCESS)
+			r = g.cuMemsetD32_v2(p, (uint32_t)(uintptr_t)arg, 4);
+		if (r == CUDA_SUCCESS)
+			r = g.cuMemFree_v2(p); /* of memory that is still there */
+	}
+	pthread_barrier_wait(&all_there);
+	if (r == CUDA_SUCCESS)
+		r = g.cuDevicePrimaryCtxRelease_v2(1);
+	wrong += r != CUDA_SUCCESS;
+	return (void *)(uintptr_t)wrong;
+}
+
+/* Each makes the context, as far as it can tell; none ends that of another. */
+static void test_move__several_may_come_first(void **state)
+{
+	pthread_t threads[8];
+	uintptr_t wrong = 0;
+
+	pthread_barrier_init(&all_there, NULL, 8);
+	for (int round = 0; round < 10; round++) {
+		ok(g.cuDevicePrimaryCtxReset_v2(1));
+		for (uintptr_t i = 0; i < 8; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, come_first, (void *)i), 0);
+		for (int i = 0; i < 8; i++) {
+			void *result;
+
+			pthread_join(threads[i], &result);
+			wrong += (uintptr_t)result;
+		}
+	}
+	pthread_barrier_destroy(&all_there);
+	assert_int_equal(wrong, 0);
+	ok(g.cuDevicePrimaryCtxRetain(&ctx[1], 1));
 }
 
 static void test_move__peers_see_what_comes_later_too(void **state)
@@ -1076,6 +1131,7 @@ int main(int argc, char **argv)
 		EACH(test_move__packing_costs_less_than_three_percent),
 		EACH(test_move__what_is_kept_does_not_refuse_others),
 		EACH(test_move__a_context_takes_its_memory_along),
+		EACH(test_move__several_may_come_first),
 		EACH(test_move__peers_see_what_comes_later_too),
 		EACH(test_move__parked_memory_is_free_and_comes_back_the_same),
 		EACH(test_move__captured_graphs_events_and_streams_survive),
