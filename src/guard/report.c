@@ -23,7 +23,7 @@ static uint64_t min(uint64_t a, uint64_t b)
 static void fraction_view(uint64_t *free_bytes, uint64_t *total_bytes)
 {
 	struct aq__place p;
-	uint64_t limit, room, unused;
+	uint64_t limit, room;
 
 	aq__place_here(&p);
 	if (p.index == AQ__ABSENT)
@@ -31,10 +31,20 @@ static void fraction_view(uint64_t *free_bytes, uint64_t *total_bytes)
 	if (p.index < 0)
 		return;
 	aq__synchronised();
-	unused = aq__movable_unused(p.index); /* charged, and had at once by who asks */
-	room = aq__free_bytes(p.index, &limit) + unused;
-	*free_bytes = min(*free_bytes + unused, room);
+	room = aq__free_bytes(p.index, &limit);
+	*free_bytes = min(*free_bytes, room);
 	*total_bytes = min(*total_bytes, limit);
+}
+
+/* What we keep for the next allocation is free, and everybody is to be told the same. */
+static void give_back_unused(void)
+{
+	struct aq__place p;
+
+	if (!aq__movable_on())
+		return;
+	aq__place_here(&p);
+	(void)aq__movable_trim(p.index, 0);
 }
 
 /*
@@ -44,9 +54,11 @@ static void fraction_view(uint64_t *free_bytes, uint64_t *total_bytes)
 #define HOOK_INFO(sym, type)                                                                       \
 	CUresult sym(type *free_bytes, type *total_bytes)                                          \
 	{                                                                                          \
-		CUresult r = AQ__CALL(sym, free_bytes, total_bytes);                               \
 		uint64_t room, total;                                                              \
+		CUresult r;                                                                        \
                                                                                                    \
+		give_back_unused();                                                                \
+		r = AQ__CALL(sym, free_bytes, total_bytes);                                        \
 		if (r != CUDA_SUCCESS)                                                             \
 			return r;                                                                  \
 		room = free_bytes ? *free_bytes : 0;                                               \

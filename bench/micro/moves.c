@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A program whose memory is parked by bench/micro/park: allocates, measures the raw rate of pinned
+ * copies and what allocating costs, and takes one step when asked. One line of JSON for each line
+ * of input. Whichever libcuda.so.1 the loader finds; knows nothing of parking.
+ *
+ *   alloc BYTES          hold so much more, in pieces of 64 MiB, every byte written
+ *   drop                 free all of it
+ *   raw BYTES            copy BYTES from the device to pinned memory and back in pieces of 32 MiB on
+ *                        two streams: bytes per second each way; `fresh` is the way in to memory
+ *                        that nobody has touched (which is what comes back after parking), and
+ *                        free_s what the driver takes to free it all
+ *   cost BYTES N         N times allocate and free: ns of each, medians
+ *   step                 one small launch (a memset) and a wait: microseconds
+ *   check                words that are not as written
+ */
+#include <dlfcn.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/timing.h"
+#include "cuda/cuda_abi.h"
+
+#define PIECE (64ull << 20)
+#define COPY (32ull << 20)
+#define MAX_PIECES 1024
+#define MAX_ROUNDS 10000
+
+static struct {
+	__typeof__(&cuInit) init;
+	__typeof__(&cuDevicePrimaryCtxRetain) retain;
+	__typeof__(&cuCtxSetCurrent) set_current;
+	__typeof__(&cuCtxSynchronize) synchronize;
+	__typeof__(&cuMemAlloc_v2) alloc;
+	__typeof__(&cuMemFree_v2) free;
+	__typeof__(&cuMemHostAlloc) host_alloc;
+	__typeof__(&cuMemFreeHost) host_free;
+	__typeof__(&cuStreamCreate) stream_create;
+	__typeof__(&cuStreamDestroy_v2) stream_destroy;
+	__typeof__(&cuMemcpyDtoHAsync_v2) out;
+	__typeof__(&cuMemcpyHtoDAsync_v2) in;
+	__typeof__(&cuMemcpyDtoH_v2) read;
+	__typeof__(&cuMemsetD32_v2) fill;
+	__typeof__(&cuMemsetD32Async) fill_async;
+} cu;
+
+static CUdeviceptr pieces[MAX_PIECES];
+static uint64_t bytes_of[MAX_PIECES];
+static unsigned int n_pieces;
+
+static void load(void *handle)
+{
+	static const struct {
+		const char *name;
+		void *slot;
+	} names[] = {
+		{"cuInit", &cu.init},
+		{"cuDevicePrimaryCtxRetain", &cu.retain},
+		{"cuCtxSetCurrent", &cu.set_current},
+		{"cuCtxSynchronize", &cu.synchronize},
+		{"cuMemAlloc_v2", &cu.alloc},
+		{"cuMemFree_v2", &cu.free},
+		{"cuMemHostAlloc", &cu.host_alloc},
+		{"cuMemFreeHost", &cu.host_free},
+		{"cuStreamCreate", &cu.stream_create},
+		{"cuStreamDestroy_v2", &cu.stream_destroy},
+		{"cuMemcpyDtoHAsync_v2", &cu.out},
+		{"cuMemcpyHtoDAsync_v2", &cu.in},
+		{"cuMemcpyDtoH_v2", &cu.read},
+		{"cuMemsetD32_v2", &cu.fill},
+		{"cuMemsetD32Async", &cu.fill_async},
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		void *symbol = dlsym(handle, names[i].name);
+
+		if (!symbol) {
+			fprintf(stderr, "moves: no %s\n", names[i].name);
+			exit(1);
+		}
+		memcpy(names[i].slot, &symbol, sizeof(symbol));
+	}
+}
+
+static void must(CUresult r, const char *what)
+{
+	if (r == CUDA_SUCCESS)
+		return;
+	fprintf(stderr, "moves: %s: error %d\n", what, (int)r);
+	exit(1);
+}
+
+static void hold(uint64_t bytes)
+{
+	while (bytes && n_pieces < MAX_PIECES) {
+		uint64_t part = bytes < PIECE ? bytes : PIECE;
+
+		must(cu.alloc(&pieces[n_pieces], part), "cuMemAlloc");
+		must(cu.fill(pieces[n_pieces], n_pieces + 1, part / 4), "cuMemsetD32");
+		bytes_of[n_pieces++] = part;
+		bytes -= part;
+	}
+	must(cu.synchronize(), "cuCtxSynchronize");
+	printf("{\"pieces\": %u}\n", n_pieces);
+}
+
+static void drop(void)
+{
+	while (n_pieces)
+		must(cu.free(pieces[--n_pieces]), "cuMemFree");
+	printf("{}\n");
+}
+
+static void check(void)
+{
+	uint32_t *words = malloc(PIECE);
+	uint64_t bad = 0;
+
+	for (unsigned int i = 0; words && i < n_pieces; i++) {
+		must(cu.read(words, pieces[i], bytes_of[i]), "cuMemcpyDtoH");
+		for (uint64_t n = 0; n < bytes_of[i] / 4; n++)
+			bad += words[n] != i + 1;
+	}
+	free(words);
+	printf("{\"bad\": %" PRIu64 "}\n", bad);
+}
+
+/* Each piece of the device goes to a place of its own in host memory, as when it is parked. */
+static double copy_all(CUdeviceptr device, char *host, uint64_t bytes, bool out, CUstream *streams)
+{
+	uint64_t start = aq_now_ns();
+
+	for (uint64_t at = 0, turn = 0; at < bytes; at += COPY, turn++) {
+		uint64_t part = bytes - at < COPY ? bytes - at : COPY;
+
+		if (out)
+			must(cu.out(host + at, device + at, part, streams[turn % 2]), "copy out");
+		else
+			must(cu.in(device + at, host + at, part, streams[turn % 2]), "copy in");
+	}
+	must(cu.synchronize(), "cuCtxSynchronize");
+	return (double)bytes * 1e9 / (double)(aq_now_ns() - start);
+}
+
+static void raw(uint64_t bytes)
+{
+	CUstream streams[2];
+	double out, in, fresh;
+	CUdeviceptr device;
+	uint64_t start;
+	void *host;
+
+	must(cu.alloc(&device, bytes), "cuMemAlloc");
+	must(cu.host_alloc(&host, bytes, 0), "cuMemHostAlloc");
+	memset(host, 1, bytes);
+	for (int i = 0; i < 2; i++)
+		must(cu.stream_create(&streams[i], CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+	fresh = copy_all(device, host, bytes, false, streams);
+	out = copy_all(device, host, bytes, true, streams);
+	in = copy_all(device, host, bytes, false, streams);
+	for (int i = 0; i < 2; i++)
+		must(cu.stream_destroy(streams[i]), "cuStreamDestroy");
+	must(cu.host_free(host), "cuMemFreeHost");
+	start = aq_now_ns();
+	must(cu.free(device), "cuMemFree");
+	printf("{\"out_bytes_per_s\": %.0f, \"in_bytes_per_s\": %.0f, "
+	       "\"fresh_bytes_per_s\": %.0f, \"free_s\": %.6f}\n",
+	       out, in, fresh, (double)(aq_now_ns() - start) / 1e9);
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void cost(uint64_t bytes, unsigned int rounds)
+{
+	static uint64_t allocs[MAX_ROUNDS], frees[MAX_ROUNDS];
+
+	if (!rounds || rounds > MAX_ROUNDS)
+		rounds = MAX_ROUNDS;
+	for (unsigned int i = 0; i < rounds; i++) {
+		uint64_t start = aq_now_ns();
+		CUdeviceptr p;
+
+		must(cu.alloc(&p, bytes), "cuMemAlloc");
+		allocs[i] = aq_now_ns() - start;
+		start = aq_now_ns();
+		must(cu.free(p), "cuMemFree");
+		frees[i] = aq_now_ns() - start;
+	}
+	qsort(allocs, rounds, sizeof(*allocs), compare);
+	qsort(frees, rounds, sizeof(*frees), compare);
+	printf("{\"alloc_ns\": %" PRIu64 ", \"free_ns\": %" PRIu64 "}\n", allocs[rounds / 2],
+	       frees[rounds / 2]);
+}
+
+static void step(void)
+{
+	uint64_t start = aq_now_ns();
+
+	must(cu.fill_async(pieces[0], 1, 1, NULL), "cuMemsetD32Async");
+	must(cu.synchronize(), "cuCtxSynchronize");
+	printf("{\"us\": %.1f}\n", (double)(aq_now_ns() - start) / 1e3);
+}
+
+int main(void)
+{
+	void *handle = dlopen("libcuda.so.1", RTLD_NOW);
+	char verb[16], line[128];
+	CUcontext ctx;
+
+	if (!handle) {
+		fprintf(stderr, "moves: %s\n", dlerror());
+		return 1;
+	}
+	load(handle);
+	must(cu.init(0), "cuInit");
+	must(cu.retain(&ctx, 0), "cuDevicePrimaryCtxRetain");
+	must(cu.set_current(ctx), "cuCtxSetCurrent");
+	printf("{}\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		unsigned long long a = 0, b = 0;
+
+		if (sscanf(line, "%15s %llu %llu", verb, &a, &b) < 1)
+			continue;
+		if (!strcmp(verb, "alloc"))
+			hold(a);
+		else if (!strcmp(verb, "drop"))
+			drop();
+		else if (!strcmp(verb, "raw"))
+			raw(a);
+		else if (!strcmp(verb, "cost"))
+			cost(a, (unsigned int)b);
+		else if (!strcmp(verb, "step"))
+			step();
+		else if (!strcmp(verb, "check"))
+			check();
+		else
+			return 2;
+		fflush(stdout);
+	}
+	return 0;
+}
