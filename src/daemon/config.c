@@ -35,6 +35,7 @@ static const struct key {
 	{"residence_factor", VALUE_COUNT, offsetof(struct aqd_config, residence_factor)},
 	{"linger", VALUE_DURATION, offsetof(struct aqd_config, linger_ns)},
 	{"idle_exit", VALUE_DURATION, offsetof(struct aqd_config, idle_exit_ns)},
+	{"move_timeout", VALUE_DURATION, offsetof(struct aqd_config, move_timeout_ns)},
 	{"host_memory", VALUE_SIZE, offsetof(struct aqd_config, host_memory_bytes)},
 	{"host_memory_per_fraction", VALUE_SIZE,
 	 offsetof(struct aqd_config, host_memory_fraction_bytes)},
@@ -60,6 +61,7 @@ void aqd_config_init(struct aqd_config *c)
 	*c = (struct aqd_config){
 		.linger_ns = 2 * AQ_NS_PER_S,
 		.idle_exit_ns = 5 * AQ_NS_PER_S,
+		.move_timeout_ns = 30 * AQ_NS_PER_S,
 		.residence_factor = aq_reclaim_defaults.residence_factor,
 		.host_memory_bytes = half_of_memory(),
 		.host_memory_fraction_bytes = UINT64_MAX,

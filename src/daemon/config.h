@@ -14,6 +14,7 @@ struct aqd_config {
 	bool allow_kill;       /* may the daemon end processes by its own decision? */
 	bool reclaim_kill;     /* ... a borrower, when a guarantee lacks what it cannot give back? */
 	uint32_t residence_factor; /* see core/reclaim.h */
+	uint64_t move_timeout_ns;  /* a client that does not park in time is told to stay */
 	uint64_t linger_ns;    /* a fraction without holders ends after that */
 	uint64_t idle_exit_ns; /* the daemon ends when unused for that long; 0: never */
 	bool idle_exit_given;

@@ -90,7 +90,7 @@ static struct aq_reclaim_candidate describe(struct aqd *d, struct aqd_fraction *
 		.used_bytes = aq_ledger_used(&d->ledger, &f->ledger, share),
 		.request_bytes = f->ledger.share[share].request_bytes,
 		.hears = aqd_shrink_heard(f),
-		.asked_ns = aqd_shrink_asked_ns(f),
+		.asked_ns = aqd_shrink_asked_ns(d, f),
 		.idle_ns = aqd_idle_ns(d, f),
 		.resident_ns = minus(now, f->residency.since_ns),
 		.priority = (uint32_t)f->ledger.priority,

@@ -27,11 +27,10 @@
 #define RETRY_NS AQ_NS_PER_S	    /* after a resume that the client could not carry out */
 
 /*
- * How long an order may take: work in flight drains first, then bytes move. Guess: ten seconds, and
- * a tenth of what a PCIe 3.0 x16 link does (12 GB/s), for a machine that is busy otherwise.
+ * Beside the configured time, in which work in flight drains, an order may take as long as its bytes
+ * do at a hundredth of a PCIe 3.0 x16 link (12 GB/s): guess, for a machine that is busy otherwise.
  */
-#define DRAIN_NS (10 * AQ_NS_PER_S)
-#define SLOWEST_BYTES_PER_MS 1200000ull
+#define SLOWEST_BYTES_PER_MS 120000ull
 
 const char *aqd_residency_word(enum aqd_residency_state state)
 {
@@ -156,7 +155,8 @@ static void begin(struct aqd *d, struct aqd_fraction *f, enum aqd_residency_stat
 	r->failed = false;
 	r->moved_bytes = bytes;
 	r->began_ns = aq_now_ns();
-	r->deadline_ns = r->began_ns + DRAIN_NS + bytes / SLOWEST_BYTES_PER_MS * AQ_NS_PER_MS;
+	r->deadline_ns = r->began_ns + d->config.move_timeout_ns +
+			 bytes / SLOWEST_BYTES_PER_MS * AQ_NS_PER_MS;
 	aqd_loop_used(d);
 	poll_soon(d);
 }

@@ -83,11 +83,12 @@ bool aqd_shrink_heard(const struct aqd_fraction *f)
 	return f->shrink.heard_ns && aq_now_ns() < f->shrink.heard_ns + HEARD_NS;
 }
 
-uint64_t aqd_shrink_asked_ns(const struct aqd_fraction *f)
+uint64_t aqd_shrink_asked_ns(struct aqd *d, const struct aqd_fraction *f)
 {
 	uint64_t age = aq_now_ns() - f->shrink.asked_ns;
 
-	if (!f->shrink.asked_ns || age > ASKED_NS)
+	if (!f->shrink.asked_ns || age > ASKED_NS ||
+	    aq_ledger_used(&d->ledger, &f->ledger, f->shrink.share) <= f->shrink.keep_bytes)
 		return AQ_RECLAIM_NEVER;
 	return f->shrink.done ? ASKED_NS : age; /* it had its time */
 }

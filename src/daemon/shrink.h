@@ -11,8 +11,8 @@ void aqd_shrink_ask(struct aqd *d, struct aqd_fraction *f, uint32_t share, uint6
 /* Does anybody in it listen? */
 bool aqd_shrink_heard(const struct aqd_fraction *f);
 
-/* How long ago it was asked last; UINT64_MAX: not, or so long ago that it may be asked again. */
-uint64_t aqd_shrink_asked_ns(const struct aqd_fraction *f);
+/* How long ago it was asked for what it has not given; UINT64_MAX: it may be asked (again). */
+uint64_t aqd_shrink_asked_ns(struct aqd *d, const struct aqd_fraction *f);
 
 /* An observer listens, perhaps after having done what it was asked; it is answered in time. */
 void aqd_shrink_listen(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg);

@@ -168,13 +168,16 @@ def undone_whatever_others_take(machine):
 
 
 def deaf_one_is_told_to_stay(machine):
-    arena(machine)
+    config = os.path.join(machine.directory, "config")
+    with open(config, "w") as file:
+        file.write("move_timeout: 3s\n")
+    machine.start_daemon("--config", config)
     a = mover(machine, "a", 2 * MIB, memory=GIB)
     a.do("deaf 1")
     started = time.monotonic()
     answer = park(machine, "a", code=409, wait_ms=60000)
     equal(answer["reason"], "late", "reason")
-    between(time.monotonic() - started, 9, 40, "seconds")
+    between(time.monotonic() - started, 2.9, 30, "seconds")
     check(machine.fraction("a")["memory_used_bytes"] >= 2 * MIB, "it stays charged")
     a.do("deaf 0")
     await_resident(machine, "a")

@@ -159,6 +159,34 @@ def whoever_has_work_is_resident(machine):
     adds_up(machine)
 
 
+def whoever_listens_is_asked_first(machine):
+    """A busy borrower that hears is asked before it is moved; one that gives enough stays."""
+    arena(machine)
+    a = mover(machine, "a", 1500 * MIB, memory=0, memory_limit=ARENA)
+    env = aqtest.fraction_env(a.pid)
+    listener = machine.spawn([str(aqtest.BUILD / "examples/shrink"), "60"], env)
+    equal(listener.line(), "listening", "the example")
+    a.do("busy 1")
+    time.sleep(0.2)
+    b = mover(machine, "b", memory=0, memory_limit=ARENA)
+    b.send(f"alloc {1000 * MIB}")
+    words = listener.line().split()
+    equal((words[0], words[1]), ("request", "1:"), "the line")
+    equal(int(words[2]), 1500 * MIB, "bytes in use")
+    keep = int(words[-1])
+    between(keep, 900 * MIB, 1100 * MIB, "asked for at most")
+    a.do(f"free {600 * MIB}")
+    equal(b.answer(timeout=20)["code"], 0, "room was made")
+    equal(machine.fraction("a")["residency"], "resident", "who gave enough stays")
+    event = machine.events("shrink", "a")[0]
+    equal((event["asked_bytes"], event["used_bytes"]), (keep, 1500 * MIB), "the event")
+    # Asked again, it gives nothing: then it leaves.
+    b.send(f"alloc {800 * MIB}")
+    check(listener.line().startswith("request 2:"), "asked again")
+    equal(b.answer(timeout=20)["code"], 0, "room was made")
+    check(machine.events("parked", "a"), "who gave nothing left")
+
+
 def idle_ones_leave_by_themselves(machine):
     arena(machine)
     a = mover(machine, "a", 300 * MIB, memory=500 * MIB, park_idle="2s")
@@ -232,5 +260,6 @@ def storm(machine):
 aqtest.run(an_idle_borrower_leaves_for_growth, within_its_request_nobody_is_touched,
            a_request_is_lent_and_comes_back, a_new_request_sends_borrowers_away,
            what_cannot_move_is_refused_or_ended, or_ended_where_that_is_allowed,
-           more_than_fits_take_turns, whoever_has_work_is_resident, idle_ones_leave_by_themselves,
+           more_than_fits_take_turns, whoever_has_work_is_resident, whoever_listens_is_asked_first,
+           idle_ones_leave_by_themselves,
            storm)
