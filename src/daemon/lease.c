@@ -71,6 +71,7 @@ static void give_all(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 	struct aqd_lessee *c, *tmp;
 
 	f->given = true;
+	f->awaited_ns = 0;
 	f->until_ns = f->contender.lease_until_ns;
 	f->grants++;
 	if (f->wanted_ns)
@@ -274,6 +275,8 @@ static bool act(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		return false;
 	if (!f->given)
 		give_all(l, f, now_ns);
+	if (c->waited_for && !f->awaited_ns)
+		f->awaited_ns = now_ns;
 	if (c->state == AQ_LEASE_DRAINING && !f->ended_ns)
 		end(f, now_ns);
 	if (!f->ended_ns)

@@ -75,12 +75,13 @@ struct aqd_lease {
 	uint32_t device[AQ_MAX_DEVICES]; /* numbers of the devices, by index in the page */
 	uint32_t running;		 /* clients with a context */
 	bool joined;
-	bool away;	   /* its memory is not on the device: its want does not count */
-	bool given;	   /* pages have the lease, or may have */
-	bool touched;	   /* something in its pages may have changed */
-	uint32_t late;	   /* (client, device)s in overrun */
-	uint64_t until_ns; /* as written to the pages; 0: ended */
-	uint64_t ended_ns; /* ended: when */
+	bool away;	     /* its memory is not on the device: its want does not count */
+	bool given;	     /* pages have the lease, or may have */
+	bool touched;	     /* something in its pages may have changed */
+	uint32_t late;	     /* (client, device)s in overrun */
+	uint64_t until_ns;   /* as written to the pages; 0: ended */
+	uint64_t ended_ns;   /* ended: when */
+	uint64_t awaited_ns; /* given: since when somebody else waits for it; 0 nobody did */
 	uint64_t clock_ns[AQ_MAX_DEVICES]; /* given: the holder's clock then */
 	uint64_t early_ns[AQ_MAX_DEVICES]; /* given: taken so far, counted before its end */
 	uint64_t wanted_ns;		   /* wants and has no lease: since when; else 0 */

@@ -155,6 +155,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
 	uint64_t sum = f->early_ns[i], wall = minus(now_ns, f->contender.lease_start_ns), late = 0;
+	uint64_t awaited;
 	uint32_t d = f->device[i];
 	struct aqd_lessee *c, *tmp;
 
@@ -174,9 +175,8 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i,
 	f->gpu_ns[i] += sum;
 	f->early_ns[i] = 0;
 	sum = sum > late ? sum : late;
-	if (f->contender.contested && sum < wall / LEAST_PART)
-		sum = wall / LEAST_PART;
-	return sum;
+	awaited = f->awaited_ns ? minus(now_ns, f->awaited_ns) / LEAST_PART : 0;
+	return sum > awaited ? sum : awaited;
 }
 
 void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,

@@ -281,14 +281,13 @@ static void step(struct world *w, struct guard *g)
 	try_launch(w, g);
 }
 
-/* The guard's own thread gives back what nobody uses. */
-static void own_thread(struct world *w, struct guard *g)
+/* The guard's own thread gives back what nobody uses, once it is told. */
+static bool has_news(const struct world *w, const struct guard *g)
 {
-	struct aq_page_device *dev = &g->page.device[g->device];
+	const struct aq_page_device *dev = &g->page.device[g->device];
 
-	if (!g->dead && !g->stopped && !g->kernel_end_ns && g->wake_ns > w->now &&
-	    dev->done_turn != dev->active_turn && (over(w, g) || dev->waiting))
-		give_back(w, g, false);
+	return !g->dead && !g->stopped && !g->kernel_end_ns && g->wake_ns > w->now &&
+	       dev->done_turn != dev->active_turn && (over(w, g) || dev->waiting);
 }
 
 static void account(struct world *w, uint64_t to)
@@ -322,7 +321,8 @@ static void run(struct world *w, uint64_t duration_ns)
 
 		for (uint32_t i = 0; i < w->guards; i++) {
 			step(w, w->g[i]);
-			own_thread(w, w->g[i]);
+			if (has_news(w, w->g[i]))
+				give_back(w, w->g[i], false);
 		}
 		if (w->next <= w->now)
 			w->next = aqd_leases_run(&w->l, w->now);
@@ -333,6 +333,8 @@ static void run(struct world *w, uint64_t duration_ns)
 
 			if (g->dead || g->stopped)
 				continue;
+			if (has_news(w, g))
+				next = next < w->now + WAKE_NS ? next : w->now + WAKE_NS;
 			if (g->wanting && g->page.device[g->device].lease_until_ns > w->now)
 				next = next < w->now + WAKE_NS ? next : w->now + WAKE_NS;
 			if (g->kernel_end_ns > w->now && g->kernel_end_ns < next)
@@ -638,6 +640,27 @@ static void test_lease__impossible_times_are_cut(void **state)
 	world_free(w);
 }
 
+/* It has had the lease for long, with nobody waiting: that costs nothing. */
+static void test_lease__an_idle_holder_is_not_charged(void **state)
+{
+	struct world *w = world_new();
+	struct guard *idle = add(w, 500, 1000, 1, 100 * US),
+		     *other = add(w, 500, 1000, 1, 100 * US);
+	uint64_t served;
+
+	other->wake_ns = ~0ull;
+	run(w, 10 * MS);
+	idle->idle_ns = 10 * S;
+	run(w, 5 * S);
+	assert_true(idle->lessee.lease->given);
+	served = idle->lessee.lease->contender.service_ns;
+	other->wake_ns = 0;
+	run(w, 50 * MS);
+	assert_true(idle->lessee.lease->contender.service_ns - served < 20 * MS);
+	assert_true(other->total_ns > 45 * MS);
+	world_free(w);
+}
+
 static void test_lease__claiming_nothing_keeps_nobody_away(void **state)
 {
 	struct world *w = world_new();
@@ -838,6 +861,7 @@ int main(void)
 		cmocka_unit_test(test_lease__samples_count_while_the_gate_is_open),
 		cmocka_unit_test(test_lease__time_outlives_a_daemon_in_the_page),
 		cmocka_unit_test(test_lease__impossible_times_are_cut),
+		cmocka_unit_test(test_lease__an_idle_holder_is_not_charged),
 		cmocka_unit_test(test_lease__claiming_nothing_keeps_nobody_away),
 		cmocka_unit_test(test_lease__a_cap_holds_alone_and_changes_live),
 		cmocka_unit_test(test_lease__clients_of_a_fraction_share_its_lease),
