@@ -305,7 +305,8 @@ static uint64_t room(const struct aq_page_device *dev, const struct aq__pass *p,
 	left = aq__flight_left(p->index, now, true);
 	if (now >= *patience_ns || (left <= window && (!left || now + left < until)))
 		return 0;
-	over = left > window ? left - window : left;
+	/* A little more than has to be, so that not each command costs a sleep. */
+	over = (left > window ? left - window : left) + window / 4;
 	return over < POLL_LEAST_NS ? POLL_LEAST_NS : over < NAP_NS ? over : NAP_NS;
 }
 
