@@ -250,6 +250,8 @@ int fr_run_cases(struct fr_run *run, const struct fr_config *c)
 	int r;
 
 	*run = (struct fr_run){.config = c, .begin_ns = aq_now_ns()};
+	if (getloadavg(&run->load, 1) != 1)
+		run->load = 0;
 	r = fr_stage_open(&run->stage, c, 3);
 	if (!r)
 		r = run_equal(run);

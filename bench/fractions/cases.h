@@ -48,6 +48,7 @@ struct fr_run {
 	struct fr_scale scale;
 	uint64_t begin_ns;
 	uint64_t requests;  /* of all steps */
+	double load;        /* of the host before the run: processes that want a core */
 	bool failed;        /* a case could not be measured, though it should */
 };
 

@@ -31,7 +31,7 @@ static const struct aq_opt opts[] = {
 	 "h100 h100-nvl h200 a100-40 a100-80 b200 l40s rtx4090"},
 	{"quick", OPT_QUICK, AQ_OPT_NONE, NULL, "fewer cases and short windows: within three minutes",
 	 NULL},
-	{"out", OPT_OUT, AQ_OPT_VALUE, "DIR", "results.json, results.csv, steps.json, report.txt and plots",
+	{"out", OPT_OUT, AQ_OPT_VALUE, "DIR", "results.json, .csv, steps.json, report.txt, plots",
 	 NULL},
 	{"cases", OPT_CASES, AQ_OPT_VALUE, "A,B...", "only these, see below", NULL},
 	{"isl", OPT_ISL, AQ_OPT_VALUE, "N", "tokens of a prompt (default 512)", NULL},
@@ -57,13 +57,13 @@ const struct aq_verb fr_verb = {
 		    "  aliquot bench fractions --sim a100-40 --model qwen3-4b --out results\n"
 		    "  aliquot bench fractions --cases full,halves,plain-halves --out results\n",
 	.opts = opts,
-	.notes = "Users are a closed loop, and all of them begin at once; a count is within the bound\n"
-		 "when every request's first token comes in time and none fails.\n"
+	.notes = "Users are a closed loop, and all of them begin at once; a count is within the\n"
+		 "bound when every request's first token comes in time and none fails.\n"
 		 "Cases: full, plain-full, half, halves, plain-halves, quarters, plain-quarters,\n"
-		 "eighths, small-full, small-quarters, small-eighths, plain-small-quarters, mixed,\n"
-		 "shift, scale-out. plain-: the hardware's own time slicing, without Aliquot.\n"
-		 "Ctrl-C ends with what was measured so far, exit status 130. Status 1: a case could\n"
-		 "not be measured, or nothing at all was.\n",
+		 "eighths, small-full, small-quarters, plain-small-quarters, small-eighths,\n"
+		 "plain-small-eighths, mixed, shift, scale-out. plain-: the hardware's own time\n"
+		 "slicing, without Aliquot. Ctrl-C ends with what was measured so far, exit status\n"
+		 "130. Status 1: a case could not be measured, or nothing at all was.\n",
 };
 
 static int bad(const char *option, const char *value, const char *why)

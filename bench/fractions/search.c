@@ -9,6 +9,7 @@
 #define GROW_MOST 4.0 /* one step up; a line through one point is not believed further */
 #define GROW_LEAST 1.05 /* nor does one creep towards the bound */
 #define LEAN 0.97     /* a try just below the bound settles more than one just above */
+#define STEPS_BELOW 3 /* more, while nobody at all was within the bound */
 
 /* The least that failed, or NULL. */
 static const struct fr_step *lowest_failure(const struct fr_step *steps, size_t count)
@@ -66,7 +67,7 @@ uint32_t fr_search_next(const struct fr_search *s, const struct fr_step *steps, 
 
 	if (!count)
 		return s->first;
-	if (count >= s->steps_most)
+	if (count >= s->steps_most && (low || count >= s->steps_most + STEPS_BELOW))
 		return 0;
 	if (!high)
 		return low->users >= s->most

@@ -74,6 +74,9 @@ static void test_fractions_search__keeps_its_limits(void **state)
 {
 	assert_int_equal(search(10, 40, 0.1, 0, UINT32_MAX, 60, 0).best, 40);
 	assert_int_equal(search(10, 4096, 3, 0, UINT32_MAX, 1, 0).steps, 1);
+	/* A first try that is far too high is followed by some that look for anything at all. */
+	assert_in_range(search(4096, 4096, 30, 0, UINT32_MAX, 1, 0).best, 25, 33);
+	assert_int_equal(search(4096, 4096, 3, 1001, UINT32_MAX, 1, 0).steps, 4);
 	assert_int_equal(search(4096, 4096, 0, 0, UINT32_MAX, 60, 0).steps, 1);
 	assert_int_equal(search(1, 1, 2000, 0, UINT32_MAX, 60, 0).steps, 1);
 }
