@@ -10,7 +10,7 @@ all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
 help:
-	@echo "make demo      build, then watch three programs share a GPU, simulated if there is none"
+	@echo "make demo      build, then watch programs and models share a GPU, simulated if there is none"
 	@echo "make check     build, then run every test that needs no GPU"
 	@echo "make bench     measure what the guard costs here, and how compute is divided"
 	@echo "make           build into ./$(BUILD)"
