@@ -381,6 +381,11 @@ void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
 	struct aq__lane *l;
 
 	aq__lock(&f->lock);
+	while (f->reaping && now - f->last_ns > PAUSE_NS) { /* a pause must not look like work */
+		aq__unlock(&f->lock);
+		sched_yield(); /* for as long as some queries take */
+		aq__lock(&f->lock);
+	}
 	if (now - f->looked_ns > LOOK_NS)
 		reap(f);
 	/* After a pause, what was submitted last without a mark is probably done, and long since.
