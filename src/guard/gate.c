@@ -105,6 +105,8 @@ static bool lease_runs(const struct aq_page_device *dev, const struct device *d,
 
 	if (!until || __atomic_load_n(&d->closed, __ATOMIC_SEQ_CST) == (uint64_t)turn + 1)
 		return false;
+	if (turn && load32(&dev->done_turn) == turn)
+		return false; /* the end of the next one is written before its number */
 	return until == AQ_LEASE_UNTIL_TOLD || until > aq_now_ns();
 }
 
