@@ -133,3 +133,12 @@ class Account:
     def after(self, seconds):
         time.sleep(seconds)
         return self.window()
+
+    def until(self, good, seconds, what, tries=8):
+        """The first window that is good; a busy host may spoil some of them."""
+        for _ in range(tries):
+            window = self.after(seconds)
+            if good(window):
+                return window
+        raise aqtest.Failure(f"{what}: of the device {window['of_wall']} in the last of {tries} "
+                             f"windows of {seconds} s")
