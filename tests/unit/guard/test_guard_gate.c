@@ -241,6 +241,26 @@ static void test_gate__a_pause_gives_back_what_others_wait_for(void **state)
 	}
 }
 
+static void test_gate__an_end_without_a_number_is_no_lease(void **state)
+{
+	struct aq_page_device *dev = lease_device(0);
+	struct launcher l;
+
+	lease_give(0, UINT64_MAX, false);
+	ok(launch(stream, MS));
+	lease_end(0);
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	/* As it is while the next one is given. */
+	__atomic_store_n((uint64_t *)&dev->lease_until_ns, AQ_LEASE_UNTIL_TOLD, __ATOMIC_SEQ_CST);
+	launcher_start(&l, stream, 10 * US, 1);
+	assert_true(eventually(lease_load(&dev->want)));
+	usleep(30000);
+	assert_int_equal(l.launched, 0);
+	lease_give(0, UINT64_MAX, false);
+	launcher_end(&l);
+	assert_int_equal(lease_load(&dev->active_turn), lease_load(&dev->lease_turn));
+}
+
 static void test_gate__a_pause_that_nobody_minds_gives_nothing_back(void **state)
 {
 	lease_give(0, UINT64_MAX, false);
@@ -732,6 +752,7 @@ int main(int argc, char **argv)
 		MANAGED(test_gate__two_leases_do_not_count_the_time_between),
 		MANAGED(test_gate__idle_time_between_steps_is_not_charged),
 		MANAGED(test_gate__a_pause_gives_back_what_others_wait_for),
+		MANAGED(test_gate__an_end_without_a_number_is_no_lease),
 		MANAGED(test_gate__a_pause_that_nobody_minds_gives_nothing_back),
 		MANAGED(test_gate__in_flight_is_bounded),
 		MANAGED(test_gate__threads_and_streams_drain_together),
