@@ -155,8 +155,8 @@ const struct aq_verb aq_verb_park = {
 	.examples = "  aliquot park chat\n"
 		    "  aliquot park chat --hold    until `aliquot resume chat`\n",
 	.opts = park_opts,
-	.notes = "The program goes on where it was; its next work on the GPU brings the memory back\n"
-		 "under the same addresses, unless it is held. What cannot move stays.\n",
+	.notes = "The program goes on where it was; its next work on the GPU brings the memory\n"
+		 "back under the same addresses, unless it is held. What cannot move stays.\n",
 	.run = run_act,
 };
 
