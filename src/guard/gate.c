@@ -404,18 +404,6 @@ void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const 
 	struct aq_page *page = aq__page_get();
 	struct aq_page_device *dev;
 
-	/* With movable memory the gate never counts as open; this is the quick way past it. */
-	if (aq__movable_on()) {
-		aq__calls_enter();
-		if (__builtin_expect(page && !load32((_Atomic uint32_t *)&aq__move_closed) &&
-					     !load32(&page->gates),
-				     1)) {
-			p->index = AQ__UNBOUND;
-			p->followed = true;
-			return;
-		}
-		aq__calls_leave();
-	}
 	*p = (struct aq__pass){
 		.index = AQ__UNBOUND,
 		.saved_errno = errno,
@@ -444,8 +432,6 @@ void aq__gate_leave(struct aq__pass *p, CUresult r)
 	struct device *d;
 	uint64_t now;
 
-	if (p->followed)
-		aq__calls_leave();
 	if (p->index < 0)
 		return;
 	d = &devices[p->index];
@@ -465,6 +451,7 @@ void aq__gate_wait(void)
 {
 	struct aq__pass p;
 
+	aq__calls_unfollowed();
 	aq__gate_enter(&p, NULL, false, NULL, false);
 	aq__gate_leave(&p, CUDA_ERROR_NOT_READY); /* it is not counted what follows */
 }

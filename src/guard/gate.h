@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "guard/calls.h"
 #include "guard/flight.h"
 
 struct aq_page;
@@ -34,10 +35,33 @@ static inline bool aq__gate_open(void)
 	return __builtin_expect(__atomic_load_n(gates, __ATOMIC_RELAXED) == 0, 1);
 }
 
+/*
+ * The quick way past the gate in a process whose memory can be moved, to be left by
+ * aq__calls_leave(): the call is followed, so that the memory stays. NULL: there is no such way.
+ */
+extern const uint32_t *aq__quick_gates;
+
+/* Nonzero: the quick way is closed (move.c). Atomic. */
+extern uint32_t aq__move_closed;
+
+static inline bool aq__quick_enter(void)
+{
+	const uint32_t *gates = aq__quick_gates;
+
+	if (!gates)
+		return false;
+	aq__calls_enter();
+	if (__builtin_expect(!__atomic_load_n(&aq__move_closed, __ATOMIC_RELAXED) &&
+				     !__atomic_load_n(gates, __ATOMIC_RELAXED),
+			     1))
+		return true;
+	aq__calls_leave();
+	return false;
+}
+
 /* A call that passes a gate which is not open. */
 struct aq__pass {
 	int index;     /* of the device; negative: the call is not counted */
-	bool followed; /* it passed the quick way: see calls.h */
 	int saved_errno, cancel;
 	struct aq__flight *flight; /* NULL: not in a lease */
 	struct aq__command command;

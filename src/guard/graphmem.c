@@ -340,6 +340,11 @@ HOOK_UPLOAD(cuGraphUpload_ptsz, true)
 		struct aq__pass pass;                                                              \
 		CUresult r;                                                                        \
                                                                                                    \
+		if (aq__quick_enter()) {                                                           \
+			r = run_or_pass(AQ__REAL(sym), exec, stream, per_thread, #sym);            \
+			aq__calls_leave();                                                         \
+			return r;                                                                  \
+		}                                                                                  \
 		aq__gate_enter(&pass, stream, per_thread, exec, false);                            \
 		r = run_or_pass(AQ__REAL(sym), exec, stream, per_thread, #sym);                    \
 		aq__gate_leave(&pass, r);                                                          \

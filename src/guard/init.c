@@ -36,6 +36,7 @@ static pid_t attached_pid;     /* who attached; 0 nobody. Written by the BUSY th
 
 static const uint32_t no_gates, all_gates = 1;
 const uint32_t *aq__gates = &no_gates;
+const uint32_t *aq__quick_gates; /* written by cuInit(), before `aq__gates` */
 static struct aq__self self_at_first;
 struct aq__self *aq__self = &self_at_first;
 
@@ -105,6 +106,7 @@ static void forked(void)
 {
 	if (attached_pid) {
 		aq__gates = &no_gates;
+		aq__quick_gates = NULL;
 		aq__self->page = NULL;
 		munmap(mapped, AQ_PAGE_BYTES);
 		attached_pid = 0;
@@ -218,8 +220,9 @@ static enum state init_guarded(unsigned int flags, CUresult *ret)
 	attached_pid = getpid();
 	__atomic_store_n((uint32_t *)&page->client_state, AQ_CLIENT_ATTACHED, __ATOMIC_RELEASE);
 	aq__movable_decide();
+	aq__quick_gates = aq__movable_on() ? (const uint32_t *)&page->gates : NULL;
 	__atomic_store_n(&aq__gates,
-			 aq__movable_on() ? &all_gates : (const uint32_t *)&page->gates,
+			 aq__quick_gates ? &all_gates : (const uint32_t *)&page->gates,
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&aq__self->page, page, __ATOMIC_RELEASE);
 	aq__conn_start_helper();

@@ -143,9 +143,6 @@ void aq__move_hold_resident(int index);
 /* Ask for what is away, as who wants to submit does, and sleep a little. */
 void aq__move_ask(void);
 
-/* Nonzero: the quick way past the gate is closed (gate.c). Atomic. */
-extern uint32_t aq__move_closed;
-
 /* Have orders carried out from now on, in the gate's thread. Return: whether they will be. */
 bool aq__move_watch(void);
 

@@ -32,7 +32,7 @@
 #define KEEP_NS AQ_NS_PER_S /* empty chunks that nobody wanted for so long are given back */
 #define NEVER UINT64_MAX
 
-uint32_t aq__move_closed;	      /* atomic; see movable.h */
+uint32_t aq__move_closed; /* atomic; see gate.h */
 static uint32_t moving;		      /* atomic, futex: calls that change memory wait */
 static uint32_t away[AQ_MAX_DEVICES]; /* atomic: memory of the device is in host memory */
 

@@ -40,6 +40,11 @@ HOOK_SYNC(cuStreamSynchronize_ptsz, (CUstream stream), stream, true, false, stre
 		struct aq__pass pass;                                                              \
 		CUresult r;                                                                        \
                                                                                                    \
+		if (aq__quick_enter()) {                                                           \
+			r = AQ__CALL(sym, config, func, params, extra);                            \
+			aq__calls_leave();                                                         \
+			return r;                                                                  \
+		}                                                                                  \
 		aq__gate_enter(&pass, config ? config->hStream : NULL, per_thread, NULL, false);   \
 		r = AQ__CALL(sym, config, func, params, extra);                                    \
 		aq__gate_leave(&pass, r);                                                          \
@@ -62,6 +67,11 @@ CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsi
 	unsigned int entered = 0;
 	CUresult r;
 
+	if (aq__quick_enter()) {
+		r = AQ__CALL(cuLaunchCooperativeKernelMultiDevice, launches, n, flags);
+		aq__calls_leave();
+		return r;
+	}
 	while (!aq__gate_open() && launches && entered < n && entered < AQ_MAX_DEVICES) {
 		aq__gate_enter(&passes[entered], launches[entered].hStream, false, NULL, false);
 		entered++;
@@ -120,6 +130,11 @@ static const CUstream stream = NULL;
                                                                                                    \
 		if (!aq_real)                                                                      \
 			return CUDA_ERROR_NOT_SUPPORTED;                                           \
+		if (aq__quick_enter()) {                                                           \
+			aq_result = aq_real args;                                                  \
+			aq__calls_leave();                                                         \
+			return aq_result;                                                          \
+		}                                                                                  \
 		aq__gate_enter(&aq_pass, stream, PER_THREAD(sym), NULL, WAITS(sym));               \
 		aq_result = aq_real args;                                                          \
 		aq__gate_leave(&aq_pass, aq_result);                                               \

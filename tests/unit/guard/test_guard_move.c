@@ -1124,6 +1124,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		EACH(test_move__memory_is_told_as_the_drivers_own),
+		EACH(test_move__a_device_without_such_memory_has_nothing_to_park),
 		EACH(test_move__foreign_and_inner_pointers_are_not_freed),
 		EACH(test_move__allocating_in_a_capture_is_refused_as_ever),
 		EACH(test_move__freeing_leaves_captures_alone),
@@ -1143,7 +1144,6 @@ int main(int argc, char **argv)
 		EACH(test_move__without_room_it_stays_parked),
 		EACH(test_move__what_others_know_stays),
 		EACH(test_move__a_capture_is_not_disturbed),
-		EACH(test_move__a_device_without_such_memory_has_nothing_to_park),
 		EACH(test_move__storm),
 		EACH(test_move__a_forked_child_moves_nothing),
 		cmocka_unit_test(test_move__failures_lose_nothing),
