@@ -21,6 +21,11 @@ DEEP = {
 }
 
 
+# Steps of the kernel in a microsecond. The simulator's takes 1 ns a step; None: each spinner measures
+# for itself, which calibrate() does once for all.
+rate = None if aqtest.REAL else 1000
+
+
 class Spinner(Child):
     """A spinner that waits for go(); its reports as dicts."""
 
@@ -52,10 +57,9 @@ class Spinner(Child):
 
 
 def spinner_args(options, seconds, every=1.0):
-    # The simulator's aq_loop takes 1 ns a step: nothing to measure.
-    rate = [] if aqtest.REAL else ["--rate", "1000"]
+    known = ["--rate", str(rate)] if rate else []
     return [aqtest.program("spinner"), "--hold", "--for", f"{seconds}s", "--every", f"{every}s",
-            *rate, *options.split()]
+            *known, *options.split()]
 
 
 def guarded(machine, options, seconds=60, every=1.0, env=None, **terms):
@@ -73,6 +77,15 @@ def plain(machine, options, seconds=60, every=1.0):
            "ALIQUOT_SIM_DIR": str(machine.bare_dir)}
     machine.bare_dir.mkdir(exist_ok=True)
     return machine.spawn(spinner_args(options, seconds, every), env, Spinner)
+
+
+def calibrate(machine):
+    """Measure the kernel on the device, alone, for all spinners that follow."""
+    global rate
+    if not rate:
+        spinner = plain(machine, "--kernel 100us").begin()
+        rate = spinner.rate
+        spinner.close()
 
 
 def start(*spinners):
@@ -98,6 +111,8 @@ class Truth(Child):
 
 
 def watch(machine, bare=False):
+    if aqtest.REAL:
+        raise aqtest.Skip("needs the simulator's account of device time")
     where = machine.bare_dir if bare else machine.rundir / "sim"
     return machine.spawn([aqtest.BUILD / "sim/aliquot-sim-times", where, "-"], kind=Truth)
 
