@@ -25,6 +25,9 @@
 #define STEPS_MOST 64 /* of a search; doubling and halving take two dozen */
 #define EXIT_SIGNAL 128
 
+/* A signal that came while no load ran to hear it; written by its handler, during a search only. */
+static volatile sig_atomic_t between_steps;
+
 /* One line that is written over, on a terminal only. */
 static void show_progress(void *arg, const struct aq_load_progress *p)
 {
@@ -183,16 +186,24 @@ static int try_users(struct aq_serve_options *o, uint32_t users, struct aq_searc
 	return r;
 }
 
+static void on_signal(int number)
+{
+	between_steps = number;
+}
+
 static int search_steps(struct aq_serve_options *o, struct aq_search_report *s)
 {
+	const struct sigaction action = {.sa_handler = on_signal};
 	struct aq_search_step steps[STEPS_MOST];
 	uint32_t users;
 	int r = 0;
 
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 	while (s->count < STEPS_MOST && (users = aq_search_next(&o->limits, steps, s->count))) {
 		struct aq_search_row *row = &s->rows[s->count];
 
-		r = try_users(o, users, row);
+		r = between_steps ? between_steps : try_users(o, users, row);
 		if (r)
 			break;
 		steps[s->count++] = row->step;

@@ -201,18 +201,20 @@ def numbers_are_those_of_the_stub(machine):
     equal((total["requests"], total["ok"]), (20, 20), "requests, and good ones")
     equal((total["isl_mean"], total["osl_mean"]), (30, 11), "mean lengths, as the server counts")
     between(total["ttft_ms"]["p50"], 199, 600, "TTFT p50")
-    between(total["tpot_ms"]["p50"], 19, 60, "time per output token")
-    between(total["itl_ms"]["count"], 120, 200, "gaps between tokens, in the window")
+    between(total["tpot_ms"]["p50"], 15, 60, "time per output token")
+    # 20 requests of 10 gaps, and what of the 4 of the warm-up falls into the window.
+    between(total["itl_ms"]["count"], 120, 240, "gaps between tokens, in the window")
     between(total["good_requests_per_second"], total["requests_per_second"] * 0.99, 1e9, "goodput")
     check(result["generator"]["timing_error"]["count"] > 100, "tokens are compared with stamps")
-    between(result["generator"]["timing_error"]["p50_ms"], 0, 5, "timing error p50 in ms")
+    between(result["generator"]["timing_error"]["p50_ms"], 0, 10, "timing error p50 in ms")
 
     rows = list(csv.DictReader((out / "requests.csv").open()))
     equal(len(rows), 24, "rows, warm-up included")
     equal(sum(row["counted"] == "1" for row in rows), 20, "rows that count")
     for row in rows:
         between(float(row["ttft_ms"]), 199, 5000, f"TTFT in {row}")
-        check(float(row["e2e_ms"]) >= float(row["ttft_ms"]) + 190, row)
+        # Never sooner; the gap itself shrinks when a busy machine reads two tokens as one.
+        check(float(row["e2e_ms"]) >= max(399, float(row["ttft_ms"])), row)
     equal(json.loads((out / "results.json").read_text())["total"], total, "JSON in the directory")
     for name in ("ttft-over-time.svg", "latency.svg"):
         text = (out / name).read_text()
@@ -273,12 +275,15 @@ def ctrl_c_prints_what_there_is(machine):
         result = json.loads("\n".join(child.lines(20)))
         equal(child.wait(20), code, "exit status")
         check(result["interrupted"] and result["total"]["ok"] > 3, result["total"])
-    child = machine.spawn([aqtest.CLI, "bench", "serve", f"http://127.0.0.1:{port}",
-                           "--search-users", "--osl", "5", "--warmup", "0", "--duration", "1s"])
-    check("users: TTFT" in child.line(30), "a step of the search is said at once")
-    child.kill(signal.SIGINT)
-    check(any("Interrupted" in line for line in child.lines(20)), "says that it is not complete")
-    equal(child.wait(20), 130, "exit status of a search")
+    for pause in (0, 0.3, 0):  # between two steps, and in the middle of one
+        child = machine.spawn([aqtest.CLI, "bench", "serve", f"http://127.0.0.1:{port}",
+                               "--search-users", "--osl", "5", "--warmup", "0", "--duration",
+                               "700ms"])
+        check("users: TTFT" in child.line(30), "a step of the search is said at once")
+        time.sleep(pause)
+        child.kill(signal.SIGINT)
+        check(any("Interrupted" in line for line in child.lines(20)), "says it is not complete")
+        equal(child.wait(20), 130, "exit status of a search")
 
 
 def search_finds_the_capacity(machine):
