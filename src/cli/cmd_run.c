@@ -35,6 +35,7 @@ struct run {
 	struct aq_request request;
 	int isolate; /* enum aq_isolate */
 	bool isolated; /* is in a namespace of its own */
+	bool movable;  /* the program's memory is to be one that can be parked */
 	char libdir[AQ_PATH_BYTES], guard_dir[AQ_PATH_BYTES];
 	char own_rundir[AQ_PATH_BYTES];
 	char **program; /* NULL-terminated */
@@ -56,6 +57,10 @@ static int take_option(struct run *run, int id, const char *value)
 {
 	if (id == AQ_OPT_VERBOSE) {
 		aq_say_verbose(true);
+		return 0;
+	}
+	if (id == AQ_OPT_MOVABLE) {
+		run->movable = true;
 		return 0;
 	}
 	if (id != AQ_OPT_MOUNT_NAMESPACE)
@@ -319,6 +324,12 @@ static int set_environment(const struct aq_api *api, const struct run *run, cons
 			return -ENOMEM;
 		}
 	}
+	/* What the program's own environment says about it goes before --park-idle. */
+	if ((run->movable || run->request.has_park_idle) &&
+	    setenv("ALIQUOT_MOVE", "1", run->movable) < 0) {
+		aq_say("run: out of memory");
+		return -ENOMEM;
+	}
 	return set_libraries(api, run, aq_json_true(f, "simulated"));
 }
 
@@ -383,6 +394,8 @@ const struct aq_verb aq_verb_run = {
 		 "on simulated devices, added if there are none", aq_request_profiles},
 		{"park-idle", AQ_OPT_PARK_IDLE, AQ_OPT_VALUE, "DUR",
 		 "leave the device after so long without work: 30s, 5m", NULL},
+		{"movable", AQ_OPT_MOVABLE, AQ_OPT_NONE, NULL,
+		 "give memory that can be parked; --park-idle does, too", NULL},
 		{"wait", AQ_OPT_WAIT, AQ_OPT_MAYBE, "DUR",
 		 "wait for room, for ever or at most 30s, 5m", NULL},
 		{"mount-namespace", AQ_OPT_MOUNT_NAMESPACE, AQ_OPT_VALUE, "MODE",

@@ -14,8 +14,9 @@ MOVE = {"ALIQUOT_MOVE": "1"}  # in a program's environment: its linear memory ca
 
 def pattern(machine, name, sizes=(), **terms):
     """A program with patterns in its memory, in a fraction of its own."""
-    args = machine.run_args([program("pattern"), "-"], name=name, **{"compute": "0.01", **terms})
-    child = machine.spawn(args, MOVE, aqtest.Tenant)
+    terms = {"compute": "0.01", "movable": True, **terms}
+    args = machine.run_args([program("pattern"), "-"], name=name, **terms)
+    child = machine.spawn(args, kind=aqtest.Tenant)
     child.do("start")
     for size in sizes:
         child.do(f"alloc {size}")
@@ -120,6 +121,25 @@ def a_new_daemon_brings_it_back(machine):
     a.quit()
 
 
+def left_alone_it_leaves(machine):
+    """--park-idle alone: the program's memory is movable, and goes when it has no work."""
+    arena(machine)
+    a = pattern(machine, "a", ("90M",), memory=GIB, movable=None, park_idle="300ms")
+    await_parked(machine, "a")
+    a.do("check", bad=0)
+    await_parked(machine, "a")
+    a.do("check", bad=0)
+    a.quit()
+
+
+def without_it_nothing_moves(machine):
+    arena(machine)
+    a = pattern(machine, "a", ("90M",), memory=GIB, movable=None)
+    equal(park(machine, "a", code=409)["reason"], "immovable", "why not")
+    a.do("check", bad=0)
+    a.quit()
+
+
 def killed_on_the_way(machine):
     """kill -9 at any instant of a move leaves nothing charged and nothing on the device."""
     arena(machine)
@@ -165,5 +185,6 @@ def what_is_shared_stays(machine):
 
 
 aqtest.run(all_bytes_survive, graphs_survive, work_brings_it_back, its_room_is_free_for_others,
-           while_threads_work, a_new_daemon_brings_it_back, killed_on_the_way,
+           while_threads_work, a_new_daemon_brings_it_back, left_alone_it_leaves,
+           without_it_nothing_moves, killed_on_the_way,
            two_processes_move_together, what_is_shared_stays)
