@@ -18,7 +18,7 @@ static const char *const equal_cases[] = {
 #undef FR_CASE
 };
 
-enum figure { users, tokens, at_gpu, at_model };
+enum figure { users, tokens, at_gpu, at_model, moved };
 
 static const struct claim {
 	const char *what, *published, *conditions;
@@ -168,7 +168,7 @@ static double own_figure(const struct fr_run *run, const struct claim *c, uint64
 
 	if (c->figure == at_gpu || c->figure == at_model)
 		row = matched(run, c->name, c->with, c->figure == at_model);
-	if (!row || !with || !with->within)
+	if (!row || !with || (!with->within && c->figure != moved))
 		return NAN;
 	*ret_n = row->result.requests + with->result.requests;
 	if (c->figure == users)
@@ -234,7 +234,8 @@ static void print_scale(const struct fr_run *run, FILE *out)
 
 	if (!s->count)
 		return;
-	fprintf(out, "\nScale-out, %u more users with each replica:\n\n", s->users_each);
+	fprintf(out, "\nScale-out, %u more users with each replica (Run:ai: no latency "
+		"cliffs, no error\nspikes; without figures):\n\n", s->users_each);
 	for (size_t i = 0; i < s->replicas; i++) {
 		double end = i + 1 < s->replicas ? s->joined_s[i + 1] : s->length_s;
 		size_t failures;

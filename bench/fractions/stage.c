@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -18,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/timing.h"
+#include "cli/say.h"
 #include "base/banned.h"
 
 #define DAEMON_NS (20 * AQ_NS_PER_S)
@@ -233,7 +235,10 @@ static int explain_end(struct fr_stage *s, struct fr_replica *r, const char *log
 		 r->part.permille / 1000.0, words[0] ? words : strerror(-error));
 	if (error != -ENODATA)
 		return error;
-	return strstr(words, "memory") ? -ENOSPC : -ECHILD;
+	/* What `aliquot run` itself refuses says nothing of the model. */
+	return WIFEXITED(p->status) && WEXITSTATUS(p->status) == AQ_EXIT_FAILED &&
+			       strstr(words, "memory")
+		       ? -ENOSPC : -ECHILD;
 }
 
 int fr_stage_add(struct fr_stage *s, const struct fr_part *part)
