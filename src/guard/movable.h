@@ -43,6 +43,7 @@ struct aq__arena {
 	uint64_t parked;	/* bytes of chunks that are in host memory; the lock */
 	uint32_t chunks;	/* the lock */
 	uint64_t idle_since_ns; /* atomic; when the pool of empty chunks last changed; 0 empty */
+	uint64_t back_since_ns; /* moving thread; since when host memory is kept for nothing; 0 not */
 };
 
 /* The arena that an address lies in, or NULL. Any thread, no lock. */
@@ -121,6 +122,9 @@ int aq__park(struct aq__arena *a, uint64_t limit_bytes);
 
 /* Carry it back. Return: 0; negative errno, and what was parked still is. */
 int aq__unpark(struct aq__arena *a);
+
+/* Give back host memory that was kept for the next time; nothing is parked. Calls are held. */
+void aq__park_forget(struct aq__arena *a);
 
 void aq__park_forked(void); /* by aq__move_forked() */
 

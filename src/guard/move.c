@@ -30,6 +30,8 @@
 				    */
 #define POLL_NS (50 * AQ_NS_PER_US)
 #define KEEP_NS AQ_NS_PER_S /* empty chunks that nobody wanted for so long are given back */
+#define KEEP_HOST_NS (10 * AQ_NS_PER_S) /* guess: host memory for the next parking, the same */
+#define TIDY_NS (10 * AQ_NS_PER_MS)
 #define NEVER UINT64_MAX
 
 uint32_t aq__move_closed; /* atomic; see gate.h */
@@ -184,6 +186,7 @@ static int carry_out(struct aq_page_device *d, struct aq__arena *a, uint32_t ord
 	else
 		r = aq__unpark(a);
 	open_again(a);
+	a->back_since_ns = a->parked ? 0 : aq_now_ns();
 	return r;
 }
 
@@ -224,6 +227,26 @@ static void empty_away(int index)
 		open_again(a);
 }
 
+/* The same for host memory after a resume. A context must not end meanwhile. */
+static uint64_t tidy_host(int index, uint64_t now_ns)
+{
+	struct aq__arena *a = aq__arena_at(index);
+
+	if (!a || !a->back_since_ns || load(&away[index]))
+		return NEVER;
+	if (now_ns < a->back_since_ns + KEEP_HOST_NS)
+		return a->back_since_ns + KEEP_HOST_NS;
+	/* Nobody is to wait for this: another time, if somebody is busy. */
+	if (hold_off(now_ns + TIDY_NS) < 0) {
+		a->back_since_ns = now_ns;
+		return now_ns + KEEP_HOST_NS;
+	}
+	a->back_since_ns = 0;
+	aq__park_forget(a);
+	let_change();
+	return NEVER;
+}
+
 static uint64_t look(struct aq_page *page, uint64_t now_ns)
 {
 	uint64_t next = NEVER;
@@ -234,6 +257,8 @@ static uint64_t look(struct aq_page *page, uint64_t now_ns)
 		obey(&page->device[i], (int)i);
 		empty_away((int)i);
 		then = tidy((int)i, now_ns);
+		next = then < next ? then : next;
+		then = tidy_host((int)i, now_ns);
 		next = then < next ? then : next;
 	}
 	return next;

@@ -9,7 +9,7 @@
  *
  * The bytes lie in mappings of our own that are registered with the driver, so that they outlive
  * the context in which they are copied; the registration may not, and then the copy is slower. The
- * mappings are kept for the next time, for to pin memory takes longer than to copy it.
+ * mappings are kept for a while for the next time, for to pin memory takes longer than to copy it.
  */
 #include "guard/movable.h"
 
@@ -404,6 +404,39 @@ int aq__unpark(struct aq__arena *a)
 	carrier_end(&c);
 	aq__movable_tell(a);
 	return r;
+}
+
+/* Give a mapping back to the host. One that the driver does not let go of stays. */
+static void drop_host(struct host *h)
+{
+	CUresult r;
+
+	if (!h->bytes)
+		return;
+	r = AQ__CALL(cuMemHostUnregister, h->bytes);
+	if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED)
+		return;
+	munmap(h->bytes, HOST_BYTES);
+	*h = (struct host){.bytes = NULL};
+}
+
+void aq__park_forget(struct aq__arena *a)
+{
+	struct any_context w = {.index = a->index};
+	struct host *table = hosts[a->index];
+	CUcontext popped;
+
+	if (!table || a->parked)
+		return;
+	aq__track_sweep(is_on_device, &w);
+	if (!w.ctx || AQ__CALL(cuCtxPushCurrent_v2, w.ctx) != CUDA_SUCCESS)
+		return;
+	for (uint32_t i = 0; i < MAX_HOSTS; i++) /* they are filled from the front, in one piece */
+		if (table[i].bytes)
+			drop_host(&table[i]);
+		else
+			break;
+	(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
 }
 
 /* The mappings are not in the child at all (MADV_DONTFORK). */

@@ -926,6 +926,39 @@ static void test_move__storm(void **state)
 	set_free(&s);
 }
 
+static uint64_t resident_kib(void)
+{
+	FILE *file = fopen("/proc/self/status", "r");
+	unsigned long long kib = 0;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file) && sscanf(line, "RssAnon: %llu", &kib) != 1)
+		;
+	if (file)
+		fclose(file);
+	return kib;
+}
+
+/* What was pinned for parking is the host's again, some seconds after it was needed last. */
+static void test_move__host_memory_is_given_back(void **state)
+{
+	uint64_t parked_kib, bytes;
+	struct set s;
+
+	set_make(&s);
+	bytes = movable(0);
+	assert_int_equal(park(0), 0);
+	parked_kib = resident_kib();
+	assert_true(parked_kib * 1024 >= bytes);
+	assert_int_equal(resume(0), 0);
+	assert_true(eventually((parked_kib - resident_kib()) * 1024 >= bytes * 9 / 10));
+	set_check(&s);
+	assert_int_equal(park(0), 0);
+	assert_int_equal(resume(0), 0);
+	set_check(&s);
+	set_free(&s);
+}
+
 static void test_move__a_forked_child_moves_nothing(void **state)
 {
 	struct set s;
@@ -1145,6 +1178,7 @@ int main(int argc, char **argv)
 		EACH(test_move__what_others_know_stays),
 		EACH(test_move__a_capture_is_not_disturbed),
 		EACH(test_move__storm),
+		EACH(test_move__host_memory_is_given_back),
 		EACH(test_move__a_forked_child_moves_nothing),
 		cmocka_unit_test(test_move__failures_lose_nothing),
 	};
