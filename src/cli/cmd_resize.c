@@ -14,7 +14,7 @@
 #include "cli/text.h"
 #include "base/banned.h"
 
-#define TIMEOUT_MS 30000u
+#define TIMEOUT_MS 60000u /* others may have to move first */
 
 struct change {
 	const char *what;
@@ -139,6 +139,10 @@ static int run_resize(const struct aq_verb *verb, int argc, char **argv)
 			aq_opt_help(verb, stdout);
 			return AQ_EXIT_OK;
 		}
+		if (id == AQ_OPT_FORCE_PARK) {
+			q.force_park = true;
+			continue;
+		}
 		if (id != AQ_OPT_OPERAND) {
 			if (aq_request_take(&q, "resize", id, value) < 0)
 				return AQ_EXIT_USAGE;
@@ -188,6 +192,8 @@ const struct aq_verb aq_verb_resize = {
 		{"compute", AQ_OPT_COMPUTE, AQ_OPT_VALUE, "F", "guaranteed share of compute", NULL},
 		{"compute-limit", AQ_OPT_COMPUTE_LIMIT, AQ_OPT_VALUE, "F",
 		 "at most this share, even when alone", NULL},
+		{"force-park", AQ_OPT_FORCE_PARK, AQ_OPT_NONE, NULL,
+		 "below what is in use: move it to the host", NULL},
 		{"priority", AQ_OPT_PRIORITY, AQ_OPT_VALUE, "P", "low, normal or high",
 		 "low normal high"},
 		{0},

@@ -305,6 +305,10 @@ json_t *aq_request_json(const struct aq_request *q)
 	else
 		set_text(&o, "device", q->device);
 	set_text(&o, "sim", q->sim);
+	if (q->force_park && o && json_object_set_new(o, "force_park", json_true()) < 0) {
+		json_decref(o);
+		o = NULL;
+	}
 	set_int(&o, "park_idle_ms", q->has_park_idle, (int64_t)q->park_idle_ms);
 	set_int(&o, "wait_ms", q->has_wait, q->wait_ms);
 	return o;

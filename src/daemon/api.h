@@ -68,6 +68,21 @@ void aqd_api_kill(struct aqd_call *call);
 /* The fraction of the path, if the caller may change it. NULL: answered with an error. */
 struct aqd_fraction *aqd_api_own_fraction(struct aqd_call *call);
 
+/* errno of creating or resizing into an answer, with what is free on the @allowed devices. */
+struct aq_refusal;
+void aqd_api_refusal(struct aqd *d, struct evhttp_request *request, int error, uint64_t allowed,
+		     const struct aq_refusal *why, const char *name);
+
+/* api_resize.c: change it and answer, at once or when room was made. */
+struct aqd_fraction_change;
+void aqd_api_resize_to(struct aqd_call *call, struct aqd_fraction *f,
+		       const struct aqd_fraction_change *change);
+
+/* Try again those that wait. Return: somebody waits still. */
+bool aqd_api_resizes_turn(struct aqd *d);
+/* Nobody waits for this fraction any more; NULL: for any. */
+void aqd_api_resizes_end(struct aqd *d, const struct aqd_fraction *f);
+
 /* api_residency.c */
 void aqd_api_park(struct aqd_call *call);
 void aqd_api_resume(struct aqd_call *call);

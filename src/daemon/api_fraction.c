@@ -132,8 +132,8 @@ static void describe(struct aqd *d, const struct aq_refusal *why, char *text, si
 }
 
 /* errno of creating or resizing into an answer: the one place where that is done. */
-static void answer_refusal(struct aqd *d, struct evhttp_request *request, int error,
-			   uint64_t allowed, const struct aq_refusal *why, const char *name)
+void aqd_api_refusal(struct aqd *d, struct evhttp_request *request, int error, uint64_t allowed,
+		     const struct aq_refusal *why, const char *name)
 {
 	char text[ERROR_BYTES];
 
@@ -231,7 +231,7 @@ static void on_wait_done(struct aqd_wait *w, int error, struct aqd_fraction *f,
 		aqd_api_error(request, 503, "cancelled", NULL, "%s",
 			      error == -ESRCH ? "the asking process is gone" : "the daemon ends");
 	else
-		answer_refusal(d, request, error, w->ask.placement.allowed, why, w->ask.name);
+		aqd_api_refusal(d, request, error, w->ask.placement.allowed, why, w->ask.name);
 	aqd_process_put(d, w->ask.holder);
 	free(p);
 }
@@ -437,7 +437,7 @@ static void create(struct aqd_call *call, const struct aqd_fraction_ask *ask, in
 	} else {
 		if (r == -ENOSPC || r == -E2BIG)
 			event_refused(d, ask, &why);
-		answer_refusal(d, call->request, r, ask->placement.allowed, &why, ask->name);
+		aqd_api_refusal(d, call->request, r, ask->placement.allowed, &why, ask->name);
 	}
 }
 
@@ -512,13 +512,14 @@ void aqd_api_resize(struct aqd_call *call)
 {
 	struct aqd_fraction *f = aqd_api_own_fraction(call);
 	struct terms t = TERMS_NONE;
-	const struct aqd_input inputs[] = {TERMS_INPUTS(t)};
+	bool force_park = false;
+	const struct aqd_input inputs[] = {
+		TERMS_INPUTS(t),
+		{"force_park", AQD_INPUT_BOOL, &force_park, 0, 0},
+	};
 	enum aq_priority priority = AQ_PRIORITY_NORMAL;
 	struct aqd_fraction_change change;
-	struct aq_refusal why = {0};
 	char error[ERROR_BYTES];
-	uint64_t devices = 0;
-	int r;
 
 	if (!f)
 		return;
@@ -544,15 +545,9 @@ void aqd_api_resize(struct aqd_call *call)
 		.compute_request_permille = permille_or_any(t.compute),
 		.compute_limit_permille = permille_or_any(t.cap),
 		.priority = t.priority[0] ? (int)priority : -1,
+		.force_park = force_park,
 	};
-	r = aqd_fraction_resize(call->daemon, f, &change, &why);
-	if (r == 0) {
-		aqd_api_reply(call->request, 200, aqd_json_fraction(call->daemon, f));
-		return;
-	}
-	for (uint32_t i = 0; i < f->ledger.share_count; i++)
-		devices |= 1ull << f->ledger.share[i].device;
-	answer_refusal(call->daemon, call->request, r, devices, &why, f->name);
+	aqd_api_resize_to(call, f, &change);
 }
 
 void aqd_api_kill(struct aqd_call *call)

@@ -160,6 +160,7 @@ struct aqd_need {
 	uint32_t share;		       /* of the request */
 	uint64_t bytes;
 	uint64_t since_ns;
+	bool told;  /* that nobody can make room */
 	bool waits; /* room is on its way, or will be: later bursts stay behind */
 };
 
@@ -304,6 +305,7 @@ struct aqd {
 	bool lie_found;	      /* some client's `lie` is set */
 
 	struct aq_list needs;	       /* aqd_need.link */
+	struct aq_list resizes;	       /* see api_resize.c */
 	struct aq_list listening;      /* aqd_conn.pending */
 	struct event *idle_watch;
 	bool queue_again; /* room is being made for who waits in the queue */

@@ -18,6 +18,7 @@
 #include "daemon/event.h"
 #include "daemon/guard.h"
 #include "daemon/loop.h"
+#include "daemon/need.h"
 #include "daemon/process.h"
 #include "daemon/queue.h"
 #include "daemon/state.h"
@@ -349,28 +350,79 @@ static int change_share(const struct aq_ledger_fraction *l, const struct aq_ledg
 	return r;
 }
 
-int aqd_fraction_resize(struct aqd *d, struct aqd_fraction *f,
-			const struct aqd_fraction_change *change, struct aq_refusal *ret_refusal)
+/* What the fraction is to be after a change. */
+static int spec_of(struct aqd *d, const struct aqd_fraction *f,
+		   const struct aqd_fraction_change *change, struct aq_ledger_spec *spec,
+		   struct aq_refusal *ret_refusal)
 {
-	struct aqd_event_facts facts = aqd_event_none;
-	char request[AQ_SIZE_TEXT], limit[AQ_SIZE_TEXT];
-	struct aq_ledger_spec spec = {0}, one;
-	int r;
+	struct aq_ledger_spec one;
 
+	*spec = (struct aq_ledger_spec){0};
 	for (uint32_t i = 0; i < f->ledger.share_count; i++) {
 		const struct aq_ledger_share *s = &f->ledger.share[i];
+		int r = change_share(&f->ledger, s, d->ledger.device[s->device].total_bytes, change,
+				     &one);
 
-		r = change_share(&f->ledger, s, d->ledger.device[s->device].total_bytes, change,
-				 &one);
 		if (r < 0) {
 			*ret_refusal = (struct aq_refusal){.reason = AQ_REFUSED_INVALID};
 			return r;
 		}
 		if (!i)
-			spec = one;
-		spec.share[i] = one.share[0];
+			*spec = one;
+		spec->share[i] = one.share[0];
 	}
-	spec.share_count = f->ledger.share_count;
+	spec->share_count = f->ledger.share_count;
+	return 0;
+}
+
+/* What is in host memory is to come back: it counts as used, unless its owner wants otherwise. */
+static int keep_room_for_parked(struct aqd *d, const struct aqd_fraction *f,
+				const struct aq_ledger_spec *spec, struct aq_refusal *ret_refusal)
+{
+	for (uint32_t i = 0; i < f->ledger.share_count; i++) {
+		const struct aq_ledger_share *s = &f->ledger.share[i];
+		uint64_t parked = aqd_parked_share(f, i);
+		uint64_t used = aq_ledger_used(&d->ledger, &f->ledger, i) + parked;
+
+		if (!parked || spec->share[i].limit_bytes >= used ||
+		    spec->share[i].limit_bytes >= s->limit_bytes)
+			continue;
+		*ret_refusal = (struct aq_refusal){
+			.reason = AQ_REFUSED_IN_USE,
+			.device = s->device,
+			.asked_bytes = spec->share[i].limit_bytes,
+			.limit_bytes = s->limit_bytes,
+			.used_bytes = used,
+		};
+		return -EBUSY;
+	}
+	return 0;
+}
+
+bool aqd_fraction_make_room(struct aqd *d, struct aqd_fraction *f,
+			    const struct aqd_fraction_change *change)
+{
+	struct aq_refusal unused;
+	struct aq_ledger_spec spec;
+	bool made = spec_of(d, f, change, &spec, &unused) == 0;
+
+	for (uint32_t i = 0; made && i < spec.share_count; i++)
+		made = aqd_need_request(d, f, spec.share[i].device, spec.share[i].request_bytes);
+	return made;
+}
+
+int aqd_fraction_resize(struct aqd *d, struct aqd_fraction *f,
+			const struct aqd_fraction_change *change, struct aq_refusal *ret_refusal)
+{
+	struct aqd_event_facts facts = aqd_event_none;
+	char request[AQ_SIZE_TEXT], limit[AQ_SIZE_TEXT];
+	struct aq_ledger_spec spec;
+	int r = spec_of(d, f, change, &spec, ret_refusal);
+
+	if (r == 0 && !change->force_park)
+		r = keep_room_for_parked(d, f, &spec, ret_refusal);
+	if (r < 0)
+		return r;
 	r = aq_ledger_resize(&d->ledger, &f->ledger, &spec, ret_refusal);
 	if (r < 0)
 		return r;

@@ -23,6 +23,7 @@ struct aqd_fraction_change {
 	uint64_t memory_request_bytes, memory_limit_bytes;
 	uint32_t compute_request_permille, compute_limit_permille;
 	int priority; /* -1: leave alone */
+	bool force_park; /* a limit below what is in use, or parked, is fine: park it */
 };
 
 /**
@@ -41,6 +42,10 @@ int aqd_fraction_restore(struct aqd *d, const struct aqd_fraction *like,
 /* Return: 0; -EINVAL, -E2BIG, -ENOSPC, -EBUSY as aq_ledger_resize(), with @ret_refusal. */
 int aqd_fraction_resize(struct aqd *d, struct aqd_fraction *f,
 			const struct aqd_fraction_change *change, struct aq_refusal *ret_refusal);
+
+/* Have borrowers leave for a larger request. Return: try again at the end of some turn. */
+bool aqd_fraction_make_room(struct aqd *d, struct aqd_fraction *f,
+			    const struct aqd_fraction_change *change);
 
 /* Send @sig to all its processes, and SIGKILL five seconds later. Return: processes reached. */
 uint32_t aqd_fraction_kill(struct aqd *d, struct aqd_fraction *f, int sig);

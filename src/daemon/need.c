@@ -282,6 +282,7 @@ static void enlist(struct aqd *d, struct aqd_need *n, struct aqd_fraction *f)
 		return;
 	n->fraction = f;
 	n->since_ns = aq_now_ns();
+	n->told = false;
 	aq_list_append(&d->needs, &n->link);
 	d->residency_dirty = true;
 }
@@ -428,6 +429,30 @@ static bool try_now(struct aqd *d, struct aqd_need *n, const struct want *w)
 	return true;
 }
 
+/* A parked one with work that nobody can make room for: why, once for each time that it wants. */
+static void tell_stuck(struct aqd *d, struct aqd_need *n, const struct want *w)
+{
+	struct aqd_event_facts facts = aqd_event_none;
+	bool limit = false;
+	char text[AQ_SIZE_TEXT];
+
+	if (n->told)
+		return;
+	n->told = true;
+	facts.fraction = n->fraction;
+	facts.asked_bytes = 0;
+	for (uint32_t i = 0; i < w->f->ledger.share_count; i++) {
+		facts.asked_bytes += w->bytes[i];
+		limit = limit || (w->bytes[i] && aq_ledger_shortfall(&d->ledger, &w->f->ledger, i,
+								     w->bytes[i]) == UINT64_MAX);
+	}
+	facts.reason = limit ? "limit" : "device";
+	aqd_event(d, AQD_EVENT_resume_failed, &facts, "it has work and waits: %s of it %s",
+		  aq_size_format(facts.asked_bytes, text),
+		  limit ? "do not fit below its limit"
+			: "find no room, and nobody who could make it");
+}
+
 /* Return: it is served, or gone. */
 static bool serve(struct aqd *d, struct aqd_need *n, const struct want *w, uint64_t *blocked)
 {
@@ -451,6 +476,8 @@ static bool serve(struct aqd *d, struct aqd_need *n, const struct want *w, uint6
 	}
 	if (shorts && !refused && try_now(d, n, w)) /* what was free at once did */
 		return true;
+	if (refused && !n->conn)
+		tell_stuck(d, n, w);
 	n->waits = !refused;
 	if (refused && n->conn) {
 		give_up(d, n, true);

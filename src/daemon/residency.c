@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "daemon/api.h"
 #include "daemon/client.h"
 #include "daemon/event.h"
 #include "daemon/fraction.h"
@@ -507,6 +508,7 @@ void aqd_residency_turn(struct aqd *d)
 	}
 	again = aqd_needs_serve(d) || d->queue_again || again;
 	again = aqd_shrink_turn(d) || again;
+	again = aqd_api_resizes_turn(d) || again;
 	if (again)
 		poll_soon(d);
 }
@@ -562,6 +564,7 @@ void aqd_residency_fraction_gone(struct aqd *d, struct aqd_fraction *f)
 {
 	tell(f, false, -ESRCH);
 	aqd_need_drop(&f->residency.need);
+	aqd_api_resizes_end(d, f);
 }
 
 void aqd_residency_cancel(struct aqd *d)
@@ -570,4 +573,5 @@ void aqd_residency_cancel(struct aqd *d)
 
 	AQ_LIST_FOREACH (f, next, &d->fractions, link)
 		tell(f, false, -ECANCELED);
+	aqd_api_resizes_end(d, NULL);
 }

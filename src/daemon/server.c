@@ -43,6 +43,7 @@ struct aqd *aqd_server_create(void)
 	aq_list_init(&d->adopting);
 	aq_list_init(&d->due);
 	aq_list_init(&d->needs);
+	aq_list_init(&d->resizes);
 	aq_list_init(&d->listening);
 	aq_list_init(&d->waits);
 	for (uint32_t i = 0; i < AQD_PID_BUCKETS; i++)

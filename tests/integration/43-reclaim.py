@@ -187,6 +187,41 @@ def whoever_listens_is_asked_first(machine):
     check(machine.events("parked", "a"), "who gave nothing left")
 
 
+def a_larger_request_sends_borrowers_away(machine):
+    arena(machine)
+    a = mover(machine, "a", 200 * MIB, memory=300 * MIB)
+    b = mover(machine, "b", 1500 * MIB, memory=0, memory_limit=ARENA)
+    b.do("busy 1")
+    started = time.monotonic()
+    machine.cli("resize", "a", "--memory", 1200 * MIB)
+    check(time.monotonic() - started < 10, "seconds")
+    a.do(f"alloc {900 * MIB}")
+    equal(machine.fraction("a")["memory_request_bytes"], 1200 * MIB, "request")
+    check(machine.events("parked", "b"), "the borrower left")
+    adds_up(machine)
+
+
+def a_limit_below_use(machine):
+    """Refused with the numbers; or, as asked, what is in use leaves until the limit allows it."""
+    arena(machine)
+    a = mover(machine, "a", 600 * MIB, memory=0, memory_limit=1000 * MIB)
+    _, text = machine.cli("resize", "a", "--memory-limit", 400 * MIB, code=1)
+    check("600 MiB" in text and "400 MiB" in text, "the numbers:", text)
+    machine.cli("resize", "a", "--memory-limit", 400 * MIB, "--force-park")
+    fraction = machine.fraction("a")
+    equal((fraction["memory_limit_bytes"], fraction["memory_parked_bytes"]),
+          (400 * MIB, 600 * MIB), "limit and parked")
+    a.send("run")
+    event = eventually(lambda: machine.events("resume_failed", "a"), "it waits, and says why")[0]
+    equal((event["reason"], event["asked_bytes"]), ("limit", 600 * MIB), "the event")
+    # What is parked counts as in use.
+    _, text = machine.cli("resize", "a", "--memory-limit", 300 * MIB, code=1)
+    check("600 MiB" in text, "the numbers:", text)
+    machine.cli("resize", "a", "--memory-limit", 600 * MIB)
+    equal(a.answer(timeout=20)["parked"], 0, "back when the limit allows it")
+    adds_up(machine)
+
+
 def idle_ones_leave_by_themselves(machine):
     arena(machine)
     a = mover(machine, "a", 300 * MIB, memory=500 * MIB, park_idle="2s")
@@ -261,5 +296,5 @@ aqtest.run(an_idle_borrower_leaves_for_growth, within_its_request_nobody_is_touc
            a_request_is_lent_and_comes_back, a_new_request_sends_borrowers_away,
            what_cannot_move_is_refused_or_ended, or_ended_where_that_is_allowed,
            more_than_fits_take_turns, whoever_has_work_is_resident, whoever_listens_is_asked_first,
-           idle_ones_leave_by_themselves,
+           a_larger_request_sends_borrowers_away, a_limit_below_use, idle_ones_leave_by_themselves,
            storm)
