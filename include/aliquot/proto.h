@@ -118,7 +118,8 @@ struct aq_msg_cost {
 
 struct aq_msg_cost_reply {
 	struct aq_msg_head head;
-	int32_t result;             /* 0; -ENOMEM: does not fit (END: the guard undoes its call) */
+	int32_t result;             /* 0; -ENOMEM: does not fit (END: the guard undoes its call);
+	                             * -EAGAIN, only of BEGIN: others make room still, ask again */
 	uint32_t device;
 	uint64_t overhead_bytes;    /* of this client on the device, now */
 	uint64_t free_bytes;        /* as in aq_msg_grow_reply */

@@ -143,7 +143,7 @@ const struct aq_verb aq_verb_kill = {
 };
 
 static const struct aq_opt park_opts[] = {
-	{"hold", AQ_OPT_HOLD, AQ_OPT_NONE, NULL, "stay parked until `resume`, whatever the program does", NULL},
+	{"hold", AQ_OPT_HOLD, AQ_OPT_NONE, NULL, "stay parked until `resume`, whatever it does", NULL},
 	{"no-wait", AQ_OPT_NO_WAIT, AQ_OPT_NONE, NULL, "return at once, do not wait until it is there", NULL},
 	{0},
 };

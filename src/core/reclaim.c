@@ -44,6 +44,8 @@ static uint64_t stays_ns(const struct aq_reclaim_policy *p, const struct aq_recl
 {
 	unsigned __int128 least = (unsigned __int128)c->move_ns * p->residence_factor;
 
+	if (is_idle(p, c)) /* it loses nothing but its way back */
+		return 0;
 	return least > c->resident_ns ? (uint64_t)least - c->resident_ns : 0;
 }
 

@@ -10,7 +10,7 @@
  *
  * Nothing is taken from anybody when all that may be taken would not do: then the answer is no.
  *
- * Turns. Moving costs time in which nobody computes, so a fraction that was brought in stays for at
+ * Turns. Moving costs time in which nobody computes, so a fraction with work stays for at
  * least `residence_factor` times what moving it out and in again was measured to take, before
  * somebody else's burst sends it away: however many want the same memory, no more than one part in
  * 1 + residence_factor of the time goes into moving. A guarantee does not wait for that: it cannot

@@ -497,7 +497,7 @@ bool aqd_needs_serve(struct aqd *d)
 
 	AQ_LIST_FOREACH (n, next, &d->needs, link)
 		if (n->fraction && n->conn && now >= n->since_ns + ANSWER_NS)
-			give_up(d, n, n->conn->held.head.type != AQ_MSG_GROW);
+			give_up(d, n, false);
 	for (int entitled = 1; entitled >= 0; entitled--)
 		for (int priority = AQ_PRIORITY_HIGH; priority >= AQ_PRIORITY_LOW; priority--)
 			AQ_LIST_FOREACH (n, next, &d->needs, link) {

@@ -437,9 +437,13 @@ void aqd_request_again(struct aqd *d, struct aqd_conn *conn)
 {
 	union aq_msg reply;
 
+	aqd_conn_resume(d, conn);
+	if (conn->held.head.type == AQ_MSG_COST) {
+		reply_cost(d, conn, &conn->held.cost, -EAGAIN);
+		return;
+	}
 	aq_msg_init(&reply, AQ_MSG_GROW_REPLY, conn->held.head.seq);
 	reply.grow_reply.device = conn->held.grow.device;
-	aqd_conn_resume(d, conn);
 	aqd_conn_reply(d, conn, &reply, -1);
 }
 

@@ -20,7 +20,7 @@ void aqd_request_retry_adopting(struct aqd *d);
 /* Deal anew with the request that a connection holds. */
 void aqd_request_retry(struct aqd *d, struct aqd_conn *conn);
 
-/* Answer a held GROW so that the guard asks again: what it waits for takes longer. */
+/* Answer a held GROW or COST so that the guard asks again: what it waits for takes longer. */
 void aqd_request_again(struct aqd *d, struct aqd_conn *conn);
 
 #endif /* AQ_DAEMON_REQUEST_H */

@@ -196,6 +196,16 @@ static int cost(const struct aq__cost *c, enum aq_cost_phase phase, bool wait)
 	return msg.cost_reply.result;
 }
 
+/* As often as the daemon says that others make room still, but not for ever. */
+static int begin(const struct aq__cost *c)
+{
+	int r = -EAGAIN;
+
+	for (int tries = 0; tries < GROW_TRIES && r == -EAGAIN; tries++)
+		r = cost(c, AQ_COST_BEGIN, true);
+	return r;
+}
+
 CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, const char *api)
 {
 	bool squeezed;
@@ -207,9 +217,9 @@ CUresult aq__cost_begin(struct aq__cost *c, int index, uint64_t estimate_bytes, 
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	aq__synchronised();
 	squeezed = squeeze_for(index, estimate_bytes);
-	if (cost(c, AQ_COST_BEGIN, true) == 0)
+	if (begin(c) == 0)
 		return CUDA_SUCCESS;
-	return !squeezed && aq__pools_squeeze() && cost(c, AQ_COST_BEGIN, true) == 0
+	return !squeezed && aq__pools_squeeze() && begin(c) == 0
 		       ? CUDA_SUCCESS
 		       : CUDA_ERROR_OUT_OF_MEMORY;
 }

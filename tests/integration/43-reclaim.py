@@ -7,7 +7,7 @@ import signal
 import time
 
 import aqtest
-from aqtest import MIB, OOM, between, check, equal, eventually
+from aqtest import MIB, OOM, between, check, equal, eventually, program
 from rawmover import (ARENA, adds_up, arena, await_parked, await_resident, is_parked, mover, park,
                       take_the_rest)
 
@@ -236,6 +236,26 @@ def idle_ones_leave_by_themselves(machine):
     a.do("run", parked=0)
 
 
+def real_programs_take_turns(machine):
+    """Two programs of 700 MiB in room for one beside their contexts: every byte of them is kept."""
+    arena(machine)
+    programs = []
+    for i in range(2):
+        args = machine.run_args([program("pattern"), "-"], name=f"p{i}", memory=0,
+                                memory_limit=ARENA, compute="0.01")
+        programs.append(machine.spawn(args, {"ALIQUOT_MOVE": "1"}, aqtest.Tenant))
+        programs[-1].do("start", timeout=60)
+        programs[-1].do("alloc 700M", timeout=120)
+    for i in (0, 1, 0):
+        programs[i].do("step", timeout=120)
+        programs[i].do("check", timeout=120, bad=0)
+    check(machine.events("resumed"), "somebody came back")
+    equal(kinds(machine, "denied", "killed", "lied"), [], "nothing was refused")
+    adds_up(machine)
+    for child in programs:
+        child.quit()
+
+
 def storm(machine):
     """Park, resume, resize, work, deaths: nobody is stuck, and the ledger adds up all along."""
     arena(machine)
@@ -297,4 +317,4 @@ aqtest.run(an_idle_borrower_leaves_for_growth, within_its_request_nobody_is_touc
            what_cannot_move_is_refused_or_ended, or_ended_where_that_is_allowed,
            more_than_fits_take_turns, whoever_has_work_is_resident, whoever_listens_is_asked_first,
            a_larger_request_sends_borrowers_away, a_limit_below_use, idle_ones_leave_by_themselves,
-           storm)
+           real_programs_take_turns, storm)
