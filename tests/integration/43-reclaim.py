@@ -237,7 +237,7 @@ def idle_ones_leave_by_themselves(machine):
 
 
 def real_programs_take_turns(machine):
-    """Two programs of 700 MiB in room for one beside their contexts: every byte of them is kept."""
+    """Two programs of 100 MiB in room for one beside their contexts: every byte of them is kept."""
     arena(machine)
     programs = []
     for i in range(2):
@@ -245,7 +245,10 @@ def real_programs_take_turns(machine):
                                 memory_limit=ARENA, compute="0.01")
         programs.append(machine.spawn(args, {"ALIQUOT_MOVE": "1"}, aqtest.Tenant))
         programs[-1].do("start", timeout=60)
-        programs[-1].do("alloc 700M", timeout=120)
+    free = machine.devices()[0]["memory_free_bytes"] // MIB * MIB
+    mover(machine, "ballast", memory=free - 160 * MIB)
+    for child in programs:
+        child.do("alloc 100M", timeout=60)
     for i in (0, 1, 0):
         programs[i].do("step", timeout=120)
         programs[i].do("check", timeout=120, bad=0)
