@@ -189,7 +189,9 @@ init
 	atomic {
 		run client(0);
 		run client(1);
+#ifndef NO_CLOCK /* leases end only for somebody else */
 		run clock();
+#endif
 		run daemon();
 #ifdef DEATH
 		run death();
