@@ -24,10 +24,15 @@ int fr_load_start(struct fr_load *l, const struct fr_stage *s, const struct fr_l
 	const struct fr_config *c = s->config;
 	char isl[16], osl[16], window[32], seed[32], log[AQ_PATH_BYTES];
 	char target[FR_REPLICAS_MOST][TARGET_BYTES];
+	/*
+	 * All users begin at once, and that is where the longest waits are. Their first answers are
+	 * cut to parts of their length, or all would ask again at once for ever: a rate of tokens
+	 * would say how many of those waves the window saw.
+	 */
 	const char *argv[20 + 2 * FR_REPLICAS_MOST + 2] = {
-		s->generator, "--json", "--quiet", "--warmup", "0", "--ramp", "0", "--drain", "0",
-		"--isl", isl, "--osl", osl, "--duration", window, "--seed", seed};
-	size_t n = 17;
+		s->generator, "--json", "--quiet", "--stagger", "--warmup", "0", "--ramp", "0",
+		"--drain", "0", "--isl", isl, "--osl", osl, "--duration", window, "--seed", seed};
+	size_t n = 18;
 	int r;
 
 	if (!count || count > FR_REPLICAS_MOST)
@@ -78,7 +83,14 @@ static double percentile(const json_t *result, const char *what, const char *key
 	return count_of(spread, "count") ? number(spread, key) : NAN;
 }
 
-static int read_one(const json_t *json, struct fr_result *ret)
+/* Tokens that were read together seem to have come together: such gaps say nothing. */
+static void doubt(struct fr_result *r)
+{
+	if (r->lag_p99 > r->itl_p50)
+		r->itl_p50 = r->itl_p99 = NAN;
+}
+
+static int read_one(const json_t *json, double lag_p99, struct fr_result *ret)
 {
 	*ret = (struct fr_result){
 		.requests = count_of(json, "requests"),
@@ -92,7 +104,9 @@ static int read_one(const json_t *json, struct fr_result *ret)
 		.ttft_max = percentile(json, "ttft_ms", "max"),
 		.itl_p50 = percentile(json, "itl_ms", "p50"),
 		.itl_p99 = percentile(json, "itl_ms", "p99"),
+		.lag_p99 = lag_p99,
 	};
+	doubt(ret);
 	return json_is_object(json) && isfinite(ret->tokens_per_second) ? 0 : -EPROTO;
 }
 
@@ -101,12 +115,15 @@ int fr_result_read(const char *text, size_t lanes, struct fr_result *ret_total,
 {
 	json_t *json = json_loads(text, 0, NULL);
 	const json_t *targets = json_object_get(json, "targets");
-	int r = json ? read_one(json_object_get(json, "total"), ret_total) : -EPROTO;
+	const json_t *generator = json_object_get(json, "generator");
+	double lag = number(json_object_get(generator, "read_lag"), "p99_ms");
+	int r = json ? read_one(json_object_get(json, "total"), lag, ret_total) : -EPROTO;
 
 	if (!r && json_array_size(targets) != lanes)
 		r = -EPROTO;
 	for (size_t i = 0; i < lanes && !r && ret_each; i++)
-		r = read_one(json_object_get(json_array_get(targets, i), "result"), &ret_each[i]);
+		r = read_one(json_object_get(json_array_get(targets, i), "result"), lag,
+			     &ret_each[i]);
 	json_decref(json);
 	return r;
 }

@@ -20,7 +20,9 @@ struct fr_lane {
 struct fr_result {
 	uint64_t requests, ok, failed, unfinished;
 	double tokens_per_second, requests_per_second;
-	double ttft_p50, ttft_p95, ttft_max, itl_p50, itl_p99;
+	double ttft_p50, ttft_p95, ttft_max;
+	double itl_p50, itl_p99; /* not finite, too, where the generator was later than that */
+	double lag_p99;          /* of the generator: arrival of bytes until it read them */
 };
 
 struct fr_load {

@@ -68,6 +68,24 @@ static int add_answer(struct aq_table *t, const struct fr_row *row)
 	return 0;
 }
 
+/* Answers whose gaps between tokens cannot be told. */
+static void print_doubts(const struct fr_run *run, FILE *out)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < run->answers.count; i++) {
+		const struct fr_row *row = &run->answers.rows[i];
+
+		if (isfinite(row->result.itl_p50) || !(row->result.tokens_per_second > 0))
+			continue;
+		fprintf(out, "%s%s", any ? ", " : "\nNo ITL, since the load generator read later than tokens "
+			"came: ", row->name);
+		any = true;
+	}
+	if (any)
+		fputc('\n', out);
+}
+
 static int print_answers(const struct fr_run *run, FILE *out)
 {
 	static const struct aq_column heads[] = {
@@ -81,8 +99,10 @@ static int print_answers(const struct fr_run *run, FILE *out)
 	aq_table_init(&t, heads, 12);
 	for (size_t i = 0; i < run->answers.count && !r; i++)
 		r = add_answer(&t, &run->answers.rows[i]);
-	if (!r)
+	if (!r) {
 		aq_table_print(&t, out, 0);
+		print_doubts(run, out);
+	}
 	aq_table_finish(&t);
 	return r;
 }

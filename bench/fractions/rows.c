@@ -104,6 +104,7 @@ static json_t *row_json(const struct fr_row *row, const struct fr_config *c, boo
 	json_object_set_new(o, "failed", json_integer((json_int_t)m->failed));
 	json_object_set_new(o, "requests_per_second", real(m->requests_per_second));
 	json_object_set_new(o, "ttft_max_ms", real(m->ttft_max));
+	json_object_set_new(o, "generator_lag_p99_ms", real(m->lag_p99));
 	return o;
 }
 

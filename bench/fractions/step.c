@@ -64,12 +64,15 @@ struct fr_row fr_setup_row(const struct fr_setup *s)
 void fr_row_say(const struct fr_run *run, const struct fr_row *row)
 {
 	const struct fr_result *m = &row->result;
+	char itl[24] = "-";
 
 	if (run->config->quiet)
 		return;
-	printf("%-22s %4u users  %6.0f tok/s  TTFT p50 %4.0f p95 %4.0f max %4.0f ms  ITL p50 %5.1f ms  "
+	if (isfinite(m->itl_p50))
+		snprintf(itl, sizeof(itl), "%.1f ms", m->itl_p50);
+	printf("%-22s %4u users  %6.0f tok/s  TTFT p50 %4.0f p95 %4.0f max %4.0f ms  ITL p50 %7s  "
 	       "%" PRIu64 " failed  %s\n", row->name, row->users, m->tokens_per_second, m->ttft_p50,
-	       m->ttft_p95, m->ttft_max, m->itl_p50, m->failed, row->within ? "within" : "over");
+	       m->ttft_p95, m->ttft_max, itl, m->failed, row->within ? "within" : "over");
 	fflush(stdout);
 }
 

@@ -105,7 +105,8 @@ def two_cases(machine):
         equal(row["arbitration"], "aliquot", "arbitration")
         check(row["tokens_per_second"] > 0 and row["users_within_bound"] >= 2, row)
         check(0 < row["ttft_p50_ms"] <= row["ttft_p95_ms"] <= 20000, row)
-        check(0 < row["itl_p50_ms"] <= row["itl_p99_ms"], row)
+        # On a host that is busy enough there are none.
+        check(row["itl_p50_ms"] is None or 0 < row["itl_p50_ms"] <= row["itl_p99_ms"], row)
     equal([(r["replicas"], r["fraction"]) for r in rows], [(1, 1), (2, 0.5)], "parts")
     with open(out_of(machine) / "results.csv", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))

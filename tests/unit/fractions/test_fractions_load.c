@@ -31,6 +31,19 @@ static void test_fractions_load__reads_all_of_it(void **state)
 	assert_true(isnan(each[1].ttft_p50) && isnan(each[1].ttft_max) && isnan(each[1].itl_p50));
 }
 
+/* 40 ms late for gaps of 1 ms: nothing is known of the gaps, and all of the rest. */
+static void test_fractions_load__doubts_a_late_generator(void **state)
+{
+	struct fr_result total, each[1];
+
+	assert_int_equal(fr_result_read("{\"total\":" RESULT(9, 1, SPREAD(9, 1, 2, 3))
+					",\"targets\":[{\"result\":" RESULT(9, 1, SPREAD(9, 50, 60, 70))
+					"}],\"generator\":{\"read_lag\":{\"p99_ms\":40}}}",
+					1, &total, each), 0);
+	assert_true(isnan(total.itl_p50) && isnan(total.itl_p99) && total.ttft_p50 == 1);
+	assert_true(each[0].itl_p50 == 50 && each[0].lag_p99 == 40);
+}
+
 static void test_fractions_load__refuses_what_is_something_else(void **state)
 {
 	static const char *const texts[] = {
@@ -63,6 +76,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fractions_load__reads_all_of_it),
+		cmocka_unit_test(test_fractions_load__doubts_a_late_generator),
 		cmocka_unit_test(test_fractions_load__refuses_what_is_something_else),
 		cmocka_unit_test(test_fractions_load__within_is_every_one_and_no_failure),
 	};

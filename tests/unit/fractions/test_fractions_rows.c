@@ -58,7 +58,7 @@ static void test_fractions_rows__json_has_exactly_the_fields(void **state)
 	assert_true(json_real_value(json_object_get(first, "fraction")) == 0.5);
 	json_decref(array);
 	array = fr_rows_json(&rows, &config, true);
-	assert_int_equal(json_object_size(json_array_get(array, 0)), FIELDS + 7);
+	assert_int_equal(json_object_size(json_array_get(array, 0)), FIELDS + 8);
 	json_decref(array);
 	fr_rows_finish(&rows);
 }
