@@ -29,9 +29,9 @@
 struct aliquot_shrink {
 	int fd; /* -1: none, look for a daemon */
 	uint32_t seq;
-	uint32_t seen;	/* number of the last request */
-	bool done;	/* ... and it is, but that is not told yet */
-	bool asked;	/* an answer is due */
+	uint32_t seen; /* number of the last request */
+	bool done;     /* ... and it is, but that is not told yet */
+	bool asked;    /* an answer is due */
 };
 
 /* Told where, there and nowhere else; else the user's own daemon, then the system's. */
@@ -172,8 +172,8 @@ static int wait_until(int fd, uint64_t end_ns)
 PUBLIC int aliquot_shrink_wait(struct aliquot_shrink *s, int timeout_ms,
 			       struct aliquot_shrink_request *ret)
 {
-	uint64_t end = timeout_ms < 0 ? UINT64_MAX
-				      : aq_now_ns() + (uint64_t)timeout_ms * AQ_NS_PER_MS;
+	uint64_t end =
+		timeout_ms < 0 ? UINT64_MAX : aq_now_ns() + (uint64_t)timeout_ms * AQ_NS_PER_MS;
 	int r;
 
 	do {

@@ -119,8 +119,7 @@ static void add(struct planner *p, enum aq_reclaim_kind kind, uint32_t i, uint64
 static void take_what_is_free(struct planner *p)
 {
 	for (uint32_t i = 0; i < p->count && p->lacks; i++)
-		add(p, AQ_RECLAIM_REVOKE, i,
-		    minus(p->c[i].committed_bytes, p->c[i].settled_bytes));
+		add(p, AQ_RECLAIM_REVOKE, i, minus(p->c[i].committed_bytes, p->c[i].settled_bytes));
 	for (uint32_t i = 0; i < p->count && p->lacks; i++)
 		if (p->c[i].place == AQ_RECLAIM_AWAY)
 			add(p, AQ_RECLAIM_LEND, i,
@@ -230,8 +229,9 @@ static void end_one(struct planner *p)
 
 		if (c->place != AQ_RECLAIM_HERE || !borrows(c))
 			continue;
-		if (worst == UINT32_MAX || c->used_bytes - c->request_bytes >
-						   p->c[worst].used_bytes - p->c[worst].request_bytes)
+		if (worst == UINT32_MAX ||
+		    c->used_bytes - c->request_bytes >
+			    p->c[worst].used_bytes - p->c[worst].request_bytes)
 			worst = i;
 	}
 	if (worst != UINT32_MAX) {

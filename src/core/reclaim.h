@@ -39,13 +39,13 @@ struct aq_reclaim_candidate {
 	uint64_t settled_bytes;	  /* ... when its unused grants are taken back; <= committed */
 	uint64_t used_bytes;
 	uint64_t request_bytes;
-	uint64_t movable_bytes;	 /* of what it uses; what it leaves is lent beyond its request */
-	bool parkable;		 /* the host has room for it */
-	bool hears;		 /* somebody in it listens to requests to shrink */
-	uint64_t asked_ns;	 /* so long ago it was asked to; NEVER: not */
-	uint64_t idle_ns;	 /* without work for so long */
-	uint64_t resident_ns;	 /* on the device for so long */
-	uint64_t move_ns;	 /* what parking and resuming it takes */
+	uint64_t movable_bytes; /* of what it uses; what it leaves is lent beyond its request */
+	bool parkable;		/* the host has room for it */
+	bool hears;		/* somebody in it listens to requests to shrink */
+	uint64_t asked_ns;	/* so long ago it was asked to; NEVER: not */
+	uint64_t idle_ns;	/* without work for so long */
+	uint64_t resident_ns;	/* on the device for so long */
+	uint64_t move_ns;	/* what parking and resuming it takes */
 	uint32_t priority;
 };
 

@@ -64,7 +64,8 @@ static void answer_timeout(struct aqd *d, struct evhttp_request *request, struct
 	if (!parked && f->residency.state == AQD_PARKED)
 		aqd_api_error(request, 408, "timeout", numbers(d, f),
 			      "there was no room for it within the time to wait: it needs %s, and "
-			      "could have %s", aq_size_format(aqd_parked(f), lacks),
+			      "could have %s",
+			      aq_size_format(aqd_parked(f), lacks),
 			      aq_size_format(free_bytes, left));
 	else
 		aqd_api_error(request, 408, "timeout", numbers(d, f),
@@ -148,7 +149,8 @@ static void answer_refusal(struct aqd_call *call, int error,
 	case -ENODATA:
 		aqd_api_error(call->request, 409, why->reason, o,
 			      "nothing of it can move: %s are in use, all of it contexts, modules, "
-			      "arrays or memory shared with others", used);
+			      "arrays or memory shared with others",
+			      used);
 		break;
 	case -ENOSPC:
 		aqd_api_error(call->request, 409, why->reason, o,

@@ -41,8 +41,7 @@ void aqd_idle_busy(struct aqd_fraction *f)
 
 static uint32_t noticed(const struct aqd_client *c, uint32_t share)
 {
-	return __atomic_load_n((const uint32_t *)&c->page->device[share].noticed,
-			       __ATOMIC_ACQUIRE);
+	return __atomic_load_n((const uint32_t *)&c->page->device[share].noticed, __ATOMIC_ACQUIRE);
 }
 
 static void look(struct aqd *d, struct aqd_client *c, uint32_t share)
@@ -79,7 +78,8 @@ static bool is_watched(struct aqd *d, struct aqd_fraction *f)
 	if (!aqd_is_resident(f))
 		return false;
 	for (uint32_t i = 0; i < f->ledger.share_count; i++) {
-		borrows = borrows || f->ledger.share[i].held_bytes > f->ledger.share[i].request_bytes;
+		borrows =
+			borrows || f->ledger.share[i].held_bytes > f->ledger.share[i].request_bytes;
 		AQ_LIST_FOREACH (l, next, &f->ledger.clients, link)
 			movable = movable || aqd_order_movable(d, aqd_client_of(l), i);
 	}

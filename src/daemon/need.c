@@ -112,8 +112,8 @@ static struct aq_reclaim_candidate describe(struct aqd *d, struct aqd_fraction *
 	if (c.movable_bytes > c.used_bytes)
 		c.movable_bytes = c.used_bytes;
 	c.move_ns = move_ns(d, f, all);
-	c.parkable = all && now >= f->residency.retry_ns &&
-		     !aqd_fraction_is_settling(f, now) && aqd_host_room(d, f, all, &unused);
+	c.parkable = all && now >= f->residency.retry_ns && !aqd_fraction_is_settling(f, now) &&
+		     aqd_host_room(d, f, all, &unused);
 	return c;
 }
 
@@ -204,8 +204,7 @@ static bool do_step(struct aqd *d, const struct field *field, const struct aq_re
 		f->residency.retry_ns = aq_now_ns() + AQ_NS_PER_S;
 		return false;
 	case AQ_RECLAIM_SHRINK:
-		aqd_shrink_ask(d, f, share,
-			       minus(field->c[s->candidate].used_bytes, s->bytes));
+		aqd_shrink_ask(d, f, share, minus(field->c[s->candidate].used_bytes, s->bytes));
 		return true;
 	case AQ_RECLAIM_KILL:
 		if (f->killed)
@@ -382,8 +381,8 @@ uint64_t aqd_need_free(struct aqd *d, const struct aqd_fraction *f, uint32_t sha
 			field.c[i].parkable = false;
 	others = d->ledger.device[s->device].committed_bytes -
 		 aq_ledger_committed(&d->ledger, &f->ledger, share, false);
-	others = minus(others, aq_reclaim_possible(&aq_reclaim_defaults, &need, field.c,
-						   field.count));
+	others = minus(others,
+		       aq_reclaim_possible(&aq_reclaim_defaults, &need, field.c, field.count));
 	free_field(&field);
 	room = max_u64(minus(d->ledger.device[s->device].total_bytes, others), s->request_bytes);
 	room = minus(room < s->limit_bytes ? room : s->limit_bytes, used);
@@ -463,9 +462,9 @@ static bool serve(struct aqd *d, struct aqd_need *n, const struct want *w, uint6
 	if (!resident) /* its fraction comes first, and waits by itself */
 		return false;
 	for (uint32_t i = 0; i < w->f->ledger.share_count; i++) {
-		uint64_t lacks = w->bytes[i] ? aq_ledger_shortfall(&d->ledger, &w->f->ledger, i,
-								   w->bytes[i])
-					     : 0;
+		uint64_t lacks =
+			w->bytes[i] ? aq_ledger_shortfall(&d->ledger, &w->f->ledger, i, w->bytes[i])
+				    : 0;
 
 		if (!lacks)
 			continue;

@@ -28,8 +28,9 @@
 #define RETRY_NS AQ_NS_PER_S	    /* after a resume that the client could not carry out */
 
 /*
- * Beside the configured time, in which work in flight drains, an order may take as long as its bytes
- * do at a hundredth of a PCIe 3.0 x16 link (12 GB/s): guess, for a machine that is busy otherwise.
+ * Beside the configured time, in which work in flight drains, an order may take as long as its
+ * bytes do at a hundredth of a PCIe 3.0 x16 link (12 GB/s): guess, for a machine that is busy
+ * otherwise.
  */
 #define SLOWEST_BYTES_PER_MS 120000ull
 
@@ -249,7 +250,8 @@ static int grant_all(struct aqd *d, struct aqd_fraction *f, struct aq_refusal *w
 				continue;
 			e = aq_ledger_grow(&d->ledger, l, i, c->move[i].away_bytes, why, &given);
 			if (e < 0)
-				return -ENOSPC; /* what was given so far is unused, and taken back */
+				return -ENOSPC; /* what was given so far is unused, and taken back
+						 */
 			aqd_client_add_grant(d, c, i, given);
 			c->move[i].pending = true; /* from now on nothing is taken from it */
 		}
@@ -546,7 +548,8 @@ void aqd_residency_adopt(struct aqd *d, struct aqd_client *c)
 		return;
 	/* Its other clients may not be back yet: the furthest from rest decides. */
 	if (parking || (coming && r->state != AQD_PARKING))
-		begin(d, c->fraction, parking ? AQD_PARKING : AQD_RESUMING, aqd_parked(c->fraction));
+		begin(d, c->fraction, parking ? AQD_PARKING : AQD_RESUMING,
+		      aqd_parked(c->fraction));
 	else if (r->state == AQD_RESIDENT)
 		set_state(d, c->fraction, AQD_PARKED);
 	d->residency_dirty = true;

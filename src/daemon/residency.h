@@ -59,7 +59,8 @@ const char *aqd_park_reason_word(enum aqd_park_reason reason);
 struct aqd_residency_wait {
 	struct aq_list link;
 	/* @error: 0 there; -EIO it could not be moved; -ETIMEDOUT it was too slow; -ESRCH the
-	 * fraction is no more; -ECANCELED the daemon ends. The wait is forgotten when this is called. */
+	 * fraction is no more; -ECANCELED the daemon ends. The wait is forgotten when this is
+	 * called. */
 	void (*done)(struct aqd_residency_wait *w, int error);
 	bool parked; /* what is waited for: parked, or resident */
 };

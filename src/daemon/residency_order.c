@@ -163,8 +163,9 @@ void aqd_order_adopt(struct aqd *d, struct aqd_client *c)
 		m->pending = read_u32(&page->order_done) != m->turn;
 		m->away_bytes = min_u64(read_u64(&page->parked_bytes), limit);
 		m->before_bytes = limit;
-		set_host(d, m, m->pending ? min_u64(read_u64(&page->host_limit_bytes), limit)
-					  : m->away_bytes);
+		set_host(d, m,
+			 m->pending ? min_u64(read_u64(&page->host_limit_bytes), limit)
+				    : m->away_bytes);
 		if (!m->pending && !m->away_bytes)
 			aqd_gate_set(d, c, i, AQ_GATE_PARKED, false);
 	}

@@ -103,9 +103,9 @@ void aqd_shrink_listen(struct aqd *d, struct aqd_conn *conn, const union aq_msg 
 		f->shrink.done = true;
 		d->residency_dirty = true;
 	}
-	conn->deadline_ns = aq_now_ns() + (m->wait_ms < AQ_SHRINK_WAIT_MS ? m->wait_ms
-									   : AQ_SHRINK_WAIT_MS) *
-						  AQ_NS_PER_MS;
+	conn->deadline_ns =
+		aq_now_ns() +
+		(m->wait_ms < AQ_SHRINK_WAIT_MS ? m->wait_ms : AQ_SHRINK_WAIT_MS) * AQ_NS_PER_MS;
 	aqd_conn_hold(d, conn, AQD_WAIT_SHRINK, msg);
 	if (m->seen != f->shrink.turn && f->shrink.asked_ns)
 		answer(d, conn, f->shrink.turn);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guard by hand, without any memory behind it: attaches to a fraction, takes and gives room in its
- * page, and carries out orders to park and to come back, well or badly, as it is told line by line.
- * Lets the daemon's half of residency be tested by itself. Device 0 of the fraction only.
+ * A guard by hand, without any memory behind it: attaches to a fraction, takes and gives room in
+ * its page, and carries out orders to park and to come back, well or badly, as it is told line by
+ * line. Lets the daemon's half of residency be tested by itself. Device 0 of the fraction only.
  *
  * Usage: mover SOCKET FRACTION
  * Commands, each answered by one line `verb code=N key=value ...`:
@@ -261,8 +261,8 @@ static void show(const char *verb, int code, uint64_t took_ns)
 
 static void command(char *line)
 {
-	char *end, *verb = strtok_r(line, " \n", &end), *word = verb ? strtok_r(NULL, " \n", &end)
-								     : NULL;
+	char *end, *verb = strtok_r(line, " \n", &end),
+		   *word = verb ? strtok_r(NULL, " \n", &end) : NULL;
 	uint64_t n = word ? strtoull(word, NULL, 0) : 0, start = aq_now_ns();
 	int code = 0;
 

@@ -51,8 +51,8 @@ static struct aq_reclaim_plan plan(struct aq_reclaim_need need,
 static void test_reclaim__unused_grants_then_parked_room(void **state)
 {
 	struct aq_reclaim_step s[2 * MAX];
-	struct aq_reclaim_candidate c[] = {
-		make(0, 8 * GIB, 50 * S), make(4 * GIB, 0, 50 * S), make(4 * GIB, 0, 50 * S)};
+	struct aq_reclaim_candidate c[] = {make(0, 8 * GIB, 50 * S), make(4 * GIB, 0, 50 * S),
+					   make(4 * GIB, 0, 50 * S)};
 	struct aq_reclaim_plan p;
 
 	c[0].place = AQ_RECLAIM_AWAY;
@@ -75,9 +75,8 @@ static void test_reclaim__unused_grants_then_parked_room(void **state)
 static void test_reclaim__longest_idle_lowest_priority_furthest_over(void **state)
 {
 	struct aq_reclaim_step s[2 * MAX];
-	struct aq_reclaim_candidate c[] = {
-		make(4 * GIB, 0, 3 * S), make(4 * GIB, 0, 300 * S), make(6 * GIB, 0, 310 * S),
-		make(4 * GIB, 0, 290 * S)};
+	struct aq_reclaim_candidate c[] = {make(4 * GIB, 0, 3 * S), make(4 * GIB, 0, 300 * S),
+					   make(6 * GIB, 0, 310 * S), make(4 * GIB, 0, 290 * S)};
 	struct aq_reclaim_plan p;
 
 	c[3].priority = 0;
@@ -215,8 +214,8 @@ static uint64_t below(uint64_t n)
 
 static struct aq_reclaim_candidate random_candidate(void)
 {
-	struct aq_reclaim_candidate c = make(below(16) * GIB, below(2) * below(16) * GIB,
-					     below(3) ? below(40) * S : 0);
+	struct aq_reclaim_candidate c =
+		make(below(16) * GIB, below(2) * below(16) * GIB, below(3) ? below(40) * S : 0);
 
 	c.place = below(3) ? AQ_RECLAIM_HERE : (enum aq_reclaim_place)below(4);
 	c.movable_bytes = below(3) ? c.used_bytes : c.used_bytes / (1 + below(4));
