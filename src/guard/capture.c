@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/timing.h"
+#include "guard/conn.h"
 #include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/lock.h"
@@ -20,6 +21,7 @@
 #define MAX_CAPTURES 64u /* streams at a time on which a capture began. Source: guess */
 #define MAX_CONTEXTS 64u /* of one process on one device. Source: guess */
 #define POLL_NS (100 * AQ_NS_PER_US)
+#define WAITER_STACK_BYTES ((size_t)512 << 10) /* guess: as of the gate's thread */
 
 static struct aq__lock lock;
 static CUstream captured[MAX_CAPTURES]; /* under `lock`; [0, n_captured) */
@@ -174,22 +176,63 @@ static bool note(const struct aq__item *item, void *arg)
 	return false;
 }
 
+/*
+ * Work may wait for a call that the gate now holds back, and then it is not done before the gate
+ * opens. So it is a thread of its own that waits in the driver, and is left there if it must be.
+ */
+static struct {
+	uint32_t busy;	    /* atomic: the thread is at it */
+	uint32_t abandoned; /* atomic: it is to touch no further context */
+	struct found f;	    /* by who made it busy */
+} waiter;
+
+static void wait_for_contexts(void)
+{
+	CUcontext popped;
+
+	for (uint32_t i = 0; i < waiter.f.n; i++) {
+		if (__atomic_load_n(&waiter.abandoned, __ATOMIC_ACQUIRE))
+			break;
+		if (AQ__CALL(cuCtxPushCurrent_v2, waiter.f.ctx[i]) != CUDA_SUCCESS)
+			continue; /* it has just ended */
+		(void)AQ__CALL(cuCtxSynchronize);
+		(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
+	}
+	__atomic_store_n(&waiter.busy, 0, __ATOMIC_RELEASE);
+}
+
+static void *wait_apart(void *arg)
+{
+	(void)arg;
+	(void)aq__relax_begin(); /* for good */
+	wait_for_contexts();
+	return NULL;
+}
+
 bool aq__gate_settle(int index, uint64_t until_ns)
 {
-	struct found f = {.index = index};
-	CUcontext popped;
+	uint32_t idle = 0;
 
 	while (capturing()) {
 		if (aq_now_ns() >= until_ns)
 			return false;
 		aq_sleep_until_ns(aq_now_ns() + POLL_NS);
 	}
-	aq__track_sweep(note, &f);
-	for (uint32_t i = 0; i < f.n; i++) {
-		if (AQ__CALL(cuCtxPushCurrent_v2, f.ctx[i]) != CUDA_SUCCESS)
-			continue; /* it has just ended */
-		(void)AQ__CALL(cuCtxSynchronize);
-		(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
+	if (!__atomic_compare_exchange_n(&waiter.busy, &idle, 1, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_RELAXED))
+		return false; /* it still waits for what it was left with */
+	__atomic_store_n(&waiter.abandoned, 0, __ATOMIC_RELAXED);
+	waiter.f.index = index;
+	waiter.f.n = 0;
+	aq__track_sweep(note, &waiter.f);
+	if (!aq__thread_start(wait_apart, WAITER_STACK_BYTES, "aliquot-drain"))
+		wait_for_contexts();
+	while (__atomic_load_n(&waiter.busy, __ATOMIC_ACQUIRE)) {
+		if (aq_now_ns() >= until_ns) {
+			__atomic_store_n(&waiter.abandoned, 1, __ATOMIC_RELEASE);
+			return false;
+		}
+		aq_sleep_until_ns(aq_now_ns() + POLL_NS);
 	}
 	return true;
 }
@@ -198,4 +241,5 @@ void aq__capture_forked(void)
 {
 	aq__lock_reset(&lock);
 	n_captured = unknown = holders = 0;
+	waiter.busy = 0;
 }

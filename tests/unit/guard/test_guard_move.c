@@ -784,6 +784,39 @@ static void test_move__a_capture_is_not_disturbed(void **state)
 	ok(g.cuMemFree_v2(p));
 }
 
+static void *write_one(void *arg)
+{
+	CUdeviceptr *word = arg;
+
+	g.cuCtxSetCurrent(ctx[0]);
+	return (void *)(intptr_t)g.cuMemsetD32_v2(*word, 1, 1);
+}
+
+/* Work in flight waits for a call that the closed gate holds back: the order is given up. */
+static void test_move__what_cannot_drain_goes_on(void **state)
+{
+	pthread_t thread;
+	CUdeviceptr word;
+	void *result;
+
+	ok(g.cuMemAlloc_v2(&word, 4));
+	ok(g.cuMemsetD32_v2(word, 0, 1));
+	ok(g.cuStreamWaitValue32_v2(stream, word, 1, CU_STREAM_WAIT_VALUE_EQ));
+	begin_park(0, UINT64_MAX);
+	usleep(50000);
+	assert_int_equal(pthread_create(&thread, NULL, write_one, &word), 0);
+	assert_int_equal(result_of_order(0), -EBUSY);
+	assert_int_equal(parked(0), 0);
+	lease_gate(0, 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_ptr_equal(result, (void *)CUDA_SUCCESS);
+	ok(g.cuStreamSynchronize(stream));
+	usleep(100000); /* who was left waiting goes home */
+	assert_int_equal(park(0), 0);
+	assert_int_equal(resume(0), 0);
+	ok(g.cuMemFree_v2(word));
+}
+
 static void test_move__a_device_without_such_memory_has_nothing_to_park(void **state)
 {
 	assert_int_equal(park(1), -ENODATA);
@@ -1177,6 +1210,7 @@ int main(int argc, char **argv)
 		EACH(test_move__without_room_it_stays_parked),
 		EACH(test_move__what_others_know_stays),
 		EACH(test_move__a_capture_is_not_disturbed),
+		EACH(test_move__what_cannot_drain_goes_on),
 		EACH(test_move__storm),
 		EACH(test_move__host_memory_is_given_back),
 		EACH(test_move__a_forked_child_moves_nothing),
