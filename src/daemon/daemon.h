@@ -312,6 +312,8 @@ struct aqd {
 	uint64_t moved_bytes, moved_ns; /* by all moves so far */
 	struct event *residency_timer; /* while somebody moves, or waits to */
 	uint64_t host_used_bytes;      /* sum of aqd_move.host_bytes */
+	bool residency_slow;	       /* the timer is set for listeners only */
+	uint64_t available_ns, available_bytes; /* host memory, and when that was read */
 	bool residency_dirty;	       /* some move may have gone on */
 
 	bool state_dirty; /* state.json must be written this turn */

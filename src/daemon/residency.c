@@ -24,8 +24,9 @@
 #include "daemon/state.h"
 #include "base/banned.h"
 
-#define POLL_NS (20 * AQ_NS_PER_MS) /* bells may get lost, deadlines may pass */
-#define RETRY_NS AQ_NS_PER_S	    /* after a resume that the client could not carry out */
+#define POLL_NS (20 * AQ_NS_PER_MS)    /* bells may get lost, deadlines may pass */
+#define LISTEN_NS (500 * AQ_NS_PER_MS) /* how late a listener may learn that there is nothing */
+#define RETRY_NS AQ_NS_PER_S	       /* after a resume that the client could not carry out */
 
 /*
  * Beside the configured time, in which work in flight drains, an order may take as long as its
@@ -88,8 +89,19 @@ uint64_t aqd_parked(const struct aqd_fraction *f)
 
 static void poll_soon(struct aqd *d)
 {
-	if (!evtimer_pending(d->residency_timer, NULL))
-		aqd_timer_set(d->residency_timer, POLL_NS);
+	if (evtimer_pending(d->residency_timer, NULL) && !d->residency_slow)
+		return;
+	d->residency_slow = false;
+	aqd_timer_set(d->residency_timer, POLL_NS);
+}
+
+/* Nobody moves; some only listen. */
+static void poll_later(struct aqd *d)
+{
+	if (evtimer_pending(d->residency_timer, NULL))
+		return;
+	d->residency_slow = true;
+	aqd_timer_set(d->residency_timer, LISTEN_NS);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -509,10 +521,11 @@ void aqd_residency_turn(struct aqd *d)
 		aqd_queue_try(d);
 	}
 	again = aqd_needs_serve(d) || d->queue_again || again;
-	again = aqd_shrink_turn(d) || again;
 	again = aqd_api_resizes_turn(d) || again;
 	if (again)
 		poll_soon(d);
+	if (aqd_shrink_turn(d))
+		poll_later(d);
 }
 
 void aqd_residency_bell(struct aqd *d, struct aqd_client *c)

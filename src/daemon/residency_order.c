@@ -14,7 +14,8 @@
 #include "daemon/gate.h"
 #include "base/banned.h"
 
-#define MAX_ERRNO 4095 /* Source: Linux, include/linux/err.h */
+#define AVAILABLE_NS (50 * AQ_NS_PER_MS) /* a file to read, for each candidate of each plan */
+#define MAX_ERRNO 4095			 /* Source: Linux, include/linux/err.h */
 
 /* A number of the client's is read once: it may be another one the next time. */
 static uint64_t read_u64(const _Atomic uint64_t *word)
@@ -194,13 +195,23 @@ static uint64_t available_bytes(void)
 									: UINT64_MAX;
 }
 
+static uint64_t available_now(struct aqd *d)
+{
+	uint64_t now = aq_now_ns();
+
+	if (!d->available_ns || now >= d->available_ns + AVAILABLE_NS) {
+		d->available_ns = now;
+		d->available_bytes = available_bytes();
+	}
+	return d->available_bytes;
+}
+
 static uint64_t minus(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : 0;
 }
 
-bool aqd_host_room(const struct aqd *d, const struct aqd_fraction *f, uint64_t bytes,
-		   uint64_t *ret_free)
+bool aqd_host_room(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes, uint64_t *ret_free)
 {
 	uint64_t own = 0, left_bytes, moving = 0;
 	struct aqd_fraction *each, *next_fraction;
@@ -217,6 +228,6 @@ bool aqd_host_room(const struct aqd *d, const struct aqd_fraction *f, uint64_t b
 			}
 	left_bytes = min_u64(minus(d->config.host_memory_bytes, d->host_used_bytes),
 			     minus(d->config.host_memory_fraction_bytes, own));
-	*ret_free = min_u64(left_bytes, minus(available_bytes(), moving));
+	*ret_free = min_u64(left_bytes, minus(available_now(d), moving));
 	return bytes <= *ret_free;
 }

@@ -48,7 +48,6 @@ void aqd_order_forget(struct aqd *d, struct aqd_client *c);
  * Counts the node's budget, the fraction's, and what the machine has available now.
  * @ret_free: how much it may
  */
-bool aqd_host_room(const struct aqd *d, const struct aqd_fraction *f, uint64_t bytes,
-		   uint64_t *ret_free);
+bool aqd_host_room(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes, uint64_t *ret_free);
 
 #endif /* AQ_DAEMON_RESIDENCY_ORDER_H */
