@@ -297,7 +297,7 @@ static uint64_t room(const struct aq_page_device *dev, const struct aq__pass *p,
 {
 	uint64_t now = aq_now_ns(), until = load64(&dev->lease_until_ns);
 	uint64_t window = load32(&dev->waiting) ? WINDOW_WAITING_NS : WINDOW_NS;
-	uint64_t left = aq__flight_left(p->index, now, false), over;
+	uint64_t left = aq__flight_left(p->index, now, false), over, most;
 
 	if (left <= window && (!left || now + left < until))
 		return 0;
@@ -309,7 +309,9 @@ static uint64_t room(const struct aq_page_device *dev, const struct aq__pass *p,
 		return 0;
 	/* A little more than has to be, so that not each command costs a sleep. */
 	over = (left > window ? left - window : left) + window / 4;
-	return over < POLL_LEAST_NS ? POLL_LEAST_NS : over < NAP_NS ? over : NAP_NS;
+	/* Kernels of an engine's prompts take a tenth of the last time's, or ten times that. */
+	most = aq__flight_regular(p->index, EARLY_NS, now) ? NAP_NS : POLL_NS;
+	return over < POLL_LEAST_NS ? POLL_LEAST_NS : over < most ? over : most;
 }
 
 static void answer_notice(struct aq_page_device *dev, int index)
