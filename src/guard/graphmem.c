@@ -19,6 +19,7 @@
 #include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/lock.h"
+#include "guard/movable.h"
 #include "guard/space.h"
 #include "guard/track.h"
 #include "guard/guest.h"
@@ -250,7 +251,7 @@ static CUresult made(CUresult r, CUgraphExec *exec, bool looked, const struct ne
                                                                                                    \
 		if (r != CUDA_SUCCESS)                                                             \
 			return r;                                                                  \
-		return made(AQ__CALL(sym, __VA_ARGS__), exec, looked, &need, false);               \
+		return made(AQ__RESIDENT(sym, __VA_ARGS__), exec, looked, &need, false);           \
 	}
 
 HOOK_INSTANTIATE(cuGraphInstantiate,
@@ -276,7 +277,7 @@ HOOK_INSTANTIATE(cuGraphInstantiateWithFlags,
 		if (r != CUDA_SUCCESS)                                                             \
 			return r;                                                                  \
 		if (!looked || !upload)                                                            \
-			return made(AQ__CALL(sym, exec, graph, params), exec, looked, &need,       \
+			return made(AQ__RESIDENT(sym, exec, graph, params), exec, looked, &need,   \
 				    false);                                                        \
 		r = grab(&g, &need, #sym);                                                         \
 		if (r != CUDA_SUCCESS)                                                             \
@@ -417,7 +418,7 @@ CUresult cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *dep
 {
 	if (params && params->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC)
 		aq__graphmem_seen();
-	return AQ__CALL(cuGraphAddNode, node, graph, deps, ndeps, params);
+	return AQ__RESIDENT(cuGraphAddNode, node, graph, deps, ndeps, params);
 }
 
 CUresult cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph, const CUgraphNode *deps,
@@ -425,7 +426,7 @@ CUresult cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph, const CUgraphNode *
 {
 	if (params && params->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC)
 		aq__graphmem_seen();
-	return AQ__CALL(cuGraphAddNode_v2, node, graph, deps, edges, ndeps, params);
+	return AQ__RESIDENT(cuGraphAddNode_v2, node, graph, deps, edges, ndeps, params);
 }
 
 /* LIFECYCLE: a graph itself takes no device memory; what it needs is read when it is made

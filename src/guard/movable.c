@@ -313,7 +313,6 @@ static CUresult grow(struct aq__arena *a, uint32_t n, const char *api, uint32_t 
 		return r;
 	}
 	aq__lock(&a->lock);
-	a->chunks++;
 	aq__pages_chunk_made(&a->pages, *ret_head, pages, handle, n);
 	aq__unlock(&a->lock);
 	aq__movable_tell(a);
@@ -362,7 +361,6 @@ static bool drop_empty(struct aq__arena *a)
 	if (gone) {
 		a->pages.fixed_pages -= c->fixed ? n : 0;
 		a->parked -= parked ? n * PAGE : 0;
-		a->chunks--;
 		aq__pages_bare(&a->pages, first, n);
 	} else {
 		aq__pages_keep_empty(&a->pages, first);

@@ -41,7 +41,6 @@ struct aq__arena {
 	bool rdma;
 	uint32_t peers;		/* atomic; bit: that device, too, may touch the memory */
 	uint64_t parked;	/* bytes of chunks that are in host memory; the lock */
-	uint32_t chunks;	/* the lock */
 	uint64_t idle_since_ns; /* atomic; when the pool of empty chunks last changed; 0 empty */
 	uint64_t back_since_ns; /* moving thread; since when host memory is kept for nothing; 0 not */
 };
@@ -143,6 +142,19 @@ void aq__move_go(void);
 
 /* As aq__move_hold(), and the memory of the device is on it. */
 void aq__move_hold_resident(int index);
+
+/* As aq__move_hold_resident(), for the current context's device. */
+void aq__move_hold_here(void);
+
+/* AQ__CALL() of something that looks at memory of the current context's device. */
+#define AQ__RESIDENT(sym, ...)                                                                     \
+	({                                                                                         \
+		CUresult aq_resident_;                                                             \
+		aq__move_hold_here();                                                              \
+		aq_resident_ = AQ__CALL(sym, __VA_ARGS__);                                         \
+		aq__move_go();                                                                     \
+		aq_resident_;                                                                      \
+	})
 
 /* Ask for what is away, as who wants to submit does, and sleep a little. */
 void aq__move_ask(void);

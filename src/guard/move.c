@@ -86,6 +86,18 @@ void aq__move_hold_resident(int index)
 	errno = saved;
 }
 
+void aq__move_hold_here(void)
+{
+	struct aq__place place = {.index = AQ__UNBOUND};
+
+	if (aq__movable_on())
+		aq__place_here(&place);
+	if (place.index >= 0)
+		aq__move_hold_resident(place.index);
+	else
+		aq__move_hold();
+}
+
 void aq__move_ask(void)
 {
 	for (int i = 0; i < (int)AQ_MAX_DEVICES; i++) {

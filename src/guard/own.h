@@ -41,6 +41,16 @@
  * be moved; or they tell of memory that can. */
 #define AQ__OWN_cuCtxEnablePeerAccess ~, 1
 #define AQ__OWN_cuCtxSetLimit ~, 1
+#define AQ__OWN_cuGraphAddMemcpyNode ~, 1
+#define AQ__OWN_cuGraphAddMemsetNode ~, 1
+#define AQ__OWN_cuGraphExecMemcpyNodeSetParams ~, 1
+#define AQ__OWN_cuGraphExecMemsetNodeSetParams ~, 1
+#define AQ__OWN_cuGraphExecNodeSetParams ~, 1
+#define AQ__OWN_cuGraphExecUpdate ~, 1
+#define AQ__OWN_cuGraphExecUpdate_v2 ~, 1
+#define AQ__OWN_cuGraphMemcpyNodeSetParams ~, 1
+#define AQ__OWN_cuGraphMemsetNodeSetParams ~, 1
+#define AQ__OWN_cuGraphNodeSetParams ~, 1
 #define AQ__OWN_cuIpcGetMemHandle ~, 1
 #define AQ__OWN_cuMemExportToShareableHandle ~, 1
 #define AQ__OWN_cuMemGetAddressRange_v2 ~, 1
@@ -62,5 +72,9 @@
 #define AQ__OWN_cuStreamBeginCapture_v2_ptsz ~, 1
 #define AQ__OWN_cuStreamEndCapture ~, 1
 #define AQ__OWN_cuStreamEndCapture_ptsz ~, 1
+#define AQ__OWN_cuTexObjectCreate ~, 1
+#define AQ__OWN_cuTexRefSetAddress2D_v2 ~, 1
+#define AQ__OWN_cuTexRefSetAddress2D_v3 ~, 1
+#define AQ__OWN_cuTexRefSetAddress_v2 ~, 1
 
 #endif /* AQ_GUARD_OWN_H */

@@ -365,16 +365,38 @@ static void arrived(struct aq__arena *a)
 	aq__unlock(&a->lock);
 }
 
-/* An attribute of the memory that went with its mapping. */
-static bool sync_again(const struct aq__item *item, void *arg)
+#define SYNC_AT_A_TIME 64u
+
+struct synced {
+	int index;
+	uint32_t skip, seen, n; /* the first `skip` were dealt with */
+	CUdeviceptr ptr[SYNC_AT_A_TIME];
+};
+
+static bool is_synced(const struct aq__item *item, void *arg)
 {
-	const struct aq__arena *a = arg;
+	struct synced *s = arg;
+
+	if (item->class == AQ__POINTER && item->kind == AQ__MOVABLE_SYNC &&
+	    item->index == s->index && s->seen++ >= s->skip && s->n < SYNC_AT_A_TIME)
+		s->ptr[s->n++] = item->key;
+	return false;
+}
+
+/* An attribute of the memory that went with its mapping. The table does not change meanwhile. */
+static void sync_again(const struct aq__arena *a)
+{
+	struct synced s = {.index = a->index};
 	unsigned int yes = 1;
 
-	if (item->class == AQ__POINTER && item->kind == AQ__MOVABLE_SYNC && item->index == a->index)
-		(void)AQ__CALL(cuPointerSetAttribute, &yes, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS,
-			       item->key);
-	return false;
+	do {
+		s.skip += s.n;
+		s.seen = s.n = 0;
+		aq__track_sweep(is_synced, &s);
+		for (uint32_t i = 0; i < s.n; i++)
+			(void)AQ__CALL(cuPointerSetAttribute, &yes,
+				       CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, s.ptr[i]);
+	} while (s.n == SYNC_AT_A_TIME);
 }
 
 int aq__unpark(struct aq__arena *a)
@@ -396,7 +418,7 @@ int aq__unpark(struct aq__arena *a)
 	}
 	if (r == 0) {
 		arrived(a);
-		aq__track_sweep(sync_again, a);
+		sync_again(a);
 	} else {
 		give_up(a, end);
 		aq__release(a->index, grains);

@@ -589,6 +589,50 @@ static void test_move__captured_graphs_events_and_streams_survive(void **state)
 	ok(g.cuMemFree_v2(p));
 }
 
+static void *build_graph(void *arg)
+{
+	CUDA_MEMSET_NODE_PARAMS params = {
+		.dst = *(CUdeviceptr *)arg, .value = 9, .elementSize = 4, .width = 64, .height = 1};
+	CUgraphNode node;
+	CUgraphExec exec;
+	CUgraph graph;
+	CUresult r;
+
+	g.cuCtxSetCurrent(ctx[0]);
+	r = g.cuGraphCreate(&graph, 0);
+	if (r == CUDA_SUCCESS)
+		r = g.cuGraphAddMemsetNode(&node, graph, NULL, 0, &params, ctx[0]);
+	if (r == CUDA_SUCCESS)
+		r = g.cuGraphInstantiateWithFlags(&exec, graph, 0);
+	if (r == CUDA_SUCCESS)
+		r = g.cuGraphLaunch(exec, stream);
+	if (r == CUDA_SUCCESS)
+		r = g.cuStreamSynchronize(stream);
+	g.cuGraphExecDestroy(exec);
+	g.cuGraphDestroy(graph);
+	return (void *)(intptr_t)r;
+}
+
+/* The driver looks at addresses that nodes are made of: they have to be there. */
+static void test_move__graphs_are_built_on_memory_that_is_away(void **state)
+{
+	uint32_t words[64];
+	pthread_t thread;
+	CUdeviceptr p;
+	void *result;
+
+	ok(g.cuMemAlloc_v2(&p, 2 * MIB));
+	assert_int_equal(park(0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, build_graph, &p), 0);
+	assert_true(eventually(lease_load(&lease_device(0)->want) == 1));
+	assert_int_equal(resume(0), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_ptr_equal(result, (void *)CUDA_SUCCESS);
+	ok(g.cuMemcpyDtoH_v2(words, p, sizeof(words)));
+	assert_int_equal(words[63], 9);
+	ok(g.cuMemFree_v2(p));
+}
+
 static void test_move__work_in_flight_is_waited_for(void **state)
 {
 	uint64_t ns = 100 * MS, count = MIB / 4;
@@ -1202,6 +1246,7 @@ int main(int argc, char **argv)
 		EACH(test_move__peers_see_what_comes_later_too),
 		EACH(test_move__parked_memory_is_free_and_comes_back_the_same),
 		EACH(test_move__captured_graphs_events_and_streams_survive),
+		EACH(test_move__graphs_are_built_on_memory_that_is_away),
 		EACH(test_move__work_in_flight_is_waited_for),
 		EACH(test_move__who_comes_while_parked_waits_and_is_heard),
 		EACH(test_move__memory_can_be_freed_where_it_is),
