@@ -201,7 +201,6 @@ struct aqd_residency {
 	enum aqd_park_reason reason; /* of the last parking */
 	bool hold;		     /* work does not bring it back, only `resume` does */
 	bool wanted;		     /* it is to be resident: it has work, or was told to */
-	bool failed;		     /* of this move, something did not go as ordered */
 	uint64_t began_ns;	     /* the move under way */
 	uint64_t deadline_ns;	     /* of it; 0 none, or over already */
 	uint64_t since_ns;	     /* resident or parked since */

@@ -166,7 +166,6 @@ static void begin(struct aqd *d, struct aqd_fraction *f, enum aqd_residency_stat
 	struct aqd_residency *r = &f->residency;
 
 	set_state(d, f, state);
-	r->failed = false;
 	r->moved_bytes = bytes;
 	r->began_ns = aq_now_ns();
 	r->deadline_ns = r->began_ns + d->config.move_timeout_ns +
