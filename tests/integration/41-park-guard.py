@@ -183,8 +183,21 @@ def what_is_shared_stays(machine):
     a.quit()
     b.quit()
 
+def shrinking_below_use_parks(machine):
+    arena(machine)
+    a = pattern(machine, "a", ("400M",), memory=ARENA)
+    less = {"memory_request_bytes": 600 * MIB, "memory_limit_bytes": 600 * MIB}
+    status, answer = machine.http("PATCH", "/v1/fractions/a", {**less, "force_park": True})
+    check(status in (200, 202), "status of the resize", status, answer)
+    await_parked(machine, "a")
+    status, answer = machine.http("PATCH", "/v1/fractions/a", {"memory_request_bytes": ARENA,
+                                                               "memory_limit_bytes": ARENA})
+    equal(status, 200, f"status of growing again ({answer})")
+    a.do("check", bad=0)
+    a.quit()
+
 
 aqtest.run(all_bytes_survive, graphs_survive, work_brings_it_back, its_room_is_free_for_others,
            while_threads_work, a_new_daemon_brings_it_back, left_alone_it_leaves,
            without_it_nothing_moves, killed_on_the_way,
-           two_processes_move_together, what_is_shared_stays)
+           two_processes_move_together, what_is_shared_stays, shrinking_below_use_parks)
