@@ -105,9 +105,10 @@ static void set_equal(const struct fr_run *run, const struct equal_case *e, stru
 	*s = (struct fr_setup){.name = e->name, .count = e->replicas};
 	for (size_t i = 0; i < s->count; i++) {
 		s->weight[i] = 1;
-		s->parts[i] = (struct fr_part){
-			.model = e->small ? run->config->small_model : run->config->model,
-			.permille = e->permille, .plain = e->plain};
+		s->parts[i] = (struct fr_part){.model = e->small ? run->config->small_model
+								 : run->config->model,
+					       .permille = e->permille,
+					       .plain = e->plain};
 	}
 }
 
@@ -165,10 +166,12 @@ static int settle(struct fr_run *run, const char *name, int r)
 {
 	if (!r || r == -EINTR)
 		return r;
-	fr_notes_add(&run->notes, "%s: %s%s", name, r == -ENOSPC ? "does not fit: " : "not measured: ",
+	fr_notes_add(&run->notes, "%s: %s%s", name,
+		     r == -ENOSPC ? "does not fit: " : "not measured: ",
 		     run->stage.why[0] ? run->stage.why : strerror(-r));
 	if (!run->config->quiet)
-		printf("%-22s %s\n", name, run->notes.lines[run->notes.count - 1] + strlen(name) + 2);
+		printf("%-22s %s\n", name,
+		       run->notes.lines[run->notes.count - 1] + strlen(name) + 2);
 	run->failed |= r != -ENOSPC;
 	run->stage.why[0] = '\0';
 	return 0;
@@ -178,26 +181,29 @@ static int settle(struct fr_run *run, const char *name, int r)
 static int measure_mixed(struct fr_run *run)
 {
 	const struct fr_config *c = run->config;
-	struct fr_setup s = {
-		.name = "mixed", .count = 3,
-		.parts = {{.model = c->model, .permille = 500},
-			  {.model = c->small_model, .permille = 250},
-			  {.model = c->embedding_model, .permille = 125}},
-		.weight = {1, 1, 0.5}, .role = {"chat", "small-chat", "embeddings"},
-		.embeddings = {false, false, true}};
+	struct fr_setup s = {.name = "mixed",
+			     .count = 3,
+			     .parts = {{.model = c->model, .permille = 500},
+				       {.model = c->small_model, .permille = 250},
+				       {.model = c->embedding_model, .permille = 125}},
+			     .weight = {1, 1, 0.5},
+			     .role = {"chat", "small-chat", "embeddings"},
+			     .embeddings = {false, false, true}};
 	uint32_t whole = whole_users(run, false), users;
 	const struct fr_row *answer;
 	struct fr_step step;
 	int r = fr_setup_start(run, &s);
 
 	if (!r)
-		r = fr_setup_search(run, &s, (whole ? whole : guess(run, false)) / 3 + 1, precision(run));
+		r = fr_setup_search(run, &s, (whole ? whole : guess(run, false)) / 3 + 1,
+				    precision(run));
 	fr_stage_clear(&run->stage);
 	answer = fr_rows_find(&run->answers, "mixed/chat");
 	if (r || !answer)
 		return r;
 	if (!c->sim) {
-		fr_notes_add(&run->notes, "mixed-apart: one model per GPU takes three GPUs, which are "
+		fr_notes_add(&run->notes,
+			     "mixed-apart: one model per GPU takes three GPUs, which are "
 			     "only looked for on simulated devices");
 		return 0;
 	}
@@ -234,10 +240,10 @@ static int run_equal(struct fr_run *run)
 			if (!r && chosen(run, "shift", true, seconds_of(run, 4, 4)))
 				r = settle(run, "shift",
 					   fr_shift_measure(run, whole_users(run, false)
-								 ? whole_users(run, false)
-								 : guess(run, false)));
-			if (!r && chosen(run, "scale-out", true,
-					 seconds_of(run, 2, FR_SCALE_REPLICAS)))
+									 ? whole_users(run, false)
+									 : guess(run, false)));
+			if (!r &&
+			    chosen(run, "scale-out", true, seconds_of(run, 2, FR_SCALE_REPLICAS)))
 				r = settle(run, "scale-out",
 					   fr_scale_measure(run, guess(run, true) / 8 + 1));
 		}

@@ -18,8 +18,8 @@
 struct fr_setup {
 	const char *name;
 	struct fr_part parts[FR_PARTS_MOST];
-	double weight[FR_PARTS_MOST];     /* users of a part, of those of a part with weight 1 */
-	const char *role[FR_PARTS_MOST];  /* NULL: all parts are alike, no rows of their own */
+	double weight[FR_PARTS_MOST];	 /* users of a part, of those of a part with weight 1 */
+	const char *role[FR_PARTS_MOST]; /* NULL: all parts are alike, no rows of their own */
 	bool embeddings[FR_PARTS_MOST];
 	size_t count;
 };
@@ -47,9 +47,9 @@ struct fr_run {
 	struct fr_notes notes;
 	struct fr_scale scale;
 	uint64_t begin_ns;
-	uint64_t requests;  /* of all steps */
-	double load;        /* of the host before the run: processes that want a core */
-	bool failed;        /* a case could not be measured, though it should */
+	uint64_t requests; /* of all steps */
+	double load;	   /* of the host before the run: processes that want a core */
+	bool failed;	   /* a case could not be measured, though it should */
 };
 
 /**

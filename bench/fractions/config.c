@@ -16,8 +16,22 @@
 #define QUICK_LIMIT_NS (165 * AQ_NS_PER_S) /* of three minutes; the rest is to end in */
 
 enum {
-	OPT_MODEL = 1024, OPT_SMALL, OPT_EMBEDDING, OPT_QUICK, OPT_OUT, OPT_CASES, OPT_ISL, OPT_OSL,
-	OPT_BOUND, OPT_WINDOW, OPT_STEPS, OPT_FIRST, OPT_LIMIT, OPT_SEED, OPT_SHARED, OPT_QUIET,
+	OPT_MODEL = 1024,
+	OPT_SMALL,
+	OPT_EMBEDDING,
+	OPT_QUICK,
+	OPT_OUT,
+	OPT_CASES,
+	OPT_ISL,
+	OPT_OSL,
+	OPT_BOUND,
+	OPT_WINDOW,
+	OPT_STEPS,
+	OPT_FIRST,
+	OPT_LIMIT,
+	OPT_SEED,
+	OPT_SHARED,
+	OPT_QUIET,
 	OPT_HELP_WORDS,
 };
 
@@ -27,10 +41,11 @@ static const struct aq_opt opts[] = {
 	{"small-model", OPT_SMALL, AQ_OPT_VALUE, "NAME", "for small fractions (phi-4-mini)",
 	 "phi-4-mini qwen3-4b"},
 	{"embedding-model", OPT_EMBEDDING, AQ_OPT_VALUE, "NAME", "(qwen3-embedding-0.6b)", NULL},
-	{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE", "on a simulated device (default: without a GPU, h100)",
+	{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE",
+	 "on a simulated device (default: without a GPU, h100)",
 	 "h100 h100-nvl h200 a100-40 a100-80 b200 l40s rtx4090"},
-	{"quick", OPT_QUICK, AQ_OPT_NONE, NULL, "fewer cases and short windows: within three minutes",
-	 NULL},
+	{"quick", OPT_QUICK, AQ_OPT_NONE, NULL,
+	 "fewer cases and short windows: within three minutes", NULL},
 	{"out", OPT_OUT, AQ_OPT_VALUE, "DIR", "results.json, .csv, steps.json, report.txt, plots",
 	 NULL},
 	{"cases", OPT_CASES, AQ_OPT_VALUE, "A,B...", "only these, see below", NULL},
@@ -57,13 +72,14 @@ const struct aq_verb fr_verb = {
 		    "  aliquot bench fractions --sim a100-40 --model qwen3-4b --out results\n"
 		    "  aliquot bench fractions --cases full,halves,plain-halves --out results\n",
 	.opts = opts,
-	.notes = "Users are a closed loop, and all of them begin at once; a count is within the\n"
-		 "bound when every request's first token comes in time and none fails.\n"
-		 "Cases: full, plain-full, half, halves, plain-halves, quarters, plain-quarters,\n"
-		 "eighths, small-full, small-quarters, plain-small-quarters, small-eighths,\n"
-		 "plain-small-eighths, mixed, shift, scale-out. plain-: the hardware's own time\n"
-		 "slicing, without Aliquot. Ctrl-C ends with what was measured so far, exit status\n"
-		 "130. Status 1: a case could not be measured, or nothing at all was.\n",
+	.notes =
+		"Users are a closed loop, and all of them begin at once; a count is within the\n"
+		"bound when every request's first token comes in time and none fails.\n"
+		"Cases: full, plain-full, half, halves, plain-halves, quarters, plain-quarters,\n"
+		"eighths, small-full, small-quarters, plain-small-quarters, small-eighths,\n"
+		"plain-small-eighths, mixed, shift, scale-out. plain-: the hardware's own time\n"
+		"slicing, without Aliquot. Ctrl-C ends with what was measured so far, exit status\n"
+		"130. Status 1: a case could not be measured, or nothing at all was.\n",
 };
 
 static int bad(const char *option, const char *value, const char *why)
@@ -96,7 +112,8 @@ static int take_name(const char *option, const char *value, const char **ret_nam
 {
 	/* It becomes an argument and part of a file's name. */
 	if (!*value || strlen(value) > 63 || *value == '-' ||
-	    value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")])
+	    value[strspn(value,
+			 "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")])
 		return bad(option, value, "not a name");
 	*ret_name = value;
 	return -1;
@@ -139,8 +156,9 @@ static int take_option(struct fr_config *c, int id, const char *value)
 	case OPT_LIMIT:
 		return take_time("limit", value, &c->limit_ns);
 	case OPT_SEED:
-		return aq_uint_parse(value, 0, UINT64_MAX, &c->seed) ? bad("seed", value, "a number")
-								     : -1;
+		return aq_uint_parse(value, 0, UINT64_MAX, &c->seed)
+			       ? bad("seed", value, "a number")
+			       : -1;
 	case OPT_QUICK:
 		c->quick = true;
 		return -1;
@@ -176,9 +194,13 @@ int fr_config_parse(int argc, char **argv, struct fr_config *ret)
 	const char *value;
 	int id, r = -1;
 
-	*ret = (struct fr_config){.model = "llama-3.1-8b", .small_model = "phi-4-mini",
-				  .embedding_model = "qwen3-embedding-0.6b", .isl = 512, .osl = 128,
-				  .bound_ms = 1000, .seed = 42};
+	*ret = (struct fr_config){.model = "llama-3.1-8b",
+				  .small_model = "phi-4-mini",
+				  .embedding_model = "qwen3-embedding-0.6b",
+				  .isl = 512,
+				  .osl = 128,
+				  .bound_ms = 1000,
+				  .seed = 42};
 	aq_opt_start(&scan, &fr_verb, argc, argv);
 	while (r < 0 && (id = aq_opt_next(&scan, &value)) > 0) {
 		if (id == AQ_OPT_HELP) {

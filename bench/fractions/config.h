@@ -13,17 +13,17 @@
 
 struct fr_config {
 	const char *model, *small_model, *embedding_model;
-	const char *sim;       /* profile; NULL: the machine's own GPU */
-	const char *out;       /* directory */
-	const char *cases;     /* names by commas; NULL all */
+	const char *sim;   /* profile; NULL: the machine's own GPU */
+	const char *out;   /* directory */
+	const char *cases; /* names by commas; NULL all */
 	bool quick, quiet;
-	bool shared_daemon;    /* whichever `aliquot run` finds, else one of our own */
-	uint32_t isl, osl;     /* tokens of each prompt and answer */
-	uint32_t first_users;  /* first try on a whole GPU; 0: a guess from the lengths */
-	uint32_t steps_most;   /* of a search */
+	bool shared_daemon;   /* whichever `aliquot run` finds, else one of our own */
+	uint32_t isl, osl;    /* tokens of each prompt and answer */
+	uint32_t first_users; /* first try on a whole GPU; 0: a guess from the lengths */
+	uint32_t steps_most;  /* of a search */
 	double bound_ms;
-	uint64_t window_ns;    /* of each step */
-	uint64_t limit_ns;     /* of the whole run; cases that would pass it are left out, and said */
+	uint64_t window_ns; /* of each step */
+	uint64_t limit_ns;  /* of the whole run; cases that would pass it are left out, and said */
 	uint64_t seed;
 };
 

@@ -35,9 +35,13 @@ static int draw_answers(const struct fr_run *run, const char *file, const char *
 	const char *groups[GROUPS_MOST], *series[] = {label};
 	double values[GROUPS_MOST];
 	char path[AQ_PATH_BYTES], text[256];
-	struct aq_bars b = {.title = title, .subtitle = subtitle(run, text, sizeof(text)),
-			    .y_label = label, .groups = groups, .series = series,
-			    .series_count = 1, .values = values};
+	struct aq_bars b = {.title = title,
+			    .subtitle = subtitle(run, text, sizeof(text)),
+			    .y_label = label,
+			    .groups = groups,
+			    .series = series,
+			    .series_count = 1,
+			    .values = values};
 	int r = path_of(run, file, path);
 
 	for (size_t i = 0; i < run->answers.count && b.group_count < GROUPS_MOST; i++) {
@@ -47,8 +51,9 @@ static int draw_answers(const struct fr_run *run, const char *file, const char *
 		    !strcmp(row->name, "scale-out"))
 			continue;
 		groups[b.group_count] = row->name;
-		values[b.group_count++] = !of_users ? row->result.tokens_per_second
-					  : row->within ? row->users : 0;
+		values[b.group_count++] = !of_users	? row->result.tokens_per_second
+					  : row->within ? row->users
+							: 0;
 	}
 	return r || !b.group_count ? r : aq_bars_save(&b, path);
 }
@@ -91,7 +96,8 @@ static int draw_steps(const struct fr_run *run)
 	char path[AQ_PATH_BYTES], text[256];
 	struct aq_plot p = {.title = "Longest time to first token by users of one GPU",
 			    .subtitle = subtitle(run, text, sizeof(text)),
-			    .x = {.label = "users"}, .y = {.label = "longest TTFT (ms)"},
+			    .x = {.label = "users"},
+			    .y = {.label = "longest TTFT (ms)"},
 			    .rules = {{.label = "bound", .at = run->config->bound_ms}},
 			    .rule_count = 1};
 	int r = path_of(run, "ttft-by-users.svg", path);
@@ -101,11 +107,13 @@ static int draw_steps(const struct fr_run *run)
 	for (size_t i = 0; i < run->answers.count && p.series_count < AQ_PLOT_SERIES; i++) {
 		const char *name = run->answers.rows[i].name;
 		struct curve *c = &curves[p.series_count];
-		size_t n = strchr(name, '/') || strstr(name, "s") == name ? 0 : take_curve(run, name, c);
+		size_t n = strchr(name, '/') || strstr(name, "s") == name
+				   ? 0
+				   : take_curve(run, name, c);
 
 		if (n)
-			p.series[p.series_count++] = (struct aq_plot_series){
-				name, c->x, c->y, n, AQ_PLOT_MARKED};
+			p.series[p.series_count++] =
+				(struct aq_plot_series){name, c->x, c->y, n, AQ_PLOT_MARKED};
 	}
 	return r || !p.series_count ? r : aq_plot_save(&p, path);
 }
@@ -118,7 +126,8 @@ static int draw_scale(const struct fr_run *run)
 	char path[AQ_PATH_BYTES], text[256];
 	struct aq_plot p = {.title = "Scale-out: time to first token as replicas join on one GPU",
 			    .subtitle = subtitle(run, text, sizeof(text)),
-			    .x = {.label = "seconds"}, .y = {.label = "TTFT (ms)"},
+			    .x = {.label = "seconds"},
+			    .y = {.label = "TTFT (ms)"},
 			    .rules = {{.label = "bound", .at = run->config->bound_ms}},
 			    .rule_count = 1};
 	size_t used = 0;
@@ -150,8 +159,12 @@ static int draw_shift(const struct fr_run *run)
 	double values[6];
 	char path[AQ_PATH_BYTES], text[256];
 	struct aq_bars b = {.title = "Demand moves from the first model to the second: TTFT p95",
-			    .subtitle = subtitle(run, text, sizeof(text)), .y_label = "TTFT p95 (ms)",
-			    .groups = groups, .series = parts, .series_count = 2, .values = values};
+			    .subtitle = subtitle(run, text, sizeof(text)),
+			    .y_label = "TTFT p95 (ms)",
+			    .groups = groups,
+			    .series = parts,
+			    .series_count = 2,
+			    .values = values};
 	int r = path_of(run, "shift.svg", path);
 
 	for (size_t i = 0; i < 3; i++) {
@@ -175,8 +188,8 @@ int fr_report_plots(const struct fr_run *run)
 	int r = draw_answers(run, "users.svg", "Users of one GPU within the bound", "users", true);
 
 	if (!r)
-		r = draw_answers(run, "throughput.svg", "Tokens per second of one GPU at those users",
-				 "tokens/s", false);
+		r = draw_answers(run, "throughput.svg",
+				 "Tokens per second of one GPU at those users", "tokens/s", false);
 	if (!r)
 		r = draw_steps(run);
 	if (!r)

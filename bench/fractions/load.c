@@ -30,8 +30,9 @@ int fr_load_start(struct fr_load *l, const struct fr_stage *s, const struct fr_l
 	 * would say how many of those waves the window saw.
 	 */
 	const char *argv[20 + 2 * FR_REPLICAS_MOST + 2] = {
-		s->generator, "--json", "--quiet", "--stagger", "--warmup", "0", "--ramp", "0",
-		"--drain", "0", "--isl", isl, "--osl", osl, "--duration", window, "--seed", seed};
+		s->generator, "--json", "--quiet",    "--stagger", "--warmup", "0",
+		"--ramp",     "0",	"--drain",    "0",	   "--isl",    isl,
+		"--osl",      osl,	"--duration", window,	   "--seed",   seed};
 	size_t n = 18;
 	int r;
 

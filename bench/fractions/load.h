@@ -12,7 +12,7 @@
 /* What goes to one server. */
 struct fr_lane {
 	const struct fr_replica *replica;
-	char users[48];   /* `40`, or a plan as `40/4@5s` */
+	char users[48]; /* `40`, or a plan as `40/4@5s` */
 	bool embeddings;
 };
 
@@ -22,7 +22,7 @@ struct fr_result {
 	double tokens_per_second, requests_per_second;
 	double ttft_p50, ttft_p95, ttft_max;
 	double itl_p50, itl_p99; /* not finite, too, where the generator was later than that */
-	double lag_p99;          /* of the generator: arrival of bytes until it read them */
+	double lag_p99;		 /* of the generator: arrival of bytes until it read them */
 };
 
 struct fr_load {

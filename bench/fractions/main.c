@@ -63,7 +63,8 @@ static int write_all(const struct fr_run *run)
 static int check(const struct fr_config *c)
 {
 	if (!fr_cases_known(c->cases)) {
-		aq_say("bench fractions: --cases '%s': not all of them exist, see --help", c->cases);
+		aq_say("bench fractions: --cases '%s': not all of them exist, see --help",
+		       c->cases);
 		return AQ_EXIT_USAGE;
 	}
 	if (mkdir(c->out, 0777) < 0 && errno != EEXIST) {

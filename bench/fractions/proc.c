@@ -48,7 +48,8 @@ int fr_sleep(uint64_t ns)
 	while (!stopping && (now = aq_now_ns()) < until) {
 		uint64_t left = (until - now) / AQ_NS_PER_MS + 1;
 
-		poll(NULL, 0, left > 100 ? 100 : (int)left); /* the flag may be set just before it */
+		poll(NULL, 0,
+		     left > 100 ? 100 : (int)left); /* the flag may be set just before it */
 	}
 	return stopping ? -EINTR : 0;
 }
@@ -130,8 +131,10 @@ static int await(struct fr_proc *p, uint64_t deadline_ns)
 			return -EINTR;
 		if (now >= deadline_ns)
 			return -ETIMEDOUT;
-		n = poll(&fd, 1, deadline_ns - now > AQ_NS_PER_S / 10
-					 ? 100 : (int)((deadline_ns - now) / AQ_NS_PER_MS) + 1);
+		n = poll(&fd, 1,
+			 deadline_ns - now > AQ_NS_PER_S / 10
+				 ? 100
+				 : (int)((deadline_ns - now) / AQ_NS_PER_MS) + 1);
 		if (n > 0)
 			return 0;
 		if (n < 0 && errno != EINTR)

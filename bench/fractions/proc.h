@@ -12,9 +12,9 @@
 #include <sys/types.h>
 
 struct fr_proc {
-	pid_t pid;   /* 0: none, or its end was seen */
-	int out;     /* reads its stdout; -1 */
-	int status;  /* as of waitpid(2), once its end was seen */
+	pid_t pid;  /* 0: none, or its end was seen */
+	int out;    /* reads its stdout; -1 */
+	int status; /* as of waitpid(2), once its end was seen */
 };
 
 #define FR_PROC_NONE ((struct fr_proc){.out = -1})

@@ -78,8 +78,11 @@ static void print_doubts(const struct fr_run *run, FILE *out)
 
 		if (isfinite(row->result.itl_p50) || !(row->result.tokens_per_second > 0))
 			continue;
-		fprintf(out, "%s%s", any ? ", " : "\nNo ITL, since the load generator read later than tokens "
-			"came: ", row->name);
+		fprintf(out, "%s%s",
+			any ? ", "
+			    : "\nNo ITL, since the load generator read later than tokens "
+			      "came: ",
+			row->name);
 		any = true;
 	}
 	if (any)
@@ -88,11 +91,18 @@ static void print_doubts(const struct fr_run *run, FILE *out)
 
 static int print_answers(const struct fr_run *run, FILE *out)
 {
-	static const struct aq_column heads[] = {
-		{"CASE"}, {"MODEL"}, {"PARTS"}, {"SHARED BY"}, {"USERS", .right = true},
-		{"TOK/S", .right = true}, {"TTFT P50", .right = true}, {"P95", .right = true},
-		{"MAX", .right = true}, {"ITL P50", .right = true}, {"P99", .right = true},
-		{"N", .right = true}};
+	static const struct aq_column heads[] = {{"CASE"},
+						 {"MODEL"},
+						 {"PARTS"},
+						 {"SHARED BY"},
+						 {"USERS", .right = true},
+						 {"TOK/S", .right = true},
+						 {"TTFT P50", .right = true},
+						 {"P95", .right = true},
+						 {"MAX", .right = true},
+						 {"ITL P50", .right = true},
+						 {"P99", .right = true},
+						 {"N", .right = true}};
 	struct aq_table t;
 	int r = 0;
 
@@ -154,10 +164,15 @@ static int add_matched(struct aq_table *t, const struct fr_run *run, const char 
 
 static int print_matched(const struct fr_run *run, FILE *out)
 {
-	static const struct aq_column heads[] = {
-		{"CASE"}, {"SAME USERS"}, {"USERS", .right = true}, {"TOK/S", .right = true},
-		{"OF THE WHOLE", .right = true}, {"TTFT P50", .right = true},
-		{"P95", .right = true}, {"ITL P50", .right = true}, {"N", .right = true}};
+	static const struct aq_column heads[] = {{"CASE"},
+						 {"SAME USERS"},
+						 {"USERS", .right = true},
+						 {"TOK/S", .right = true},
+						 {"OF THE WHOLE", .right = true},
+						 {"TTFT P50", .right = true},
+						 {"P95", .right = true},
+						 {"ITL P50", .right = true},
+						 {"N", .right = true}};
 	struct aq_table t;
 	int r = 0;
 
@@ -199,8 +214,8 @@ static double own_figure(const struct fr_run *run, const struct claim *c, uint64
 static int print_claims(const struct fr_run *run, FILE *out)
 {
 	static const struct aq_column heads[] = {
-		{"PUBLISHED"}, {"FIGURE"}, {"ITS CONDITIONS"}, {"OURS", .right = true}, {"CASES"},
-		{"MODEL"}, {"N", .right = true}};
+		{"PUBLISHED"}, {"FIGURE"}, {"ITS CONDITIONS"},	{"OURS", .right = true},
+		{"CASES"},     {"MODEL"},  {"N", .right = true}};
 	const struct fr_config *c = run->config;
 	struct aq_table t;
 	int r = 0;
@@ -224,8 +239,11 @@ static int print_claims(const struct fr_run *run, FILE *out)
 			aq_table_cell(&t, "-");
 	}
 	if (!r) {
-		fprintf(out, "\nPublished figures, and ours beside them, every one of ours %s: ISL %u, OSL %u, "
-			"every TTFT <= %g ms\nwith all users beginning at once, n requests of both cases:\n\n",
+		fprintf(out,
+			"\nPublished figures, and ours beside them, every one of ours %s: ISL %u, "
+			"OSL %u, "
+			"every TTFT <= %g ms\nwith all users beginning at once, n requests of both "
+			"cases:\n\n",
 			c->sim ? "SIMULATED" : "measured", c->isl, c->osl, c->bound_ms);
 		aq_table_print(&t, out, 0);
 	}
@@ -254,14 +272,17 @@ static void print_scale(const struct fr_run *run, FILE *out)
 
 	if (!s->count)
 		return;
-	fprintf(out, "\nScale-out, %u more users with each replica (Run:ai: no latency "
-		"cliffs, no error\nspikes; without figures):\n\n", s->users_each);
+	fprintf(out,
+		"\nScale-out, %u more users with each replica (Run:ai: no latency "
+		"cliffs, no error\nspikes; without figures):\n\n",
+		s->users_each);
 	for (size_t i = 0; i < s->replicas; i++) {
 		double end = i + 1 < s->replicas ? s->joined_s[i + 1] : s->length_s;
 		size_t failures;
 		double worst = worst_from(s, s->joined_s[i], end, &failures);
 
-		fprintf(out, "  %4.1f to %4.1f s  %zu replica%s  longest TTFT %4.0f ms  %zu failed\n",
+		fprintf(out,
+			"  %4.1f to %4.1f s  %zu replica%s  longest TTFT %4.0f ms  %zu failed\n",
 			s->joined_s[i], end, i + 1, i ? "s" : " ", worst, failures);
 	}
 }
@@ -271,14 +292,23 @@ int fr_report_print(const struct fr_run *run, FILE *out)
 	const struct fr_config *c = run->config;
 	int r;
 
-	fprintf(out, "%s%s, ISL %u, OSL %u, every TTFT <= %g ms, windows of %.1f s, seed %" PRIu64
-		", %" PRIu64 " requests\n\n", c->sim ? "simulated " : "", run->stage.device[0]
-		? run->stage.device : c->sim ? c->sim : "no device", c->isl, c->osl, c->bound_ms,
-		(double)c->window_ns / (double)AQ_NS_PER_S, c->seed, run->requests);
-	/* Simulated time passes with the wall clock, so a host that has other work makes tokens late. */
+	fprintf(out,
+		"%s%s, ISL %u, OSL %u, every TTFT <= %g ms, windows of %.1f s, seed %" PRIu64
+		", %" PRIu64 " requests\n\n",
+		c->sim ? "simulated " : "",
+		run->stage.device[0] ? run->stage.device
+		: c->sim	     ? c->sim
+				     : "no device",
+		c->isl, c->osl, c->bound_ms, (double)c->window_ns / (double)AQ_NS_PER_S, c->seed,
+		run->requests);
+	/* Simulated time passes with the wall clock, so a host that has other work makes tokens
+	 * late. */
 	if (run->load > (double)sysconf(_SC_NPROCESSORS_ONLN) / 2)
-		fprintf(out, "The host was busy (load %.1f on %ld cores): times are longer and users fewer "
-			"than they would be.\n\n", run->load, sysconf(_SC_NPROCESSORS_ONLN));
+		fprintf(out,
+			"The host was busy (load %.1f on %ld cores): times are longer and users "
+			"fewer "
+			"than they would be.\n\n",
+			run->load, sysconf(_SC_NPROCESSORS_ONLN));
 	r = print_answers(run, out);
 	if (!r)
 		r = print_matched(run, out);

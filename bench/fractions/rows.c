@@ -128,7 +128,8 @@ static void csv_real(FILE *out, double value)
 int fr_rows_csv(const struct fr_rows *r, const struct fr_config *c, FILE *out)
 {
 	fputs("case,replicas,fraction,arbitration,users_within_bound,tokens_per_second,ttft_p50_ms,"
-	      "ttft_p95_ms,itl_p50_ms,itl_p99_ms,isl,osl,bound_ms,simulated\n", out);
+	      "ttft_p95_ms,itl_p50_ms,itl_p99_ms,isl,osl,bound_ms,simulated\n",
+	      out);
 	for (size_t i = 0; i < r->count; i++) {
 		const struct fr_row *row = &r->rows[i];
 		const struct fr_result *m = &row->result;

@@ -17,13 +17,13 @@
 
 /* One step: so many users for one window. Also the answer of a case, at the users it found. */
 struct fr_row {
-	char name[FR_CASE_BYTES];  /* of the case */
+	char name[FR_CASE_BYTES]; /* of the case */
 	const char *model;
-	uint32_t replicas;         /* on one device */
-	uint32_t permille;         /* of a device, each replica */
-	const char *arbitration;   /* `aliquot` or `hardware` */
-	uint32_t users;            /* of all replicas together */
-	bool within;               /* every first token within the bound, and no failure */
+	uint32_t replicas;	 /* on one device */
+	uint32_t permille;	 /* of a device, each replica */
+	const char *arbitration; /* `aliquot` or `hardware` */
+	uint32_t users;		 /* of all replicas together */
+	bool within;		 /* every first token within the bound, and no failure */
 	struct fr_result result;
 };
 
@@ -41,8 +41,7 @@ struct fr_notes {
 /* Return: 0 or -ENOMEM. */
 int fr_rows_add(struct fr_rows *r, const struct fr_row *row);
 void fr_rows_finish(struct fr_rows *r);
-int fr_notes_add(struct fr_notes *n, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+int fr_notes_add(struct fr_notes *n, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void fr_notes_finish(struct fr_notes *n);
 
 /* The row of a case, or NULL. */

@@ -143,8 +143,7 @@ static int join(struct fr_run *run, struct joining *j, uint32_t users, uint64_t 
 	now = aq_now_ns();
 	if (now + AQ_NS_PER_S / 10 > end_ns)
 		return -ETIMEDOUT;
-	run->scale.joined_s[i] =
-		i ? (double)(now - begin_ns) / (double)AQ_NS_PER_S : 0;
+	run->scale.joined_s[i] = i ? (double)(now - begin_ns) / (double)AQ_NS_PER_S : 0;
 	r = fr_load_start(&j->load[i], &run->stage, &lane, 1, end_ns - now, j->out[i]);
 	j->count += !r;
 	run->scale.replicas = j->count;
@@ -185,9 +184,13 @@ int fr_scale_measure(struct fr_run *run, uint32_t users)
 	const struct fr_config *c = run->config;
 	uint64_t begin, end;
 	struct joining j = {.count = 0};
-	struct fr_row row = {.name = "scale-out", .model = c->small_model, .permille = 250,
-			     .replicas = FR_SCALE_REPLICAS, .arbitration = "aliquot",
-			     .users = users * FR_SCALE_REPLICAS, .within = true};
+	struct fr_row row = {.name = "scale-out",
+			     .model = c->small_model,
+			     .permille = 250,
+			     .replicas = FR_SCALE_REPLICAS,
+			     .arbitration = "aliquot",
+			     .users = users * FR_SCALE_REPLICAS,
+			     .within = true};
 	int r = 0;
 
 	run->scale.users_each = users;
@@ -211,5 +214,6 @@ int fr_scale_measure(struct fr_run *run, uint32_t users)
 	take_percentiles(&run->scale, &row.result);
 	run->requests += row.result.requests;
 	fr_row_say(run, &row);
-	return fr_rows_add(&run->steps, &row) < 0 || fr_rows_add(&run->answers, &row) < 0 ? -ENOMEM : 0;
+	return fr_rows_add(&run->steps, &row) < 0 || fr_rows_add(&run->answers, &row) < 0 ? -ENOMEM
+											  : 0;
 }

@@ -6,10 +6,10 @@
 
 #include "base/banned.h"
 
-#define GROW_MOST 4.0 /* one step up; a line through one point is not believed further */
+#define GROW_MOST 4.0	/* one step up; a line through one point is not believed further */
 #define GROW_LEAST 1.05 /* nor does one creep towards the bound */
-#define LEAN 0.97     /* a try just below the bound settles more than one just above */
-#define STEPS_BELOW 3 /* more, while nobody at all was within the bound */
+#define LEAN 0.97	/* a try just below the bound settles more than one just above */
+#define STEPS_BELOW 3	/* more, while nobody at all was within the bound */
 
 /* The least that failed, or NULL. */
 static const struct fr_step *lowest_failure(const struct fr_step *steps, size_t count)
@@ -70,14 +70,12 @@ uint32_t fr_search_next(const struct fr_search *s, const struct fr_step *steps, 
 	if (count >= s->steps_most && (low || count >= s->steps_most + STEPS_BELOW))
 		return 0;
 	if (!high)
-		return low->users >= s->most
-			       ? 0
-			       : limited(fmin(along(s, low), low->users * GROW_MOST),
-					 low->users * GROW_LEAST + 1.0, s->most);
+		return low->users >= s->most ? 0
+					     : limited(fmin(along(s, low), low->users * GROW_MOST),
+						       low->users * GROW_LEAST + 1.0, s->most);
 	if (!low)
 		return high->users <= 1 ? 0 : limited(along(s, high), 1, high->users - 1.0);
-	if (high->users - low->users <= 1 ||
-	    high->users - low->users <= low->users * s->precision)
+	if (high->users - low->users <= 1 || high->users - low->users <= low->users * s->precision)
 		return 0;
 	return limited(between(s, low, high), low->users + 1.0, high->users - 1.0);
 }

@@ -13,7 +13,8 @@
 
 struct fr_step {
 	uint32_t users;
-	double worst_ms; /* the longest wait; not finite when requests failed or none was answered */
+	double worst_ms; /* the longest wait; not finite when requests failed or none was answered
+			  */
 	bool within;
 };
 

@@ -8,7 +8,8 @@
 #include "fractions/step.h"
 #include "base/banned.h"
 
-#define MANY 0.7 /* of the users that a whole GPU serves: more than a half can, and a whole well */
+#define MANY 0.7 /* of the users that a whole GPU serves: more than a half can, and a whole well   \
+		  */
 
 static int measure(struct fr_run *run, const struct fr_setup *s, uint32_t whole)
 {
@@ -19,7 +20,8 @@ static int measure(struct fr_run *run, const struct fr_setup *s, uint32_t whole)
 	struct fr_row row;
 	int r;
 
-	/* Not even one user of the other: in a closed loop one keeps a model at work all the time. */
+	/* Not even one user of the other: in a closed loop one keeps a model at work all the time.
+	 */
 	snprintf(first, sizeof(first), "%u/0@%llums", many, (unsigned long long)half_ms);
 	snprintf(second, sizeof(second), "0/%u@%llums", many, (unsigned long long)half_ms);
 	r = fr_setup_start(run, s);
@@ -34,10 +36,12 @@ static int measure(struct fr_run *run, const struct fr_setup *s, uint32_t whole)
 int fr_shift_measure(struct fr_run *run, uint32_t whole)
 {
 	const struct fr_config *c = run->config;
-	struct fr_setup s = {
-		.name = "shift-static", .count = 2, .role = {"first", "second"}, .weight = {1, 1},
-		.parts = {{.model = c->model, .permille = 500, .capped = true},
-			  {.model = c->small_model, .permille = 500, .capped = true}}};
+	struct fr_setup s = {.name = "shift-static",
+			     .count = 2,
+			     .role = {"first", "second"},
+			     .weight = {1, 1},
+			     .parts = {{.model = c->model, .permille = 500, .capped = true},
+				       {.model = c->small_model, .permille = 500, .capped = true}}};
 	int r = measure(run, &s, whole);
 
 	s.name = "shift-dynamic";

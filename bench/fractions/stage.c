@@ -23,9 +23,9 @@
 #include "base/banned.h"
 
 #define DAEMON_NS (20 * AQ_NS_PER_S)
-#define READY_NS (90 * AQ_NS_PER_S)  /* compiling kernels on a real GPU included */
+#define READY_NS (90 * AQ_NS_PER_S) /* compiling kernels on a real GPU included */
 #define GRACE_NS (5 * AQ_NS_PER_S)
-#define SETTLE_NS (AQ_NS_PER_S / 4)  /* for a fraction to end behind its last process */
+#define SETTLE_NS (AQ_NS_PER_S / 4) /* for a fraction to end behind its last process */
 #define LOG_TAIL 65536
 
 /*
@@ -238,7 +238,8 @@ static int explain_end(struct fr_stage *s, struct fr_replica *r, const char *log
 	/* What `aliquot run` itself refuses says nothing of the model. */
 	return WIFEXITED(p->status) && WEXITSTATUS(p->status) == AQ_EXIT_FAILED &&
 			       strstr(words, "memory")
-		       ? -ENOSPC : -ECHILD;
+		       ? -ENOSPC
+		       : -ECHILD;
 }
 
 int fr_stage_add(struct fr_stage *s, const struct fr_part *part)

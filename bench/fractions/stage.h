@@ -17,11 +17,11 @@
 /* One server to be. */
 struct fr_part {
 	const char *model;
-	uint32_t permille;       /* of a device */
-	unsigned int device;     /* index */
-	bool plain;              /* without Aliquot: only the engine's own share of the memory */
-	bool capped;             /* no more compute than its fraction, though nobody wants it */
-	const char *priority;    /* NULL normal */
+	uint32_t permille;    /* of a device */
+	unsigned int device;  /* index */
+	bool plain;	      /* without Aliquot: only the engine's own share of the memory */
+	bool capped;	      /* no more compute than its fraction, though nobody wants it */
+	const char *priority; /* NULL normal */
 };
 
 struct fr_replica {
@@ -40,9 +40,9 @@ struct fr_stage {
 	struct fr_proc daemon;
 	struct fr_replica replicas[FR_REPLICAS_MOST];
 	size_t count;
-	unsigned int started;          /* of all time: for names */
-	char device[96];               /* as a server called it; "" none yet */
-	char why[FR_WHY];              /* what went wrong last */
+	unsigned int started; /* of all time: for names */
+	char device[96];      /* as a server called it; "" none yet */
+	char why[FR_WHY];     /* what went wrong last */
 };
 
 /**

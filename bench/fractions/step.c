@@ -32,7 +32,8 @@ double fr_run_seconds_left(const struct fr_run *run)
 	uint64_t used = aq_now_ns() - run->begin_ns;
 
 	return used >= run->config->limit_ns
-		       ? 0 : (double)(run->config->limit_ns - used) / (double)AQ_NS_PER_S;
+		       ? 0
+		       : (double)(run->config->limit_ns - used) / (double)AQ_NS_PER_S;
 }
 
 int fr_setup_start(struct fr_run *run, const struct fr_setup *s)
@@ -46,17 +47,21 @@ int fr_setup_start(struct fr_run *run, const struct fr_setup *s)
 
 struct fr_row fr_setup_row(const struct fr_setup *s)
 {
+	uint32_t sum = s->parts[0].permille;
+	bool together = false;
 	struct fr_row row = {.model = s->role[0] ? "mixed" : s->parts[0].model,
 			     .replicas = (uint32_t)s->count,
 			     .permille = s->parts[0].permille,
 			     .arbitration = s->parts[0].plain ? "hardware" : "aliquot"};
 
 	/* Of parts that differ: what they are together. */
-	if (s->role[0]) {
-		row.permille = 0;
-		for (size_t i = 0; i < s->count; i++)
-			row.permille += s->parts[i].permille;
+	for (size_t i = 1; i < s->count; i++) {
+		if (s->parts[i].permille != s->parts[0].permille)
+			together = true;
+		sum += s->parts[i].permille;
 	}
+	if (together)
+		row.permille = sum;
 	snprintf(row.name, sizeof(row.name), "%s", s->name);
 	return row;
 }
@@ -71,18 +76,21 @@ void fr_row_say(const struct fr_run *run, const struct fr_row *row)
 	if (isfinite(m->itl_p50))
 		snprintf(itl, sizeof(itl), "%.1f ms", m->itl_p50);
 	printf("%-22s %4u users  %6.0f tok/s  TTFT p50 %4.0f p95 %4.0f max %4.0f ms  ITL p50 %7s  "
-	       "%" PRIu64 " failed  %s\n", row->name, row->users, m->tokens_per_second, m->ttft_p50,
-	       m->ttft_p95, m->ttft_max, itl, m->failed, row->within ? "within" : "over");
+	       "%" PRIu64 " failed  %s\n",
+	       row->name, row->users, m->tokens_per_second, m->ttft_p50, m->ttft_p95, m->ttft_max,
+	       itl, m->failed, row->within ? "within" : "over");
 	fflush(stdout);
 }
 
 static struct fr_row part_row(const struct fr_setup *s, size_t part, uint32_t users,
 			      const struct fr_result *result, double bound_ms)
 {
-	struct fr_row row = {.model = s->parts[part].model, .replicas = 1,
+	struct fr_row row = {.model = s->parts[part].model,
+			     .replicas = 1,
 			     .permille = s->parts[part].permille,
 			     .arbitration = s->parts[part].plain ? "hardware" : "aliquot",
-			     .users = users, .within = fr_result_within(result, bound_ms),
+			     .users = users,
+			     .within = fr_result_within(result, bound_ms),
 			     .result = *result};
 
 	snprintf(row.name, sizeof(row.name), "%s/%s", s->name, s->role[part]);
@@ -127,8 +135,8 @@ int fr_step_plans(struct fr_run *run, const struct fr_setup *s, const char *cons
 	row.result = total;
 	row.within = fr_result_within(&total, run->config->bound_ms);
 	for (size_t i = 0; i < s->count && s->role[0] && !r; i++) {
-		struct fr_row part = part_row(s, i, most_of(plans[i]), &each[i],
-					      run->config->bound_ms);
+		struct fr_row part =
+			part_row(s, i, most_of(plans[i]), &each[i], run->config->bound_ms);
 
 		/* A model whose users never get an answer is not hidden by the others'. */
 		row.within &= part.within;
@@ -144,8 +152,9 @@ int fr_step_plans(struct fr_run *run, const struct fr_setup *s, const char *cons
 	*ret_row = row;
 	if (!fr_stage_dead(&run->stage))
 		return 0;
-	snprintf(run->stage.why, sizeof(run->stage.why), "a server ended; %" PRIu64
-		 " of %" PRIu64 " requests failed", total.failed, total.requests);
+	snprintf(run->stage.why, sizeof(run->stage.why),
+		 "a server ended; %" PRIu64 " of %" PRIu64 " requests failed", total.failed,
+		 total.requests);
 	return -ECHILD;
 }
 
@@ -166,7 +175,8 @@ int fr_step_measure(struct fr_run *run, const struct fr_setup *s, uint32_t users
 		all += own;
 	}
 	r = fr_step_plans(run, s, plans, all, run->config->window_ns, &row);
-	*ret_step = (struct fr_step){.users = users, .within = row.within,
+	*ret_step = (struct fr_step){.users = users,
+				     .within = row.within,
 				     .worst_ms = row.result.failed ? NAN : row.result.ttft_max};
 	return r;
 }
@@ -198,9 +208,11 @@ static size_t fewest(const struct fr_step *steps, size_t count)
 
 int fr_setup_search(struct fr_run *run, const struct fr_setup *s, uint32_t first, double precision)
 {
-	struct fr_search search = {.bound_ms = run->config->bound_ms, .first = first,
+	struct fr_search search = {.bound_ms = run->config->bound_ms,
+				   .first = first,
 				   .most = FR_USERS_MOST / (uint32_t)s->count,
-				   .precision = precision, .steps_most = run->config->steps_most};
+				   .precision = precision,
+				   .steps_most = run->config->steps_most};
 	size_t rows = s->role[0] ? s->count + 1 : 1, begin = run->steps.count, count = 0, best;
 	struct fr_step steps[STEPS_MOST];
 	uint32_t users;
@@ -210,7 +222,8 @@ int fr_setup_search(struct fr_run *run, const struct fr_setup *s, uint32_t first
 		search.first = search.most;
 	while (!r && count < STEPS_MOST && (users = fr_search_next(&search, steps, count))) {
 		if (count && fr_run_seconds_left(run) < fr_step_seconds(run)) {
-			fr_notes_add(&run->notes, "%s: the search ended early, no time was left", s->name);
+			fr_notes_add(&run->notes, "%s: the search ended early, no time was left",
+				     s->name);
 			break;
 		}
 		r = fr_step_measure(run, s, users, &steps[count]);

@@ -27,8 +27,7 @@ int fr_step_plans(struct fr_run *run, const struct fr_setup *s, const char *cons
  * @first: of a part of weight 1
  * Return: 0; as fr_step_measure(), with the answer of what was measured before
  */
-int fr_setup_search(struct fr_run *run, const struct fr_setup *s, uint32_t first,
-		    double precision);
+int fr_setup_search(struct fr_run *run, const struct fr_setup *s, uint32_t first, double precision);
 
 /* The rows of the step that begins at index @step become answers. Return: 0 or -ENOMEM. */
 int fr_setup_answer(struct fr_run *run, const struct fr_setup *s, size_t step);

@@ -7,7 +7,8 @@
 
 #include "bench/fractions/load.h"
 
-#define SPREAD(n, p50, p95, max) "{\"count\":" #n ",\"p50\":" #p50 ",\"p95\":" #p95 ",\"p99\":7.5,\"max\":" #max "}"
+#define SPREAD(n, p50, p95, max)                                                                   \
+	"{\"count\":" #n ",\"p50\":" #p50 ",\"p95\":" #p95 ",\"p99\":7.5,\"max\":" #max "}"
 #define RESULT(ok, failed, spread)                                                                 \
 	"{\"requests\":12,\"ok\":" #ok ",\"failed\":" #failed ",\"unfinished\":2,"                 \
 	"\"tokens_per_second\":345.5,\"requests_per_second\":2,\"ttft_ms\":" spread                \
@@ -17,10 +18,25 @@ static void test_fractions_load__reads_all_of_it(void **state)
 {
 	struct fr_result total, each[2];
 
-	assert_int_equal(fr_result_read("{\"total\":" RESULT(9, 1, SPREAD(10, 100, 900, 999.5))
-					",\"targets\":[{\"result\":" RESULT(5, 0, SPREAD(5, 1, 2, 3))
-					"},{\"result\":" RESULT(4, 1, SPREAD(0, 0, 0, 0)) "}]}",
-					2, &total, each), 0);
+	assert_int_equal(
+		fr_result_read(
+			"{\"total\":" RESULT(
+				9, 1,
+				SPREAD(10, 100, 900,
+				       999.5)) ",\"targets\":[{\"result\":" RESULT(5, 0,
+										   SPREAD(5, 1, 2,
+											  3)) "},{"
+											      "\"re"
+											      "sult"
+											      "\""
+											      ":" RESULT(4,
+													 1,
+													 SPREAD(0,
+														0,
+														0,
+														0)) "}]}",
+			2, &total, each),
+		0);
 	assert_int_equal(total.requests, 12);
 	assert_int_equal(total.ok, 9);
 	assert_int_equal(total.failed, 1);
@@ -36,10 +52,23 @@ static void test_fractions_load__doubts_a_late_generator(void **state)
 {
 	struct fr_result total, each[1];
 
-	assert_int_equal(fr_result_read("{\"total\":" RESULT(9, 1, SPREAD(9, 1, 2, 3))
-					",\"targets\":[{\"result\":" RESULT(9, 1, SPREAD(9, 50, 60, 70))
-					"}],\"generator\":{\"read_lag\":{\"p99_ms\":40}}}",
-					1, &total, each), 0);
+	assert_int_equal(
+		fr_result_read(
+			"{\"total\":" RESULT(
+				9, 1,
+				SPREAD(9, 1, 2,
+				       3)) ",\"targets\":[{\"result\":" RESULT(9, 1,
+									       SPREAD(9, 50, 60,
+										      70)) "}],"
+											   "\"gener"
+											   "ator\":"
+											   "{\"read"
+											   "_lag\":"
+											   "{\"p99_"
+											   "ms\":"
+											   "40}}}",
+			1, &total, each),
+		0);
 	assert_true(isnan(total.itl_p50) && isnan(total.itl_p99) && total.ttft_p50 == 1);
 	assert_true(each[0].itl_p50 == 50 && each[0].lag_p99 == 40);
 }
@@ -47,7 +76,12 @@ static void test_fractions_load__doubts_a_late_generator(void **state)
 static void test_fractions_load__refuses_what_is_something_else(void **state)
 {
 	static const char *const texts[] = {
-		"", "{", "[]", "null", "{\"total\":{}}", "{\"total\":[],\"targets\":[{}]}",
+		"",
+		"{",
+		"[]",
+		"null",
+		"{\"total\":{}}",
+		"{\"total\":[],\"targets\":[{}]}",
 		"{\"total\":" RESULT(9, 1, "3") "}",
 		"{\"total\":" RESULT(9, 1, "3") ",\"targets\":[{}]}",
 		"{\"total\":" RESULT(9, 1, "3") ",\"targets\":[{},{}]}",

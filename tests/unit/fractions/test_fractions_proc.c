@@ -101,7 +101,8 @@ static void test_fractions_proc__a_signal_ends_every_wait(void **state)
 	assert_int_equal(fr_stopping(), 0);
 	raise(SIGINT);
 	assert_int_equal(fr_stopping(), SIGINT);
-	assert_int_equal(fr_proc_line(&p, line, sizeof(line), aq_now_ns() + 100 * AQ_NS_PER_S), -EINTR);
+	assert_int_equal(fr_proc_line(&p, line, sizeof(line), aq_now_ns() + 100 * AQ_NS_PER_S),
+			 -EINTR);
 	assert_int_equal(fr_sleep(100 * AQ_NS_PER_S), -EINTR);
 	end(&p);
 }

@@ -10,20 +10,38 @@
 #include "bench/fractions/report.h"
 #include "bench/fractions/rows.h"
 
-static const char *const fields[] = {
-	"case", "replicas", "fraction", "arbitration", "users_within_bound", "tokens_per_second",
-	"ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms", "itl_p99_ms", "isl", "osl", "bound_ms",
-	"simulated"};
+static const char *const fields[] = {"case",
+				     "replicas",
+				     "fraction",
+				     "arbitration",
+				     "users_within_bound",
+				     "tokens_per_second",
+				     "ttft_p50_ms",
+				     "ttft_p95_ms",
+				     "itl_p50_ms",
+				     "itl_p99_ms",
+				     "isl",
+				     "osl",
+				     "bound_ms",
+				     "simulated"};
 #define FIELDS (sizeof(fields) / sizeof(fields[0]))
 
 static const struct fr_config config = {.isl = 512, .osl = 128, .bound_ms = 1000, .sim = "h100"};
 
 static struct fr_row row_of(const char *name, uint32_t users, bool within)
 {
-	struct fr_row row = {.model = "m", .replicas = 2, .permille = 500, .arbitration = "aliquot",
-			     .users = users, .within = within,
-			     .result = {.requests = 7, .tokens_per_second = 1234.56789,
-					.ttft_p50 = 1, .ttft_p95 = 2, .ttft_max = 3, .itl_p50 = 4,
+	struct fr_row row = {.model = "m",
+			     .replicas = 2,
+			     .permille = 500,
+			     .arbitration = "aliquot",
+			     .users = users,
+			     .within = within,
+			     .result = {.requests = 7,
+					.tokens_per_second = 1234.56789,
+					.ttft_p50 = 1,
+					.ttft_p95 = 2,
+					.ttft_max = 3,
+					.itl_p50 = 4,
 					.itl_p99 = NAN}};
 
 	snprintf(row.name, sizeof(row.name), "%s", name);
@@ -77,10 +95,12 @@ static void test_fractions_rows__csv_has_the_same(void **state)
 	for (char *name; (name = strsep(&cell, ",")); n++)
 		assert_string_equal(name, fields[n]);
 	assert_int_equal(n, FIELDS);
-	assert_string_equal(strsep(&at, "\n"),
-			    "\"halves\",2,0.5,aliquot,80,1234.568,1.000,2.000,4.000,,512,128,1000,true");
-	assert_string_equal(strsep(&at, "\n"),
-			    "\"quarters\",2,0.5,aliquot,0,1234.568,1.000,2.000,4.000,,512,128,1000,true");
+	assert_string_equal(
+		strsep(&at, "\n"),
+		"\"halves\",2,0.5,aliquot,80,1234.568,1.000,2.000,4.000,,512,128,1000,true");
+	assert_string_equal(
+		strsep(&at, "\n"),
+		"\"quarters\",2,0.5,aliquot,0,1234.568,1.000,2.000,4.000,,512,128,1000,true");
 	assert_string_equal(at, "");
 	free(text);
 	fr_rows_finish(&rows);
@@ -102,7 +122,8 @@ static void test_fractions_rows__reports_match_users(void **state)
 {
 	struct fr_run run = {.config = &config};
 	struct fr_row whole = row_of("full", 90, true), answer = row_of("halves", 80, true);
-	struct fr_row same_gpu = row_of("halves", 90, false), same_model = row_of("halves", 180, false);
+	struct fr_row same_gpu = row_of("halves", 90, false),
+		      same_model = row_of("halves", 180, false);
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
@@ -122,8 +143,8 @@ static void test_fractions_rows__reports_match_users(void **state)
 	fclose(out);
 	assert_non_null(strstr(text, "81.3 %"));
 	assert_non_null(strstr(text, "101.4 %"));
-	assert_non_null(strstr(text, "70.0 %"));  /* tokens of the answers */
-	assert_non_null(strstr(text, "88.9 %"));  /* users of the answers */
+	assert_non_null(strstr(text, "70.0 %")); /* tokens of the answers */
+	assert_non_null(strstr(text, "88.9 %")); /* users of the answers */
 	assert_non_null(strstr(text, "SIMULATED"));
 	assert_non_null(strstr(text, "eighths: does not fit"));
 	assert_non_null(strstr(text, "not measured"));

@@ -24,9 +24,12 @@ static void test_fractions_scale__keeps_every_request(void **state)
 {
 	struct fr_scale s = {.dots = NULL};
 
-	assert_int_equal(take(&s, HEAD "a,0,0,1,ok,0.500000,12.5,1,2\n"
-				       "a,1,1,1,reset,0.750000,,,\n"
-				       "a,2,2,1,unfinished,1.000000,,,\n", 10), 0);
+	assert_int_equal(take(&s,
+			      HEAD "a,0,0,1,ok,0.500000,12.5,1,2\n"
+				   "a,1,1,1,reset,0.750000,,,\n"
+				   "a,2,2,1,unfinished,1.000000,,,\n",
+			      10),
+			 0);
 	assert_int_equal(s.count, 3);
 	assert_true(s.dots[0].at_s == 10.5 && s.dots[0].ttft_ms == 12.5 && !s.dots[0].failed);
 	assert_true(isnan(s.dots[1].ttft_ms) && s.dots[1].failed);

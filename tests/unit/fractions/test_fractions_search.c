@@ -15,8 +15,11 @@ struct outcome {
 static struct outcome search(uint32_t first, uint32_t most, double slope, double base,
 			     uint32_t cliff, size_t steps_most, double precision)
 {
-	struct fr_search s = {.bound_ms = 1000, .first = first, .most = most,
-			      .precision = precision, .steps_most = steps_most};
+	struct fr_search s = {.bound_ms = 1000,
+			      .first = first,
+			      .most = most,
+			      .precision = precision,
+			      .steps_most = steps_most};
 	struct fr_step steps[64];
 	struct outcome o = {.steps = 0};
 	uint32_t users;
