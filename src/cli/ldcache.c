@@ -57,11 +57,16 @@ static struct entry entry_at(const struct aq_ldcache *c, uint32_t i)
 	return e;
 }
 
+/* Where the entries end, and strings and the extension begin. */
+static size_t tail_of(uint32_t count)
+{
+	return sizeof(struct header) + (size_t)count * sizeof(struct entry);
+}
+
 /* A string behind the entries that ends inside the file. */
 static bool string_valid(const struct aq_ldcache *c, uint32_t at)
 {
-	return at >= sizeof(struct header) + (size_t)c->count * sizeof(struct entry) &&
-	       at < c->size && memchr(c->data + at, '\0', c->size - at);
+	return at >= tail_of(c->count) && at < c->size && memchr(c->data + at, '\0', c->size - at);
 }
 
 static uint32_t get32(const char *at)
@@ -72,10 +77,8 @@ static uint32_t get32(const char *at)
 	return v;
 }
 
-static void add32(char *at, uint32_t delta)
+static void put32(char *at, uint32_t v)
 {
-	uint32_t v = get32(at) + delta;
-
 	memcpy(at, &v, sizeof(v));
 }
 
@@ -83,7 +86,7 @@ static bool extension_valid(const struct aq_ldcache *c, uint32_t at)
 {
 	uint32_t count;
 
-	if (at % 4 || at > c->size || c->size - at < 8)
+	if (at % 4 || at < tail_of(c->count) || at > c->size || c->size - at < 8)
 		return false;
 	count = get32(c->data + at + 4);
 	if (get32(c->data + at) != EXTENSION_MAGIC || count > MAX_SECTIONS ||
@@ -93,7 +96,7 @@ static bool extension_valid(const struct aq_ldcache *c, uint32_t at)
 		struct section s;
 
 		memcpy(&s, c->data + at + 8 + i * sizeof(s), sizeof(s));
-		if (s.at > c->size || s.size > c->size - s.at)
+		if (s.at < tail_of(c->count) || s.at > c->size || s.size > c->size - s.at)
 			return false;
 		for (uint32_t j = 0; s.tag == EXTENSION_HWCAPS && j + 4 <= s.size; j += 4)
 			if (!string_valid(c, get32(c->data + s.at + j)))
@@ -183,19 +186,23 @@ static bool replaced(const char *name, const struct aq_ldcache_entry *entries, s
 	return false;
 }
 
-/* What points into the tail of the file, which moved by @delta as a whole. */
-static void move_extension(char *data, uint32_t at, uint32_t delta)
+/*
+ * What points into the tail of the file, which moved by @delta as a whole: read from the old file,
+ * so that sections that lie over each other lead nowhere.
+ */
+static void move_extension(char *data, const struct aq_ldcache *old, uint32_t at, uint32_t delta)
 {
-	uint32_t count = get32(data + at + 4);
+	uint32_t count = get32(old->data + at + 4);
 
 	for (uint32_t i = 0; i < count; i++) {
-		char *s = data + at + 8 + i * sizeof(struct section);
-		struct section now;
+		uint32_t where = at + 8 + i * (uint32_t)sizeof(struct section);
+		struct section s;
 
-		add32(s + offsetof(struct section, at), delta);
-		memcpy(&now, s, sizeof(now));
-		for (uint32_t j = 0; now.tag == EXTENSION_HWCAPS && j + 4 <= now.size; j += 4)
-			add32(data + now.at + j, delta);
+		memcpy(&s, old->data + where, sizeof(s));
+		put32(data + (uint32_t)(where + delta) + offsetof(struct section, at), s.at + delta);
+		for (uint32_t j = 0; s.tag == EXTENSION_HWCAPS && j + 4 <= s.size; j += 4)
+			put32(data + (uint32_t)(s.at + delta) + j,
+			      get32(old->data + s.at + j) + delta);
 	}
 }
 
@@ -255,8 +262,8 @@ int aq_ldcache_replace(const struct aq_ldcache *c, const struct aq_ldcache_entry
 		       size_t count, void **ret_data, size_t *ret_size)
 {
 	AQ_CLEANUP(free) struct aq_ldcache_entry *sorted = calloc(count, sizeof(*sorted));
-	size_t old_tail = sizeof(struct header) + (size_t)c->count * sizeof(struct entry);
-	size_t new_tail, size;
+	size_t old_tail = tail_of(c->count), new_tail, size;
+	struct aq_ldcache made;
 	struct writer w = {0};
 	struct header h;
 	uint32_t delta;
@@ -272,7 +279,7 @@ int aq_ldcache_replace(const struct aq_ldcache *c, const struct aq_ldcache_entry
 	h.count = (uint32_t)count;
 	for (uint32_t i = 0; i < c->count; i++)
 		h.count += !replaced(c->data + entry_at(c, i).name_at, entries, count);
-	new_tail = sizeof(struct header) + (size_t)h.count * sizeof(struct entry);
+	new_tail = tail_of(h.count);
 	delta = (uint32_t)(new_tail - old_tail); /* modulo 2^32: the tail may move either way */
 	w.text_at = size = new_tail + c->size - old_tail;
 	for (size_t i = 0; i < count; i++)
@@ -284,11 +291,16 @@ int aq_ldcache_replace(const struct aq_ldcache *c, const struct aq_ldcache_entry
 	h.string_bytes += (uint32_t)(size - w.text_at);
 	memcpy(w.data + new_tail, c->data + old_tail, c->size - old_tail);
 	if (h.extension_at) {
+		move_extension(w.data, c, h.extension_at, delta);
 		h.extension_at += delta;
-		move_extension(w.data, h.extension_at, delta);
 	}
 	memcpy(w.data, &h, sizeof(h));
 	merge(&w, c, sorted, count, delta);
+	/* Where parts of the old file lay over each other, what came of it may be no cache. */
+	if (aq_ldcache_open(w.data, size, &made) < 0) {
+		free(w.data);
+		return -EPROTO;
+	}
 	*ret_data = w.data;
 	*ret_size = size;
 	return 0;

@@ -39,7 +39,8 @@ struct aq_ldcache_entry {
  * aq_ldcache_replace() - a copy in which each name of @entries leads to its path and to no other.
  * Libraries of that name for other architectures are left out: they would escape the guard.
  * @ret_data: malloc'ed; the caller frees it
- * Return: 0; -ENOMEM; -ENOTSUP this machine's architecture is unknown here
+ * Return: 0; -ENOMEM; -EPROTO parts of @c lie over each other; -ENOTSUP this machine's architecture is
+ *         unknown here
  */
 int aq_ldcache_replace(const struct aq_ldcache *c, const struct aq_ldcache_entry *entries,
 		       size_t count, void **ret_data, size_t *ret_size);
