@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that close or replace descriptors that are not theirs, that hammer themselves with
 signals, and that fork while many threads with small stacks initialise and allocate."""
+import contextlib
 import os
 import pathlib
 import resource
@@ -86,7 +87,8 @@ def connections_that_say_nothing(machine):
             link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             link.settimeout(aqtest.PATIENCE)
             link.connect(str(machine.rundir / "api.sock"))
-            link.send(b"GET /v1/ver")
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                link.send(b"GET /v1/ver")  # whoever has too many is hung up on at once
             mute.append(link)
         time.sleep(1)
         check(aqtest.fd_count(daemon.pid) <= 50, "descriptors", aqtest.fd_count(daemon.pid))
