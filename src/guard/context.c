@@ -297,33 +297,23 @@ static CUresult destroyed(CUresult r, bool known, const struct aq__item *item, c
 }
 
 /* LIFECYCLE. */
-CUresult cuCtxDestroy(CUcontext ctx)
-{
-	struct aq__item item;
-	bool known;
-	CUresult r;
+#define HOOK_DESTROY(sym)                                                                          \
+	CUresult sym(CUcontext ctx)                                                                \
+	{                                                                                          \
+		struct aq__item item;                                                              \
+		bool known;                                                                        \
+		CUresult r;                                                                        \
+                                                                                                   \
+		aq__move_hold(); /* or memory might be on its way in this context */               \
+		known = forget(ctx, &item);                                                        \
+		aq__gate_context_gone(ctx);                                                        \
+		r = destroyed(AQ__CALL(sym, ctx), known, &item, #sym);                             \
+		aq__move_go();                                                                     \
+		return r;                                                                          \
+	}
 
-	aq__move_hold(); /* or memory might be on its way in this context */
-	known = forget(ctx, &item);
-	aq__gate_context_gone(ctx);
-	r = destroyed(AQ__CALL(cuCtxDestroy, ctx), known, &item, "cuCtxDestroy");
-	aq__move_go();
-	return r;
-}
-
-CUresult cuCtxDestroy_v2(CUcontext ctx)
-{
-	struct aq__item item;
-	bool known;
-	CUresult r;
-
-	aq__move_hold(); /* or memory might be on its way in this context */
-	known = forget(ctx, &item);
-	aq__gate_context_gone(ctx);
-	r = destroyed(AQ__CALL(cuCtxDestroy_v2, ctx), known, &item, "cuCtxDestroy_v2");
-	aq__move_go();
-	return r;
-}
+HOOK_DESTROY(cuCtxDestroy)
+HOOK_DESTROY(cuCtxDestroy_v2)
 
 /* LIFECYCLE: one more to detach before the context goes. */
 CUresult cuCtxAttach(CUcontext *ctx, unsigned int flags)
