@@ -12,10 +12,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
+#include "abi/hello.h"
 #include "abi/wire.h"
 #include "base/name.h"
 #include "base/paths.h"
@@ -34,47 +33,22 @@ struct aliquot_shrink {
 	bool asked;    /* an answer is due */
 };
 
-/* Told where, there and nowhere else; else the user's own daemon, then the system's. */
-static int find_daemon(void)
-{
-	const char *path = secure_getenv("ALIQUOT_SOCKET");
-	char dir[AQ_PATH_BYTES], own[AQ_PATH_BYTES];
-	int fd = -ENOENT;
-
-	if (path && path[0])
-		return aq_paths_connect(path, SOCK_SEQPACKET);
-	if (aq_paths_rundir_user(dir) == 0 && aq_paths_join(own, dir, AQ_GUARD_SOCKET) == 0)
-		fd = aq_paths_connect(own, SOCK_SEQPACKET);
-	if (fd < 0 && aq_paths_join(own, AQ_SYSTEM_RUNDIR, AQ_GUARD_SOCKET) == 0)
-		fd = aq_paths_connect(own, SOCK_SEQPACKET);
-	return fd;
-}
-
 static int greet(int fd)
 {
 	const char *fraction = secure_getenv("ALIQUOT_FRACTION");
-	struct timeval limit = {.tv_sec = REPLY_S};
 	union aq_msg msg;
 	int r;
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	aq_msg_init(&msg, AQ_MSG_HELLO, 0);
-	msg.hello.kind = AQ_HELLO_OBSERVER;
-	msg.hello.pid = getpid();
-	if (fraction && aq_name_valid(fraction))
-		aq_copy_padded(msg.hello.fraction, sizeof(msg.hello.fraction), fraction);
-	r = aq_msg_send(fd, &msg, -1);
-	if (r == 0)
-		r = aq_msg_receive(fd, &msg, NULL);
-	if (r < 0)
-		return r;
-	return msg.head.type == AQ_MSG_HELLO_REPLY ? msg.hello_reply.result : -EBADMSG;
+	if (!fraction || !aq_name_valid(fraction))
+		fraction = ""; /* find me by my ancestors */
+	r = aq_hello(fd, REPLY_S, AQ_HELLO_OBSERVER, fraction, -1, &msg, NULL);
+	return r < 0 ? r : msg.hello_reply.result;
 }
 
 static int connect_to(struct aliquot_shrink *s)
 {
-	int fd = find_daemon(), r;
+	char path[AQ_PATH_BYTES];
+	int fd = aq_hello_connect(path), r;
 
 	if (fd < 0)
 		return fd == -ECONNREFUSED ? -ENOENT : fd;

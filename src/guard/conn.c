@@ -20,12 +20,11 @@
 #include <sys/auxv.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "abi/hello.h"
 #include "abi/page.h"
-#include "base/name.h"
 #include "base/paths.h"
 #include "base/timing.h"
 #include "guard/guard.h"
@@ -112,65 +111,6 @@ static void file_finish(struct file *f)
 	f->fd = -1;
 }
 
-/* In a directory that anybody could have made first, only root or the user may answer. */
-static int trusted(int fd)
-{
-	struct ucred peer;
-	socklen_t size = sizeof(peer);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-	    (peer.uid == 0 || peer.uid == geteuid()))
-		return fd;
-	close(fd);
-	return -EPERM;
-}
-
-/* The user's own daemon goes before the system's; told which one, no other. Return: fd or errno. */
-static int find_daemon(char *path)
-{
-	const char *told = secure_getenv("ALIQUOT_SOCKET");
-	char dir[AQ_PATH_BYTES];
-	int fd = -ENOENT;
-	int r;
-
-	if (told && told[0]) {
-		if (strlen(told) >= AQ_PATH_BYTES)
-			return -ENAMETOOLONG;
-		memcpy(path, told, strlen(told) + 1);
-		return aq_paths_connect(path, SOCK_SEQPACKET);
-	}
-	r = aq_paths_rundir_user(dir);
-	if (r == 0 && aq_paths_join(path, dir, AQ_GUARD_SOCKET) == 0)
-		fd = aq_paths_connect(path, SOCK_SEQPACKET);
-	if (fd >= 0)
-		return trusted(fd);
-	r = aq_paths_join(path, AQ_SYSTEM_RUNDIR, AQ_GUARD_SOCKET);
-	return r < 0 ? r : aq_paths_connect(path, SOCK_SEQPACKET);
-}
-
-/* HELLO and its reply in @msg. @page_fd goes along unless -1; @ret_fd: what came back, or -1. */
-static int hello(int fd, enum aq_hello_kind kind, const char *fraction, int page_fd,
-		 union aq_msg *msg, int *ret_fd)
-{
-	struct timeval limit = {.tv_sec = REPLY_TIMEOUT_S};
-	int r;
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	aq_msg_init(msg, AQ_MSG_HELLO, 0);
-	msg->hello.kind = kind;
-	msg->hello.has_page = page_fd >= 0;
-	msg->hello.pid = getpid();
-	aq_copy_padded(msg->hello.fraction, sizeof(msg->hello.fraction), fraction);
-	r = aq_msg_send(fd, msg, page_fd);
-	if (r < 0)
-		return r;
-	r = aq_msg_receive(fd, msg, ret_fd);
-	if (r < 0)
-		return r;
-	return msg->head.type == AQ_MSG_HELLO_REPLY ? 0 : -EBADMSG;
-}
-
 static void say(char *text, size_t size, const char *what, int error)
 {
 	const char *why = strerrordesc_np(-error);
@@ -214,7 +154,7 @@ int aq__conn_open(char *text, size_t size, struct aq_page **ret_page)
 
 	if (!fraction || strlen(fraction) >= AQ_NAME_BYTES)
 		fraction = ""; /* find me by my ancestors */
-	fd = find_daemon(conn.path);
+	fd = aq_hello_connect(conn.path);
 	if (fd < 0) {
 		char what[AQ_PATH_BYTES + 32];
 
@@ -222,7 +162,7 @@ int aq__conn_open(char *text, size_t size, struct aq_page **ret_page)
 		say(text, size, what, fd);
 		return fd;
 	}
-	r = hello(fd, AQ_HELLO_CLIENT, fraction, -1, &msg, &page_fd);
+	r = aq_hello(fd, REPLY_TIMEOUT_S, AQ_HELLO_CLIENT, fraction, -1, &msg, &page_fd);
 	if (r == -EPROTO) {
 		snprintf(text, size, "aliquotd at %s speaks ABI %u, this program's guard %u",
 			 conn.path, msg.head.abi, AQ_ABI_VERSION);
@@ -280,8 +220,8 @@ static int connect_again(void)
 	fd = aq_paths_connect(conn.path, SOCK_SEQPACKET);
 	if (fd < 0)
 		return fd;
-	r = hello(fd, have_page ? AQ_HELLO_CLIENT : AQ_HELLO_BACK, conn.fraction,
-		  have_page ? conn.page.fd : -1, &msg, &surplus);
+	r = aq_hello(fd, REPLY_TIMEOUT_S, have_page ? AQ_HELLO_CLIENT : AQ_HELLO_BACK,
+		     conn.fraction, have_page ? conn.page.fd : -1, &msg, &surplus);
 	if (surplus >= 0)
 		close(surplus); /* we keep the page that our charges are in */
 	if (r == 0 && msg.hello_reply.result < 0) {

@@ -15,11 +15,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <unistd.h>
 
+#include "abi/hello.h"
 #include "abi/wire.h"
-#include "base/name.h"
 #include "base/paths.h"
 #include "base/timing.h"
 
@@ -102,44 +101,18 @@ static bool told(void)
 	return (socket_path && socket_path[0]) || (fraction && fraction[0]);
 }
 
-/* As the CUDA face does: told which, no other; else the user's own, then the system's. */
-static int find_daemon(void)
-{
-	const char *path = secure_getenv("ALIQUOT_SOCKET");
-	char dir[AQ_PATH_BYTES], own[AQ_PATH_BYTES];
-	int fd = -ENOENT;
-
-	if (path && path[0])
-		return aq_paths_connect(path, SOCK_SEQPACKET);
-	if (aq_paths_rundir_user(dir) == 0 && aq_paths_join(own, dir, AQ_GUARD_SOCKET) == 0)
-		fd = aq_paths_connect(own, SOCK_SEQPACKET);
-	if (fd < 0 && aq_paths_join(own, AQ_SYSTEM_RUNDIR, AQ_GUARD_SOCKET) == 0)
-		fd = aq_paths_connect(own, SOCK_SEQPACKET);
-	return fd;
-}
-
 /* HELLO on a new socket. Return: 0; negative errno, the daemon's own word included. */
 static int hello(int fd)
 {
 	const char *fraction = secure_getenv("ALIQUOT_FRACTION");
-	struct timeval limit = {.tv_sec = REPLY_TIMEOUT_S};
 	union aq_msg msg;
 	int r;
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	aq_msg_init(&msg, AQ_MSG_HELLO, ++conn.seq);
-	msg.hello.kind = AQ_HELLO_OBSERVER;
-	msg.hello.pid = getpid();
-	if (fraction && strlen(fraction) < AQ_NAME_BYTES)
-		aq_copy_padded(msg.hello.fraction, sizeof(msg.hello.fraction), fraction);
-	r = aq_msg_send(fd, &msg, -1);
-	if (r == 0)
-		r = aq_msg_receive(fd, &msg, NULL);
+	if (!fraction || strlen(fraction) >= AQ_NAME_BYTES)
+		fraction = ""; /* find me by my ancestors */
+	r = aq_hello(fd, REPLY_TIMEOUT_S, AQ_HELLO_OBSERVER, fraction, -1, &msg, NULL);
 	if (r < 0)
 		return r;
-	if (msg.head.type != AQ_MSG_HELLO_REPLY)
-		return -EBADMSG;
 	conn.n_devices = msg.hello_reply.device_count;
 	return msg.hello_reply.result;
 }
@@ -148,6 +121,7 @@ static int hello(int fd)
 static int connected(void)
 {
 	uint64_t now_ns = aq_now_ns();
+	char path[AQ_PATH_BYTES];
 	int fd, r;
 
 	if (ours())
@@ -155,7 +129,7 @@ static int connected(void)
 	conn.fd = -1;
 	if (conn.tried_ns && now_ns - conn.tried_ns < RETRY_NS)
 		return conn.failure;
-	fd = find_daemon();
+	fd = aq_hello_connect(path);
 	r = fd < 0 ? fd : hello(fd);
 	if (r == 0) {
 		keep(fd);
