@@ -1,82 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The n-th allocation fails, for every n: an error comes back, and nothing is lost or touched. */
-#include "cm.h"
+#include "oom.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include <jansson.h>
 
 #include "base/timing.h"
 #include "serve/load.h"
 #include "serve/prompt.h"
 #include "serve/sse.h"
 #include "serve/summary.h"
-
-/* Allocations until one fails; negative: none does. Those of libraries are not counted. */
-static long left = -1;
-static bool failed;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-
-static bool fails(void)
-{
-	if (left < 0 || left--)
-		return false;
-	failed = true;
-	return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return fails() ? NULL : __real_realloc(p, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
-}
-
-/* Run @what with the first, second, ... allocation failing, until none does. It returns 0 or -ENOMEM. */
-static void walk(int (*what)(void))
-{
-	long n = 0;
-
-	for (;; n++) {
-		int r;
-
-		failed = false;
-		left = n;
-		r = what();
-		left = -1;
-		if (!failed)
-			break;
-		assert_int_equal(r, -ENOMEM);
-		assert_true(n < 10000);
-	}
-	assert_true(n > 0); /* or this test is none */
-	assert_int_equal(what(), 0);
-}
 
 static int take_event(void *arg, const char *data, size_t size)
 {
@@ -171,22 +109,22 @@ static int run_load(void)
 
 static void test_oom__stream(void **state)
 {
-	walk(read_stream);
+	oom_walk(read_stream, -ENOMEM);
 }
 
 static void test_oom__lengths(void **state)
 {
-	walk(read_lengths);
+	oom_walk(read_lengths, -ENOMEM);
 }
 
 static void test_oom__request(void **state)
 {
-	walk(make_request);
+	oom_walk(make_request, -ENOMEM);
 }
 
 static void test_oom__load(void **state)
 {
-	walk(run_load);
+	oom_walk(run_load, -ENOMEM);
 }
 
 int main(void)
@@ -198,5 +136,6 @@ int main(void)
 		cmocka_unit_test(test_oom__load),
 	};
 
+	json_set_alloc_funcs(__wrap_malloc, __wrap_free);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,13 +6,12 @@
  *
  * Usage: test_daemon_memory FAKE_NVML
  */
-#include "../cm.h"
+#include "../oom.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -29,42 +28,8 @@
 #include "daemon/server.h"
 
 #define TURNS 12 /* enough for any request and its answer */
-#define MAX_FAILURES 20000
 
 static const char *fake_nvml;
-static unsigned long countdown; /* allocations until one fails; 0: none does */
-static bool failed;
-
-void *__real_calloc(size_t n, size_t size);
-void *__real_malloc(size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_realloc(void *p, size_t size);
-
-static bool fails(void)
-{
-	if (!countdown || --countdown)
-		return false;
-	failed = true;
-	return true;
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return fails() ? NULL : __real_realloc(p, size);
-}
-
 struct place {
 	char dir[64], libdir[80], config[80];
 };
@@ -176,12 +141,12 @@ static void use_guard(struct aqd *d)
 }
 
 /* All that can be asked for, while the n-th allocation of it fails. Return: none failed. */
-static bool walk(struct aqd *d, unsigned long n)
+static bool walk(struct aqd *d, long n)
 {
 	struct aqd_fraction *f;
+	bool failed;
 
-	failed = false;
-	countdown = n;
+	oom_begin(n);
 	http(d, "POST", "/v1/fractions", "{\"name\": \"f\", \"gpu_permille\": 500}");
 	http(d, "POST", "/v1/fractions", "{\"gpu_permille\": 1000}");
 	http(d, "POST", "/v1/fractions", "{\"gpu_permille\": 1000, \"wait_ms\": -1}"); /* leaves */
@@ -198,7 +163,7 @@ static bool walk(struct aqd *d, unsigned long n)
 	if (f)
 		aqd_fraction_end(d, f, "the test");
 	turn(d);
-	countdown = 0;
+	failed = oom_end();
 	turn(d);
 	return !failed;
 }
@@ -220,14 +185,14 @@ static void walk_all(bool sparse)
 	struct aqd_server_options options;
 	struct place place;
 	unsigned int fds;
-	unsigned long n;
+	long n;
 
 	make_place(&place, &options);
 	assert_int_equal(aqd_server_configure(d, &options), 0);
 	assert_int_equal(aqd_server_start(d, "fake"), 0);
-	assert_true(walk(d, 0));
+	assert_true(walk(d, -1));
 	fds = count_fds();
-	for (n = 1; n < MAX_FAILURES; n += sparse ? 1 + n / 50 : 1) {
+	for (n = 0; n < OOM_MAX_WALK; n += sparse ? 1 + n / 50 : 1) {
 		struct aqd_fraction *f, *next;
 		bool done = walk(d, n);
 
@@ -243,7 +208,7 @@ static void walk_all(bool sparse)
 		if (done)
 			break;
 	}
-	assert_true(n < MAX_FAILURES);
+	assert_true(n < OOM_MAX_WALK);
 	aqd_server_free(d);
 	remove_place(&place);
 }
@@ -255,9 +220,9 @@ static void test_daemon__runs_out_of_our_memory(void **state)
 
 static void test_daemon__runs_out_of_json_memory(void **state)
 {
-	json_set_alloc_funcs(__wrap_malloc, free);
+	json_set_alloc_funcs(__wrap_malloc, __wrap_free);
 	walk_all(true);
-	json_set_alloc_funcs(malloc, free);
+	json_set_alloc_funcs(__real_malloc, __real_free);
 }
 
 /* A start that fails half-way leaves nothing, and the next one works. */
@@ -265,22 +230,22 @@ static void test_daemon__start_runs_out_of_memory(void **state)
 {
 	struct aqd_server_options options;
 	struct place place;
-	unsigned long n;
+	long n;
 
 	make_place(&place, &options);
-	json_set_alloc_funcs(__wrap_malloc, free);
-	for (n = 1; n < 1000; n++) {
+	json_set_alloc_funcs(__wrap_malloc, __wrap_free);
+	for (n = 0; n < 1000; n++) {
 		struct aqd *d;
+		bool failed;
 		int r = -ENOMEM;
 
-		failed = false;
-		countdown = n;
+		oom_begin(n);
 		d = aqd_server_create();
 		if (d)
 			r = aqd_server_configure(d, &options);
 		if (d && r == 0)
 			r = aqd_server_start(d, "fake");
-		countdown = 0;
+		failed = oom_end();
 		if (d && r == 0)
 			assert_int_equal(http(d, "GET", "/v1/version", ""), 200);
 		if (d)
@@ -289,7 +254,7 @@ static void test_daemon__start_runs_out_of_memory(void **state)
 			break;
 	}
 	assert_true(n < 1000);
-	json_set_alloc_funcs(malloc, free);
+	json_set_alloc_funcs(__real_malloc, __real_free);
 	remove_place(&place);
 }
 

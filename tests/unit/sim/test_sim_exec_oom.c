@@ -1,42 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host runs out of memory at the n-th allocation, for every n, while things are executed: calls
  * answer 2 (or what a capture that failed answers), nothing breaks, hangs or stays charged. */
-#include <stdbool.h>
-
+#include "../oom.h"
 #include "simcu.h"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-
-static __thread long fail_at = -1; /* counts down; at 0 one allocation of this thread fails */
-static bool failed;
-
-static bool fails(void)
-{
-	if (fail_at < 0 || fail_at-- > 0)
-		return false;
-	failed = true;
-	return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
-}
 
 /* A call that may be refused for want of memory, and for nothing else. */
 static bool went(CUresult r)
@@ -150,14 +116,14 @@ static void test_sim_exec_oom__every_allocation_may_fail(void **state)
 	CUcontext ctx = simtest_context(0);
 	uint64_t before;
 	long n = 0;
+	bool failed;
 
 	everything(ctx); /* what is made once */
 	before = simtest_used(0);
 	do {
-		failed = false;
-		fail_at = n++;
+		oom_begin(n++);
 		everything(ctx);
-		fail_at = -1;
+		failed = oom_end();
 		assert_int_equal(simtest_used(0), before);
 	} while (failed);
 	assert_true(n > 50);

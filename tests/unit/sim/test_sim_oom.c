@@ -1,42 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host runs out of memory at the n-th allocation, for every n: calls answer 2, nothing breaks
  * and nothing stays charged. */
+#include "../oom.h"
 #include "simtest.h"
-
-#include <stdbool.h>
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-
-static long fail_at = -1; /* counts down; at 0 one allocation fails */
-static bool failed;
-
-static bool fails(void)
-{
-	if (fail_at < 0 || fail_at-- > 0)
-		return false;
-	failed = true;
-	return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
-}
 
 /* A call that may be refused for want of memory, and for nothing else. */
 static bool went(CUresult r)
@@ -98,15 +64,15 @@ static void test_oom__every_allocation_may_fail(void **state)
 {
 	uint64_t before;
 	long n = 0;
+	bool failed;
 
 	ok(cuInit(0));
 	everything(); /* what is made once */
 	before = simtest_used(0);
 	do {
-		failed = false;
-		fail_at = n++;
+		oom_begin(n++);
 		everything();
-		fail_at = -1;
+		failed = oom_end();
 		assert_int_equal(simtest_used(0), before);
 	} while (failed);
 	assert_true(n > 20);
