@@ -14,72 +14,15 @@ import struct
 import sys
 import time
 
-ABI = 2
-MAGIC = 0x4D51
-PAGE_MAGIC = 0x31514C41
-PAGE_BYTES = 4096
-HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY, \
-    BELL = range(1, 12)
-CLIENT, OBSERVER = 1, 2
-BEGIN, END, UNDO = 1, 2, 3
-MAX = (1 << 64) - 1
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from aqproto import *  # pylint: disable=wildcard-import,unused-wildcard-import,wrong-import-position
+
 F_ADD_SEALS, SEAL_SEAL, SEAL_SHRINK, SEAL_GROW = 1033, 1, 2, 4
+SYS_FUTEX, FUTEX_WAIT = {"x86_64": 202, "aarch64": 98}.get(os.uname().machine), 0
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def head(kind, body, abi=ABI, magic=MAGIC, size=None, seq=1):
-    return struct.pack("<HHIII", magic, kind, 16 + len(body) if size is None else size, abi,
-                       seq) + body
-
-
-def hello(fraction="", kind=CLIENT, has_page=0, **kw):
-    return head(HELLO, struct.pack("<IIiI64s", kind, has_page, os.getpid(), 0, fraction.encode()),
-                **kw)
-
-
-def grow(need, device=0, call=None, api=b"cuMemAlloc_v2", **kw):
-    return head(GROW, struct.pack("<IIQQ48s", device, 0, need & MAX,
-                                  (need if call is None else call) & MAX, api), **kw)
-
-
-def cost(phase, estimate, device=0, api=b"cuCtxCreate_v4", **kw):
-    return head(COST, struct.pack("<IIQ48s", device, phase, estimate & MAX, api), **kw)
-
-
-def query(device=0, kind=QUERY, **kw):
-    return head(kind, struct.pack("<II16s", device, 0, b""), **kw)
-
-
-def bell(devices=1, **kw):
-    return head(BELL, struct.pack("<II", devices, 0), **kw)
-
-
-class Reply(dict):
-    pass
-
-
-def decode(data):
-    magic, kind, size, abi, seq = struct.unpack_from("<HHIII", data)
-    reply = Reply(kind=kind, size=size, abi=abi, seq=seq)
-    body = data[16:]
-    if kind == HELLO_REPLY:
-        result, their_abi, count, fail_open, fraction, text = struct.unpack("<iIII64s160s", body)
-        reply.update(result=result, their_abi=their_abi, devices=count,
-                     fraction=fraction.split(b"\0")[0].decode(),
-                     text=text.split(b"\0")[0].decode(errors="replace"))
-    elif kind == GROW_REPLY:
-        reply.update(zip(("result", "device", "granted", "limit", "used", "free"),
-                         struct.unpack("<iIQQQQ", body)))
-    elif kind == COST_REPLY:
-        reply.update(zip(("result", "device", "overhead", "free"), struct.unpack("<iIQQ", body)))
-    elif kind == QUERY_REPLY:
-        reply.update(zip(("result", "device", "limit", "request", "used", "free", "clients"),
-                         struct.unpack_from("<iIQQQQI", body)))
-    elif kind == PROCS_REPLY:
-        reply.update(zip(("result", "count"), struct.unpack_from("<iI", body)))
-    return reply
-
-
-class Link:
+class Link(Client):
     def __init__(self, path, timeout=10):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(timeout)
@@ -128,27 +71,10 @@ class Link:
                 return error.errno in (errno.ECONNRESET, errno.EPIPE)
         return False
 
-    def word(self, device=0):
-        return struct.unpack_from("<Q", self.page, 128 + 192 * device)[0]
-
-    def set_word(self, granted, used, device=0):
-        struct.pack_into("<Q", self.page, 128 + 192 * device, granted << 32 | used)
-
     def close(self):
         self.sock.close()
         if self.fd >= 0:
             os.close(self.fd)
-
-
-# Fields of a page and, from the device's beginning, of one device: (format, offset).
-PAGE_FIELDS = {"gates": ("I", 16), "client_state": ("I", 20), "news": ("I", 96)}
-DEVICE_FIELDS = {"gate": ("I", 64), "lease_turn": ("I", 68), "lease_until_ns": ("Q", 72),
-                 "waiting": ("I", 80), "want": ("I", 84), "active_turn": ("I", 88),
-                 "done_turn": ("I", 92), "gpu_ns": ("Q", 96), "total_ns": ("Q", 112)}
-ATTACHED, RUNNING = 1, 2
-LEASED = 1
-SYS_FUTEX, FUTEX_WAIT = {"x86_64": 202, "aarch64": 98}.get(os.uname().machine), 0
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def now_ns():
@@ -172,19 +98,11 @@ class Lessee(Link):
             self.ring()
         return reply
 
-    def _where(self, field):
-        if field in PAGE_FIELDS:
-            return PAGE_FIELDS[field]
-        kind, at = DEVICE_FIELDS[field]
-        return kind, 128 + 192 * self.device + at
+    def get(self, field, device=None):
+        return super().get(field, self.device if device is None else device)
 
-    def get(self, field):
-        kind, at = self._where(field)
-        return struct.unpack_from("<" + kind, self.page, at)[0]
-
-    def put(self, field, value):
-        kind, at = self._where(field)
-        struct.pack_into("<" + kind, self.page, at, value)
+    def put(self, field, value, device=None):
+        super().put(field, value, self.device if device is None else device)
 
     def ring(self, mask=None):
         self.send(bell(1 << self.device if mask is None else mask))
@@ -203,7 +121,7 @@ class Lessee(Link):
 
     def sleep_on(self, field, value, seconds):
         """futex(2) on a word of the page, while it is `value`."""
-        _, at = self._where(field)
+        _, at = field_at(field, self.device)
         word = (ctypes.c_char * PAGE_BYTES).from_buffer(self.page)
         timeout = Timespec(int(seconds), int(seconds % 1 * 1e9))
         LIBC.syscall(SYS_FUTEX, ctypes.c_void_p(ctypes.addressof(word) + at), FUTEX_WAIT,
@@ -286,8 +204,8 @@ def forged_page(fraction, granted, used, seal=SEAL_SEAL | SEAL_SHRINK | SEAL_GRO
     struct.pack_into("<IIII", data, 0, magic, abi, PAGE_BYTES, devices)
     struct.pack_into("<II", data, 16, 0, 1)
     data[32:32 + len(fraction)] = fraction.encode()
-    for device in range(min(devices, 16)):
-        struct.pack_into("<QQQQ16s", data, 128 + 192 * device, (granted << 32 | used) & MAX, 0, 0,
+    for device in range(min(devices, MAX_DEVICES)):
+        struct.pack_into("<QQQQ16s", data, PAGE_HEAD + PAGE_DEVICE * device, (granted << 32 | used) & MAX, 0, 0,
                          0, uuid)
     os.pwrite(fd, bytes(data[:size]), 0)
     if seal:
@@ -322,8 +240,8 @@ def grant_itself(link, _):
 
 
 def use_more_than_granted(link, _):
-    word = link.word()
-    link.set_word(word >> 32, min((word >> 32) + 1000, 0xFFFFFFFF))
+    granted, _ = link.word()
+    link.set_word(granted, min(granted + 1000, 0xFFFFFFFF))
     time.sleep(1.5)
     reply = link.ask(grow(1 << 20))
     return {"answered": int(bool(reply and reply["result"] == 0))}

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts a daemon of its own on a fake NVML, speaks HTTP to it, and plays the guard.
-
-Holds the protocol in a second hand, so that a change of include/aliquot that breaks it shows.
-"""
+"""Starts a daemon of its own on a fake NVML, speaks HTTP to it, and plays the guard."""
 import array
 import http.client
 import json
@@ -13,37 +10,18 @@ import select
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-ABI = 2
-MAGIC = 0x4D51
-PAGE_MAGIC = 0x31514C41
-PAGE_HEAD, PAGE_DEVICE = 128, 192  # bytes
-UNMEASURED, CHANGES = 48, 56      # offsets in a device
-GRAIN = 512
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+from aqproto import *  # pylint: disable=wildcard-import,unused-wildcard-import,wrong-import-position
+
 MIB = 1 << 20
 GIB = 1 << 30
 CARD = 80 * GIB  # of fake_nvml.c
-
-HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY = \
-    range(1, 11)
-CLIENT, OBSERVER = 1, 2
-BEGIN, END, UNDO = 1, 2, 3
-
-HEAD = struct.Struct("<HHIII")
-HELLO_BODY = struct.Struct("<IIiI64s")
-HELLO_REPLY_BODY = struct.Struct("<iIII64s160s")
-GROW_BODY = struct.Struct("<IIQQ48s")
-GROW_REPLY_BODY = struct.Struct("<iIQQQQ")
-COST_BODY = struct.Struct("<IIQ48s")
-COST_REPLY_BODY = struct.Struct("<iIQQ")
-QUERY_BODY = struct.Struct("<II16s")
-QUERY_REPLY_BODY = struct.Struct("<iIQQQQII16s")
 
 EPERM, ENOENT, ESRCH, ENOMEM, EACCES, ENODEV, EINVAL, EMFILE, EPROTO = 1, 2, 3, 12, 13, 19, 22, 24, 71
 
@@ -262,29 +240,26 @@ class Served:
         os.close(fd)
 
 
-class Guard:
+class Guard(Client):
     """One connection, and the page if it is a client's."""
 
-    def __init__(self, path, fraction, kind=CLIENT, page_fd=None, hello=True):
+    def __init__(self, path, fraction, kind=CLIENT, page_fd=None, attach=True):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(20)
         self.sock.connect(path)
         self.seq = 0
-        self.page = self.page_fd = None
-        if not hello:
+        self.page_fd = None
+        if not attach:
             return
         fds = [] if page_fd is None else [page_fd]
-        self.send(HELLO, HELLO_BODY.pack(kind, len(fds), os.getpid(), 0, fraction.encode()), fds)
-        body, got = self.receive(HELLO_REPLY)
-        self.result, self.abi, self.device_count, self.fail_open, name, text = \
-            HELLO_REPLY_BODY.unpack(body)
-        self.fraction = name.rstrip(b"\0").decode()
-        self.text = text.rstrip(b"\0").decode()
+        r, got = self.ask(HELLO_REPLY, hello(fraction, kind, len(fds), seq=self.next()), fds)
+        self.result, self.abi, self.device_count = r["result"], r["their_abi"], r["devices"]
+        self.fail_open, self.fraction, self.text = r["fail_open"], r["fraction"], r["text"]
         if page_fd is not None:
             got = [os.dup(page_fd)]
         if self.result == 0 and kind == CLIENT:
             self.page_fd = got[0]
-            self.page = mmap.mmap(self.page_fd, 4096)
+            self.page = mmap.mmap(self.page_fd, PAGE_BYTES)
 
     def close(self):
         self.sock.close()
@@ -292,11 +267,12 @@ class Guard:
             os.close(self.page_fd)
             self.page_fd = None
 
-    def send(self, kind, body, fds=(), abi=ABI, size=None, magic=MAGIC):
+    def next(self):
         self.seq += 1
-        size = HEAD.size + len(body) if size is None else size
-        packet = HEAD.pack(magic, kind, size, abi, self.seq) + body
-        self.raw(packet, fds)
+        return self.seq
+
+    def send(self, kind, body, fds=(), **wrong):
+        self.raw(head(kind, body, seq=self.next(), **wrong), fds)
 
     def raw(self, packet, fds=()):
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -313,24 +289,20 @@ class Guard:
         for level, what, data in control:
             if level == socket.SOL_SOCKET and what == socket.SCM_RIGHTS:
                 fds += array.array("i", data)
-        return packet[HEAD.size:], fds
+        return decode(packet), fds
+
+    def ask(self, kind, packet, fds=()):
+        """The reply of that kind to a packet that carries self.next()."""
+        self.raw(packet, fds)
+        return self.receive(kind)
 
     # The page
 
-    def word(self, device):
-        value, = struct.unpack_from("<Q", self.page, PAGE_HEAD + PAGE_DEVICE * device)
-        return value >> 32, value & 0xFFFFFFFF
-
-    def set_word(self, device, granted, used):
-        struct.pack_into("<Q", self.page, PAGE_HEAD + PAGE_DEVICE * device, granted << 32 | used)
-
     def tell_unmeasured(self, device=0):
-        self.add(device, UNMEASURED)
+        self.add("unmeasured", device)
 
-    def add(self, device, offset):
-        at = PAGE_HEAD + PAGE_DEVICE * device + offset
-        value, = struct.unpack_from("<Q", self.page, at)
-        struct.pack_into("<Q", self.page, at, value + 1)
+    def add(self, field, device):
+        self.put(field, self.get(field, device) + 1, device)
 
     def granted(self, device=0):
         return self.word(device)[0] * GRAIN
@@ -338,20 +310,15 @@ class Guard:
     def used(self, device=0):
         return self.word(device)[1] * GRAIN
 
-    def field(self, device, index):
-        """1 limit, 2 request, 3 context"""
-        return struct.unpack_from("<Q", self.page, PAGE_HEAD + PAGE_DEVICE * device + 8 * index)[0]
-
     def limit(self, device=0):
-        return self.field(device, 1)
+        return self.get("limit_bytes", device)
 
     # Requests
 
     def grow(self, need, device=0, api="cuMemAlloc_v2"):
         """(result, granted, limit, used, free)"""
-        self.send(GROW, GROW_BODY.pack(device, 0, need, need, api.encode()))
-        r = GROW_REPLY_BODY.unpack(self.receive(GROW_REPLY)[0])
-        return (r[0],) + r[2:]
+        r, _ = self.ask(GROW_REPLY, grow(need, device, api=api.encode(), seq=self.next()))
+        return r["result"], r["granted"], r["limit"], r["used"], r["free"]
 
     def alloc(self, size, device=0):
         """As the guard does it: inside the grant, or grow. True when granted."""
@@ -359,28 +326,25 @@ class Guard:
         while True:
             granted, used = self.word(device)
             if used + grains <= granted:
-                self.set_word(device, granted, used + grains)
-                self.add(device, CHANGES)
+                self.set_word(granted, used + grains, device)
+                self.add("changes", device)
                 return True
             if self.grow((used + grains - granted) * GRAIN, device)[0] < 0:
                 return False
 
     def free(self, size, device=0):
         granted, used = self.word(device)
-        self.set_word(device, granted, used - -(-size // GRAIN))
-        self.add(device, CHANGES)
+        self.set_word(granted, used - -(-size // GRAIN), device)
+        self.add("changes", device)
 
     def cost(self, phase, estimate, device=0, api="cuCtxCreate_v4"):
         """(result, overhead, free)"""
-        self.send(COST, COST_BODY.pack(device, phase, estimate, api.encode()))
-        r = COST_REPLY_BODY.unpack(self.receive(COST_REPLY)[0])
-        return r[0], r[2], r[3]
+        r, _ = self.ask(COST_REPLY, cost(phase, estimate, device, api.encode(), seq=self.next()))
+        return r["result"], r["overhead"], r["free"]
 
     def query(self, device=0, uuid=b""):
         """dict of QUERY_REPLY"""
-        self.send(QUERY, QUERY_BODY.pack(device, 0, uuid))
-        r = QUERY_REPLY_BODY.unpack(self.receive(QUERY_REPLY)[0])
-        return dict(zip(("result", "device", "limit", "request", "used", "free", "clients"), r))
+        return self.ask(QUERY_REPLY, query(device, uuid=uuid, seq=self.next()))[0]
 
     def fork_child(self):
         """A child that keeps all that is open; its pid."""
@@ -392,11 +356,9 @@ class Guard:
 
     def procs(self, device=0):
         """{pid: used}"""
-        self.send(PROCS, QUERY_BODY.pack(device, 0, b""))
-        body = self.receive(PROCS_REPLY)[0]
-        result, n = struct.unpack_from("<iI", body)
-        assert result == 0, result
-        return {p: u for p, _, u in struct.iter_unpack("<iIQ", body[8:8 + 16 * n])}
+        r, _ = self.ask(PROCS_REPLY, query(device, PROCS, seq=self.next()))
+        assert r["result"] == 0, r
+        return r["procs"]
 
     def closed(self):
         """Has the daemon hung up?"""

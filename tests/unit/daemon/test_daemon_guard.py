@@ -18,7 +18,7 @@ def test_attach_and_grow_to_the_limit(daemon):
         d.create(name="f", memory_limit_bytes=GIB)
         g = d.guard("f")
         assert (g.result, g.abi, g.device_count, g.fail_open, g.fraction) == (0, ABI, 1, 0, "f")
-        assert g.limit() == GIB and g.field(0, 2) == GIB and g.word(0) == (0, 0)
+        assert g.limit() == GIB and g.get("request_bytes") == GIB and g.word(0) == (0, 0)
         used = 0
         while g.alloc(100 * MIB):
             used += 100 * MIB
@@ -125,7 +125,7 @@ def test_costs_are_measured(daemon):
         g.free(724 * MIB)
         d.usage([(0, me, 200 * MIB)])
         assert g.cost(END, 300 * MIB)[:2] == (0, 200 * MIB)
-        assert g.field(0, 3) == 200 * MIB  # the next one knows
+        assert g.get("context_bytes") == 200 * MIB  # the next one knows
         assert g.query()["free"] == GIB - 200 * MIB
         assert g.alloc(824 * MIB) and not g.alloc(1)
         # a context that turns out larger than there is room: counted, refused, undone
@@ -280,7 +280,7 @@ def test_allow_kill(daemon):
     with daemon(config="allow_kill: true\n") as d:
         d.create(name="f", memory_limit_bytes=GIB)
         liar, g = Remote(d, "f"), d.guard("f")
-        liar.set_word(0, 1 << 20, 0)
+        liar.set_word(1 << 20, 0)
         wait_for(lambda: d.events("killed"), 3)
         assert os.waitpid(liar.pid, 0)[1] == signal.SIGKILL
         assert d.events("killed")[0]["pid"] == liar.pid and d.events("lied")
@@ -308,7 +308,7 @@ def test_hello_refusals(daemon):
         d.create(name="f", memory_limit_bytes=GIB)
         g = d.guard("nobody")
         assert g.result == -ENOENT and "nobody" in g.text and g.closed()
-        g = d.guard("f", hello=False)
+        g = d.guard("f", attach=False)
         g.send(HELLO, HELLO_BODY.pack(CLIENT, 0, 1, 0, b"f"), abi=ABI + 7)
         packet = g.sock.recv(4096)
         reply = HELLO_REPLY_BODY.unpack(packet[HEAD.size:])
@@ -422,12 +422,12 @@ def test_babblers_cost_themselves(daemon):
             HEAD.pack(MAGIC, HELLO, 96, ABI, 1) + HELLO_BODY.pack(CLIENT, 0, 1, 0, b"../f"),
         ]
         for packet in packets:
-            g = d.guard("f", hello=False)
+            g = d.guard("f", attach=False)
             g.raw(packet)
             assert g.closed(), packet
             g.close()
         for fds in [fd], [fd] * 3, [fd] * 100:
-            g = d.guard("f", hello=False)
+            g = d.guard("f", attach=False)
             g.raw(HEAD.pack(MAGIC, HELLO, 96, ABI, 1) + HELLO_BODY.pack(CLIENT, 0, 1, 0, b"f"), fds)
             assert g.closed()
             g.close()
@@ -447,7 +447,7 @@ def test_babblers_cost_themselves(daemon):
             g.close()
         assert len(d.events("babbled")) >= len(packets) + 6
         # too many connections of one process: the surplus is closed, the others live
-        many = [d.guard("f", hello=False) for _ in range(40)]
+        many = [d.guard("f", attach=False) for _ in range(40)]
         time.sleep(0.2)
         many[-1].sock.setblocking(False)
         assert many[-1].closed()
@@ -521,7 +521,7 @@ def test_api_hoarders_leave_guards_alone(daemon):
 def test_no_hello_is_closed(daemon):
     with daemon() as d:
         d.create(name="f", memory_limit_bytes=GIB)
-        g = d.guard("f", hello=False)
+        g = d.guard("f", attach=False)
         start = time.monotonic()
         assert g.closed() and 4 < time.monotonic() - start < 7
 
@@ -535,7 +535,7 @@ def test_lies_cut_the_liar_off(daemon):
         assert liar.alloc(100 * MIB) and honest.alloc(100 * MIB)
         before = liar.granted()
         # it grants itself half of the fraction; whoever looks next sees it
-        liar.set_word(0, 512 * MIB // GRAIN, 100 * MIB // GRAIN)
+        liar.set_word(512 * MIB // GRAIN, 100 * MIB // GRAIN)
         assert honest.query()["result"] == 0
         e = wait_for(lambda: d.events("lied"), 2)[0]
         assert e["pid"] == liar.pid and e["fraction"] == "f"
@@ -552,7 +552,7 @@ def test_lies_cut_the_liar_off(daemon):
         liar.end()
         assert wait_for(lambda: honest.alloc(before), 1)
         # a used count beyond the grant, which nobody asks about: found all the same
-        other.set_word(0, GIB // GRAIN, GIB // GRAIN + 1)
+        other.set_word(GIB // GRAIN, GIB // GRAIN + 1)
         wait_for(lambda: d.events("lied")[-1]["pid"] == other.pid, 2)
         assert other.grow(MIB) == "closed"
         d.check()

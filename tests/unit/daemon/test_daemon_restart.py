@@ -156,11 +156,11 @@ def test_forged_pages(daemon):
         time.sleep(0.1)
         d.kill9()
         granted = a.granted()
-        a.set_word(0, 0xFFFFFFFF, 0)  # two TiB
+        a.set_word(0xFFFFFFFF, 0)  # two TiB
         d.start()
         assert a.reconnect() == -EACCES and d.events("lied")
         assert d.fraction("f")["memory_used_bytes"] == 100 * MIB
-        a.set_word(0, granted // GRAIN, 100 * MIB // GRAIN)
+        a.set_word(granted // GRAIN, 100 * MIB // GRAIN)
         assert a.reconnect() == 0
         back(other)
         assert other.used() == GIB and not other.alloc(1)
