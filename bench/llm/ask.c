@@ -150,6 +150,7 @@ static int read_max_tokens(const json_t *o, const struct llm_ask_limits *limits,
 {
 	const json_t *v = json_object_get(o, "max_completion_tokens");
 	uint32_t left = limits->max_tokens - a->prompts[0];
+	json_int_t asked;
 
 	if (!v || json_is_null(v))
 		v = json_object_get(o, "max_tokens");
@@ -160,14 +161,14 @@ static int read_max_tokens(const json_t *o, const struct llm_ask_limits *limits,
 	}
 	if (!json_is_integer(v) || json_integer_value(v) < 1)
 		return refuse(error, 400, "'max_tokens' must be a whole number of at least 1");
-	if (json_integer_value(v) > left)
+	asked = json_integer_value(v);
+	if (asked > left)
 		return refuse(error, 400,
 			      "This model's maximum context length is %u tokens; you asked for "
-			      "%lld (%u of the prompt, %lld to generate)",
-			      limits->max_tokens,
-			      (long long)a->prompts[0] + (long long)json_integer_value(v),
-			      a->prompts[0], (long long)json_integer_value(v));
-	a->max_tokens = (uint32_t)json_integer_value(v);
+			      "%llu (%u of the prompt, %lld to generate)",
+			      limits->max_tokens, (unsigned long long)asked + a->prompts[0],
+			      a->prompts[0], (long long)asked);
+	a->max_tokens = (uint32_t)asked;
 	return 0;
 }
 

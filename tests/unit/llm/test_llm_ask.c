@@ -91,7 +91,7 @@ static void test_llm_ask__numbers_have_limits(void **state)
 	refused(LLM_ASK_COMPLETION, "{\"prompt\": \"a\", \"max_tokens\": 100}", 400,
 		"maximum context length is 100");
 	refused(LLM_ASK_COMPLETION, "{\"prompt\": \"a\", \"max_tokens\": 9223372036854775807}", 400,
-		"maximum context length");
+		"you asked for 9223372036854775808 (1 of the prompt");
 	refused(LLM_ASK_COMPLETION, "{\"prompt\": \"a\", \"max_tokens\": 9223372036854775808}", 400,
 		"not JSON");
 	refused(LLM_ASK_COMPLETION, "{\"prompt\": \"a\", \"n\": 2}", 400, "'n' must be 1");
