@@ -107,7 +107,8 @@ class Daemon:
 
     def sanitized(self):
         with open("/proc/%d/maps" % self.process.pid) as f:
-            return "libasan" in f.read()
+            maps = f.read()
+        return "libasan" in maps or "libtsan" in maps
 
     def stop(self):
         for g in self.guards:
