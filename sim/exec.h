@@ -97,7 +97,7 @@ struct sim_stream {
 	uint64_t *depth; /* SIM_STREAM_DEPTH of the last issued: ticket * 2 + 1, or finish_ns * 2 */
 	CUsynchronizationPolicy sync_policy;
 	CUlaunchAttributeValue attrs[4]; /* stream.c: window, sync policy, domain map, domain */
-	struct sim_capturing *capturing; /* capture.c; NULL: does not capture */
+	struct sim_capturing *_Atomic capturing; /* capture.c; NULL: does not capture */
 };
 
 struct sim_exec {
@@ -117,7 +117,7 @@ struct sim_exec {
 	struct aq_list deferred;  /* struct deferred of executor.c */
 	struct aq_list events;	  /* event.c */
 	struct aq_list modules;	  /* module.c */
-	unsigned int n_captures;  /* streams of this context that capture */
+	_Atomic unsigned int n_captures; /* streams of this context that capture */
 };
 
 struct sim_executor {

@@ -131,7 +131,9 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int *flags, int *acti
 		return CUDA_ERROR_INVALID_DEVICE;
 	if (!flags || !active)
 		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&primary_lock);
 	*active = device->primary && !device->primary->destroyed;
 	*flags = *active ? device->primary->flags : device->primary_flags;
+	pthread_mutex_unlock(&primary_lock);
 	return CUDA_SUCCESS;
 }
