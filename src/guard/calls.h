@@ -25,12 +25,25 @@ extern __thread struct aq__calls *aq__calls_mine __attribute__((tls_model("initi
 /* Out of line: the first call of a thread. Keeps errno. */
 struct aq__calls *aq__calls_join(void);
 
-static inline void aq__calls_enter(void)
+/* Return: false: the thread has no place yet, nothing is done. */
+static inline bool aq__calls_enter_known(void)
 {
 	struct aq__calls *c = aq__calls_mine;
 
 	if (__builtin_expect(!c, 0))
-		c = aq__calls_join();
+		return false;
+	__atomic_store_n(&c->depth, c->depth + 1, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	return true;
+}
+
+static inline void aq__calls_enter(void)
+{
+	struct aq__calls *c;
+
+	if (__builtin_expect(aq__calls_enter_known(), 1))
+		return;
+	c = aq__calls_join();
 	__atomic_store_n(&c->depth, c->depth + 1, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }

@@ -59,6 +59,21 @@ static inline bool aq__quick_enter(void)
 	return false;
 }
 
+/* The same for a thread that has called before: no function is called. False: try the above. */
+static inline __attribute__((always_inline)) bool aq__quick_known(void)
+{
+	const uint32_t *gates = aq__quick_gates;
+
+	if (__builtin_expect(!gates || !aq__calls_enter_known(), 0))
+		return false;
+	if (__builtin_expect(!__atomic_load_n(&aq__move_closed, __ATOMIC_RELAXED) &&
+				     !__atomic_load_n(gates, __ATOMIC_RELAXED),
+			     1))
+		return true;
+	aq__calls_leave();
+	return false;
+}
+
 /* A call that passes a gate which is not open. */
 struct aq__pass {
 	int index;     /* of the device; negative: the call is not counted */

@@ -353,9 +353,15 @@ HOOK_UPLOAD(cuGraphUpload_ptsz, true)
 	}                                                                                          \
 	CUresult sym(CUgraphExec exec, CUstream stream)                                            \
 	{                                                                                          \
-		return aq__gate_open() ? run_or_pass(AQ__REAL(sym), exec, stream, per_thread,      \
-						     #sym)                                         \
-				       : gated_##sym(exec, stream);                                \
+		CUresult r;                                                                        \
+                                                                                                   \
+		if (__builtin_expect(aq__gate_open(), 1))                                          \
+			return run_or_pass(AQ__REAL(sym), exec, stream, per_thread, #sym);         \
+		if (__builtin_expect(!aq__quick_known(), 0))                                       \
+			return gated_##sym(exec, stream);                                          \
+		r = run_or_pass(AQ__REAL(sym), exec, stream, per_thread, #sym);                    \
+		aq__calls_leave();                                                                 \
+		return r;                                                                          \
 	}
 
 HOOK_LAUNCH(cuGraphLaunch, false)

@@ -120,7 +120,10 @@ static const CUstream stream = NULL;
 #define PER_THREAD(sym) (NAMED(sym, "_ptsz") || NAMED(sym, "_ptds"))
 #define WAITS(sym) (NAMED(sym, "cuMemcpy") && !NAMED(sym, "Async"))
 
-/* Two functions, so that the open gate costs a few loads and saves no register. */
+/*
+ * Three functions, so that the open gate costs a few loads and saves no register, and following a
+ * call a few stores and none of what the gate needs.
+ */
 #define BODY_GATED(sym, params, args)                                                              \
 	static __attribute__((cold, noinline)) CUresult gated_##sym params                         \
 	{                                                                                          \
@@ -140,13 +143,24 @@ static const CUstream stream = NULL;
 		aq__gate_leave(&aq_pass, aq_result);                                               \
 		return aq_result;                                                                  \
 	}                                                                                          \
+	static __attribute__((noinline)) CUresult followed_##sym params                            \
+	{                                                                                          \
+		__typeof__(&sym) aq_real = aq__real.sym;                                           \
+		CUresult aq_result;                                                                \
+                                                                                                   \
+		if (__builtin_expect(!aq_real || !aq__quick_known(), 0))                           \
+			return gated_##sym args;                                                   \
+		aq_result = aq_real args;                                                          \
+		aq__calls_leave();                                                                 \
+		return aq_result;                                                                  \
+	}                                                                                          \
 	CUresult sym params                                                                        \
 	{                                                                                          \
 		__typeof__(&sym) aq_real = aq__real.sym;                                           \
                                                                                                    \
 		if (__builtin_expect(aq_real && aq__gate_open(), 1))                               \
 			return aq_real args;                                                       \
-		return gated_##sym args;                                                           \
+		return followed_##sym args;                                                        \
 	}
 
 #define BODY_PASSED(sym, params, args)                                                             \
