@@ -35,7 +35,7 @@ struct run {
 	struct aq_request request;
 	int isolate; /* enum aq_isolate */
 	bool isolated; /* is in a namespace of its own */
-	bool movable;  /* the program's memory is to be one that can be parked */
+	const char *move; /* ALIQUOT_MOVE of the program; NULL: as its environment has it */
 	char libdir[AQ_PATH_BYTES], guard_dir[AQ_PATH_BYTES];
 	char own_rundir[AQ_PATH_BYTES];
 	char **program; /* NULL-terminated */
@@ -59,8 +59,8 @@ static int take_option(struct run *run, int id, const char *value)
 		aq_say_verbose(true);
 		return 0;
 	}
-	if (id == AQ_OPT_MOVABLE) {
-		run->movable = true;
+	if (id == AQ_OPT_MOVABLE || id == AQ_OPT_NO_MOVABLE) {
+		run->move = id == AQ_OPT_MOVABLE ? "1" : "0";
 		return 0;
 	}
 	if (id != AQ_OPT_MOUNT_NAMESPACE)
@@ -100,6 +100,10 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, struct run *
 	if (wait_was_last && !scan.operands_only && !aq_duration_parse(value, &ns))
 		return complain_wait_value(value);
 	run->program = argv + scan.at - 1;
+	if (run->request.has_park_idle && run->move && run->move[0] == '0') {
+		aq_say("run: --park-idle needs memory that can be parked: leave out --no-movable");
+		return AQ_EXIT_USAGE;
+	}
 	return aq_request_check(&run->request, "run") < 0 ? AQ_EXIT_USAGE : -1;
 }
 
@@ -324,9 +328,7 @@ static int set_environment(const struct aq_api *api, const struct run *run, cons
 			return -ENOMEM;
 		}
 	}
-	/* What the program's own environment says about it goes before --park-idle. */
-	if ((run->movable || run->request.has_park_idle) &&
-	    setenv("ALIQUOT_MOVE", "1", run->movable) < 0) {
+	if (run->move && setenv("ALIQUOT_MOVE", run->move, 1) < 0) {
 		aq_say("run: out of memory");
 		return -ENOMEM;
 	}
@@ -395,7 +397,9 @@ const struct aq_verb aq_verb_run = {
 		{"park-idle", AQ_OPT_PARK_IDLE, AQ_OPT_VALUE, "DUR",
 		 "leave the device after so long without work: 30s, 5m", NULL},
 		{"movable", AQ_OPT_MOVABLE, AQ_OPT_NONE, NULL,
-		 "give memory that can be parked; --park-idle does, too", NULL},
+		 "give memory that can be parked (default)", NULL},
+		{"no-movable", AQ_OPT_NO_MOVABLE, AQ_OPT_NONE, NULL,
+		 "give the driver's own memory, which stays", NULL},
 		{"wait", AQ_OPT_WAIT, AQ_OPT_MAYBE, "DUR",
 		 "wait for room, for ever or at most 30s, 5m", NULL},
 		{"mount-namespace", AQ_OPT_MOUNT_NAMESPACE, AQ_OPT_VALUE, "MODE",

@@ -25,7 +25,7 @@
  * Is memory movable where nobody says otherwise? ALIQUOT_MOVE=0 or 1 in a program's environment
  * says so. It is no limit: what does not move is charged all the same.
  */
-#define AQ__MOVABLE_DEFAULT false
+#define AQ__MOVABLE_DEFAULT true
 
 /* ---- movable.c ---- */
 

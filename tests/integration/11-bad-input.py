@@ -68,6 +68,7 @@ def run_without_sense(machine):
                  ["run", "--gpu", "0.5", "--nonsense", "--", "/bin/true"],
                  ["run", "--gpuu=0.5", "--", "/bin/true"], ["run", "-x", "--", "/bin/true"],
                  ["run", "--memory", "4G", "--memory-limit", "2G", "--", "/bin/true"],
+                 ["run", "--park-idle", "1s", "--no-movable", "--", "/bin/true"],
                  ["run", "--compute", "0.5", "--compute-limit", "0.2", "--", "/bin/true"]):
         complaint(machine, args)
     check(not (machine.rundir / "aliquotd.pid").exists(), "a daemon was started")

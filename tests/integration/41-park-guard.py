@@ -132,9 +132,9 @@ def left_alone_it_leaves(machine):
     a.quit()
 
 
-def without_it_nothing_moves(machine):
+def asked_not_to_nothing_moves(machine):
     arena(machine)
-    a = pattern(machine, "a", ("90M",), memory=GIB, movable=None)
+    a = pattern(machine, "a", ("90M",), memory=GIB, movable=None, no_movable=True)
     equal(park(machine, "a", code=409)["reason"], "immovable", "why not")
     a.do("check", bad=0)
     a.quit()
@@ -199,5 +199,5 @@ def shrinking_below_use_parks(machine):
 
 aqtest.run(all_bytes_survive, graphs_survive, work_brings_it_back, its_room_is_free_for_others,
            while_threads_work, a_new_daemon_brings_it_back, left_alone_it_leaves,
-           without_it_nothing_moves, killed_on_the_way,
+           asked_not_to_nothing_moves, killed_on_the_way,
            two_processes_move_together, what_is_shared_stays, shrinking_below_use_parks)
