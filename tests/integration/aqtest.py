@@ -543,10 +543,14 @@ class Machine:
                 if alive(pid) and pid in self.ours():
                     os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and self.ours():
+        while time.monotonic() < deadline and (self.ours() or self.ending_daemons()):
             for child in self.children:
                 child.process.poll()
             time.sleep(0.02)
+
+    def ending_daemons(self):
+        """One that has given its memory back has no environment any more, but no status yet."""
+        return [c for c in self.children if c.pid in self.daemons and c.process.poll() is None]
 
     def leftovers(self):
         """What is there that should not be, after stop()."""
