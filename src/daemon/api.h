@@ -80,6 +80,8 @@ void aqd_api_resize_to(struct aqd_call *call, struct aqd_fraction *f,
 
 /* Try again those that wait. Return: somebody waits still. */
 bool aqd_api_resizes_turn(struct aqd *d);
+/* Devices on which room is being made for a larger request of somebody but @except. */
+uint64_t aqd_api_resizes_claimed(const struct aqd *d, const struct aqd_fraction *except);
 /* Nobody waits for this fraction any more; NULL: for any. */
 void aqd_api_resizes_end(struct aqd *d, const struct aqd_fraction *f);
 

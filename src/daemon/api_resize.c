@@ -22,30 +22,40 @@ struct resizer {
 	struct aqd_fraction *fraction; /* living: ends the wait when it ends */
 	struct aqd_fraction_change change;
 	uint64_t deadline_ns;
+	bool claims; /* others make room for its larger request */
 };
+
+static uint64_t devices_of(const struct aqd_fraction *f)
+{
+	uint64_t devices = 0;
+
+	for (uint32_t i = 0; i < f->ledger.share_count; i++)
+		devices |= 1ull << f->ledger.share[i].device;
+	return devices;
+}
 
 static void answer(struct aqd *d, struct evhttp_request *request, struct aqd_fraction *f, int r,
 		   const struct aq_refusal *why)
 {
-	uint64_t devices = 0;
-
 	if (r == 0) {
 		aqd_api_reply(request, 200, aqd_json_fraction(d, f));
 		return;
 	}
-	for (uint32_t i = 0; i < f->ledger.share_count; i++)
-		devices |= 1ull << f->ledger.share[i].device;
-	aqd_api_refusal(d, request, r, devices, why, f->name);
+	aqd_api_refusal(d, request, r, devices_of(f), why, f->name);
 }
 
-/* Return: 0 or a refusal; -EAGAIN what is in the way is moving. */
+/*
+ * @ret_claims: it is others who are in the way
+ * Return: 0 or a refusal; -EAGAIN what is in the way is moving.
+ */
 static int attempt(struct aqd *d, struct aqd_fraction *f, const struct aqd_fraction_change *change,
-		   struct aq_refusal *why)
+		   struct aq_refusal *why, bool *ret_claims)
 {
 	struct aqd_residency_refusal unmoved;
 	int r = aqd_fraction_resize(d, f, change, why), e;
 
-	if (r == -ENOSPC && why->reason == AQ_REFUSED_DEVICE)
+	*ret_claims = r == -ENOSPC && why->reason == AQ_REFUSED_DEVICE;
+	if (*ret_claims)
 		return aqd_fraction_make_room(d, f, change) ? -EAGAIN : r;
 	if (r != -EBUSY || !change->force_park)
 		return r;
@@ -72,7 +82,8 @@ void aqd_api_resize_to(struct aqd_call *call, struct aqd_fraction *f,
 	struct aqd *d = call->daemon;
 	struct aq_refusal why = {0};
 	struct resizer *r;
-	int e = attempt(d, f, change, &why);
+	bool claims;
+	int e = attempt(d, f, change, &why, &claims);
 
 	if (e != -EAGAIN) {
 		answer(d, call->request, f, e, &why);
@@ -87,6 +98,7 @@ void aqd_api_resize_to(struct aqd_call *call, struct aqd_fraction *f,
 	r->daemon = d;
 	r->fraction = f;
 	r->change = *change;
+	r->claims = claims;
 	r->deadline_ns = aq_now_ns() + WAIT_NS;
 	aq_list_append(&d->resizes, &r->link);
 	d->residency_dirty = true;
@@ -100,7 +112,7 @@ bool aqd_api_resizes_turn(struct aqd *d)
 		struct evhttp_request *request = r->asker.request;
 		struct aqd_fraction *f = r->fraction;
 		struct aq_refusal why = {0};
-		int e = attempt(d, f, &r->change, &why);
+		int e = attempt(d, f, &r->change, &why, &r->claims);
 
 		if (e == -EAGAIN && aq_now_ns() < r->deadline_ns)
 			continue;
@@ -109,6 +121,17 @@ bool aqd_api_resizes_turn(struct aqd *d)
 		answer(d, request, f, e == -EAGAIN ? -ENOSPC : e, &why);
 	}
 	return !aq_list_empty(&d->resizes);
+}
+
+uint64_t aqd_api_resizes_claimed(const struct aqd *d, const struct aqd_fraction *except)
+{
+	struct resizer *r, *next;
+	uint64_t claimed = 0;
+
+	AQ_LIST_FOREACH (r, next, &d->resizes, link)
+		if (r->claims && r->fraction != except)
+			claimed |= devices_of(r->fraction);
+	return claimed;
 }
 
 void aqd_api_resizes_end(struct aqd *d, const struct aqd_fraction *f)

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/size.h"
 #include "core/reclaim.h"
+#include "daemon/api.h"
 #include "daemon/event.h"
 #include "daemon/fraction.h"
 #include "daemon/guard.h"
@@ -303,13 +304,23 @@ bool aqd_need_room(struct aqd *d, struct aqd_conn *conn, uint32_t share, uint64_
 	return true;
 }
 
+/* Devices on which room is being made for a new request, or a larger one of another: what becomes
+ * free there is not for bursts. */
+static uint64_t claimed(const struct aqd *d, const struct aqd_fraction *f)
+{
+	return (d->queue_again ? aqd_queue_claimed(d, AQ_PRIORITY_LOW) : 0) |
+	       aqd_api_resizes_claimed(d, f);
+}
+
 bool aqd_need_ahead(struct aqd *d, const struct aqd_fraction *f, uint32_t share, uint64_t bytes)
 {
 	const struct aq_ledger_share *s = &f->ledger.share[share];
 	struct aqd_need *n, *next;
 
-	if (aq_list_empty(&d->needs) || s->held_bytes + bytes <= aq_ledger_bound(s))
+	if (s->held_bytes + bytes <= aq_ledger_bound(s))
 		return false;
+	if (claimed(d, f) >> s->device & 1)
+		return true;
 	AQ_LIST_FOREACH (n, next, &d->needs, link)
 		if (n->fraction != f && n->waits &&
 		    n->fraction->ledger.priority >= f->ledger.priority &&
@@ -489,9 +500,7 @@ static bool serve(struct aqd *d, struct aqd_need *n, const struct want *w, uint6
 
 bool aqd_needs_serve(struct aqd *d)
 {
-	/* What is made free for a request that waits is not for bursts. */
-	uint64_t blocked = d->queue_again ? aqd_queue_claimed(d, AQ_PRIORITY_LOW) : 0;
-	uint64_t now = aq_now_ns();
+	uint64_t blocked = 0, now = aq_now_ns();
 	struct aqd_need *n, *next;
 
 	AQ_LIST_FOREACH (n, next, &d->needs, link)
@@ -509,7 +518,7 @@ bool aqd_needs_serve(struct aqd *d)
 				w = want_of(d, n);
 				if ((int)n->fraction->ledger.priority != priority ||
 				    w.entitled != (bool)entitled ||
-				    (!entitled && w.devices & blocked))
+				    (!entitled && w.devices & (blocked | claimed(d, w.f))))
 					continue;
 				serve(d, n, &w, &blocked);
 			}

@@ -18,7 +18,8 @@
 bool aqd_need_room(struct aqd *d, struct aqd_conn *conn, uint32_t share, uint64_t bytes,
 		   const union aq_msg *msg);
 
-/* Would a burst of this fraction overtake somebody who waits for the same device? */
+/* Would a burst of this fraction overtake somebody who waits for the same device, be it a new
+ * request, or a larger one, that borrowers are leaving for? */
 bool aqd_need_ahead(struct aqd *d, const struct aqd_fraction *f, uint32_t share, uint64_t bytes);
 
 /* A parked fraction is to be resident: needs room for what it has away. Again is harmless. */

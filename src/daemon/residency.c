@@ -519,8 +519,8 @@ void aqd_residency_turn(struct aqd *d)
 		d->queue_again = d->queue_dirty = false;
 		aqd_queue_try(d);
 	}
+	again = aqd_api_resizes_turn(d) || again; /* the same */
 	again = aqd_needs_serve(d) || d->queue_again || again;
-	again = aqd_api_resizes_turn(d) || again;
 	if (again)
 		poll_soon(d);
 	if (aqd_shrink_turn(d))

@@ -197,7 +197,24 @@ def a_larger_request_sends_borrowers_away(machine):
     check(time.monotonic() - started < 10, "seconds")
     a.do(f"alloc {900 * MIB}")
     equal(machine.fraction("a")["memory_request_bytes"], 1200 * MIB, "request")
-    check(machine.events("parked", "b"), "the borrower left")
+    equal(len(machine.events("parked", "b")), 1, "the borrower left, and did not come in between")
+    adds_up(machine)
+
+
+def a_larger_request_is_not_overtaken(machine):
+    """What a borrower leaves for a request is not for somebody else's burst."""
+    arena(machine)
+    a = mover(machine, "a", 200 * MIB, memory=300 * MIB)
+    b = mover(machine, "b", 1500 * MIB, memory=0, memory_limit=ARENA)
+    c = mover(machine, "c", memory=0, memory_limit=ARENA)
+    b.do("slow 700")
+    b.do("busy 1")
+    resize = machine.spawn([aqtest.CLI, "resize", "a", "--memory", str(2000 * MIB)])
+    eventually(lambda: machine.events("parking", "b"), "b is leaving")
+    equal(c.ask(f"fixed {200 * MIB}")["code"], OOM, "there was room for this, but not for both")
+    equal(resize.wait(), 0, "the resize")
+    equal(machine.fraction("a")["memory_request_bytes"], 2000 * MIB, "request")
+    a.do(f"alloc {1700 * MIB}")
     adds_up(machine)
 
 
@@ -319,5 +336,5 @@ aqtest.run(an_idle_borrower_leaves_for_growth, within_its_request_nobody_is_touc
            a_request_is_lent_and_comes_back, a_new_request_sends_borrowers_away,
            what_cannot_move_is_refused_or_ended, or_ended_where_that_is_allowed,
            more_than_fits_take_turns, whoever_has_work_is_resident, whoever_listens_is_asked_first,
-           a_larger_request_sends_borrowers_away, a_limit_below_use, idle_ones_leave_by_themselves,
+           a_larger_request_sends_borrowers_away, a_larger_request_is_not_overtaken, a_limit_below_use, idle_ones_leave_by_themselves,
            real_programs_take_turns, storm)
