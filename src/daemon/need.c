@@ -35,6 +35,11 @@ static uint64_t minus(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 static uint64_t max_u64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
@@ -73,6 +78,58 @@ static uint64_t move_ns(const struct aqd *d, const struct aqd_fraction *f, uint6
 	return bytes / AQ_MIB * GUESS_NS_PER_MIB;
 }
 
+/*
+ * What of one client could leave, or is on its way. While it moves, by our own books: its page says
+ * now this and now that, and what is on its way must not seem lost for a moment.
+ */
+static uint64_t movable_of(struct aqd *d, struct aqd_client *c, uint32_t share, bool *ret_coming)
+{
+	if (c->move[share].host_bytes)
+		return c->move[share].host_bytes;
+	if (!aqd_order_fresh(c, share))
+		return aqd_order_movable(d, c, share);
+	*ret_coming = true;
+	return c->ledger.hold[share].granted_bytes;
+}
+
+/* Sum up what is movable. Return: of all shares. */
+static uint64_t count_movable(struct aqd *d, struct aqd_fraction *f, uint32_t share,
+			      struct aq_reclaim_candidate *c)
+{
+	struct aq_ledger_client *l, *next;
+	bool coming = false;
+	uint64_t all = 0;
+
+	AQ_LIST_FOREACH (l, next, &f->ledger.clients, link)
+		for (uint32_t i = 0; i < f->ledger.share_count; i++) {
+			uint64_t bytes = movable_of(d, aqd_client_of(l), i, &coming);
+
+			all += bytes;
+			c->movable_bytes += i == share ? bytes : 0;
+		}
+	if (coming)
+		c->place = AQ_RECLAIM_COMING;
+	return all;
+}
+
+/* What it has: `used` is read once, and after what is movable of it, so that they fit together. */
+static void count_held(struct aqd *d, struct aqd_fraction *f, uint32_t share,
+		       struct aq_reclaim_candidate *c)
+{
+	const struct aq_ledger_share *s = &f->ledger.share[share];
+
+	c->committed_bytes = c->settled_bytes =
+		aq_ledger_committed(&d->ledger, &f->ledger, share, false);
+	c->used_bytes = s->held_bytes;
+	c->request_bytes = s->request_bytes;
+	if (c->place == AQ_RECLAIM_HERE || c->place == AQ_RECLAIM_AWAY) { /* else all is needed */
+		c->used_bytes = aq_ledger_used(&d->ledger, &f->ledger, share);
+		c->settled_bytes = min_u64(c->committed_bytes,
+					   max_u64(aq_ledger_bound(s), c->used_bytes));
+	}
+	c->movable_bytes = c->place == AQ_RECLAIM_AWAY ? 0 : min_u64(c->movable_bytes, c->used_bytes);
+}
+
 static struct aq_reclaim_candidate describe(struct aqd *d, struct aqd_fraction *f, uint32_t share)
 {
 	static const enum aq_reclaim_place places[] = {
@@ -81,15 +138,10 @@ static struct aq_reclaim_candidate describe(struct aqd *d, struct aqd_fraction *
 		[AQD_PARKED] = AQ_RECLAIM_AWAY,
 		[AQD_RESUMING] = AQ_RECLAIM_COMING,
 	};
-	uint64_t now = aq_now_ns(), all = 0, unused;
-	struct aq_ledger_client *l, *next;
+	uint64_t now = aq_now_ns(), all, unused;
 	struct aq_reclaim_candidate c = {
 		.owner = f,
 		.place = places[f->residency.state],
-		.committed_bytes = aq_ledger_committed(&d->ledger, &f->ledger, share, false),
-		.settled_bytes = aq_ledger_committed(&d->ledger, &f->ledger, share, true),
-		.used_bytes = aq_ledger_used(&d->ledger, &f->ledger, share),
-		.request_bytes = f->ledger.share[share].request_bytes,
 		.hears = aqd_shrink_heard(f),
 		.asked_ns = aqd_shrink_asked_ns(d, f),
 		.idle_ns = aqd_idle_ns(d, f),
@@ -97,21 +149,8 @@ static struct aq_reclaim_candidate describe(struct aqd *d, struct aqd_fraction *
 		.priority = (uint32_t)f->ledger.priority,
 	};
 
-	AQ_LIST_FOREACH (l, next, &f->ledger.clients, link)
-		for (uint32_t i = 0; i < f->ledger.share_count; i++) {
-			uint64_t bytes = aqd_order_movable(d, aqd_client_of(l), i);
-
-			if (aqd_order_fresh(aqd_client_of(l), i)) {
-				c.place = AQ_RECLAIM_COMING;
-				bytes = l->hold[i].granted_bytes;
-			} else if (f->residency.state == AQD_RESUMING) {
-				bytes = aqd_client_of(l)->move[i].away_bytes;
-			}
-			all += bytes;
-			c.movable_bytes += i == share ? bytes : 0;
-		}
-	if (c.movable_bytes > c.used_bytes)
-		c.movable_bytes = c.used_bytes;
+	all = count_movable(d, f, share, &c);
+	count_held(d, f, share, &c);
 	c.move_ns = move_ns(d, f, all);
 	c.parkable = all && now >= f->residency.retry_ns && !aqd_fraction_is_settling(f, now) &&
 		     aqd_host_room(d, f, all, &unused);
