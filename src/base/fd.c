@@ -150,6 +150,22 @@ ssize_t aq_file_read(const char *path, size_t max, char **ret_text)
 	return (ssize_t)len;
 }
 
+uint64_t aq_memory_available(void)
+{
+	AQ_CLEANUP(close) int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	unsigned long long kib;
+	const char *line;
+	char text[512]; /* it is the third line */
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (n < 0)
+		return UINT64_MAX;
+	text[n] = '\0';
+	line = strstr(text, "MemAvailable:");
+	return line && sscanf(line, "MemAvailable: %llu kB", &kib) == 1 ? (uint64_t)kib << 10
+									: UINT64_MAX;
+}
+
 int aq_file_replace(const char *path, const char *text, size_t size)
 {
 	char temp[PATH_BYTES];

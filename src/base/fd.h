@@ -46,6 +46,10 @@ int aq_fds_standard(void);
  */
 ssize_t aq_file_read(const char *path, size_t max, char **ret_text);
 
+/* What the kernel says can be had of the host's memory without swapping; UINT64_MAX: it does not
+ * say. Source: proc(5), MemAvailable. Reads a file, some 50 us; allocates nothing. */
+uint64_t aq_memory_available(void);
+
 /**
  * aq_file_replace() - write @text to @path so that a crash leaves the old or the new, never half.
  * Mode 0600; fsyncs nothing (the directories it is meant for live in memory).

@@ -3,11 +3,9 @@
 #include "daemon/residency_order.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "abi/grant.h"
-#include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/size.h"
 #include "daemon/client.h"
@@ -181,27 +179,13 @@ void aqd_order_forget(struct aqd *d, struct aqd_client *c)
 	}
 }
 
-/* What the kernel says can be had without swapping. Source: proc(5), MemAvailable. */
-static uint64_t available_bytes(void)
-{
-	AQ_CLEANUP(free) char *text = NULL;
-	unsigned long long kib;
-	const char *line;
-
-	if (aq_file_read("/proc/meminfo", 64 * 1024, &text) < 0)
-		return UINT64_MAX;
-	line = strstr(text, "MemAvailable:");
-	return line && sscanf(line, "MemAvailable: %llu kB", &kib) == 1 ? (uint64_t)kib << 10
-									: UINT64_MAX;
-}
-
 static uint64_t available_now(struct aqd *d)
 {
 	uint64_t now = aq_now_ns();
 
 	if (!d->available_ns || now >= d->available_ns + AVAILABLE_NS) {
 		d->available_ns = now;
-		d->available_bytes = available_bytes();
+		d->available_bytes = aq_memory_available();
 	}
 	return d->available_bytes;
 }
