@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Moves bytes between addresses of any kind: device memory through the page table, all else as the
- * host pointer that it is. No order, no time. */
-#include "va.h"
+ * host pointer that it is. Which of them take memory of the host is sparse.c's business. No order, no
+ * time. */
+#include "sparse.h"
 
-#include <fcntl.h>
 #include <string.h>
 
 #include "base/banned.h"
 
-/* Bytes that are moved under one hold of the page table, so that a free does not wait long. */
+/* Bytes of host memory that are moved under one hold of the page table, so that a free does not
+ * wait long. */
 #define STEP_BYTES SIM_FRAME_BYTES
 
 static __thread unsigned int holds; /* of this thread's holds */
@@ -25,23 +26,27 @@ static void let_go(void)
 		pthread_rwlock_unlock(&sim.va_lock);
 }
 
-static void *bytes_at(uint64_t address, size_t *ret_run)
+/* Return: false: no memory there. */
+static bool spot_at(uint64_t address, struct sim_spot *ret_spot)
 {
 	if (sim_va_contains(address))
-		return sim_va_bytes(address, ret_run);
-	*ret_run = SIZE_MAX;
-	return (void *)(uintptr_t)address;
+		return sim_va_spot(address, ret_spot);
+	*ret_spot = (struct sim_spot){.bytes = (uint8_t *)(uintptr_t)address, .run = SIZE_MAX};
+	return true;
 }
 
 void *sim_bytes_at(uint64_t address, size_t *ret_run)
 {
-	void *p;
+	struct sim_spot spot;
 
 	hold();
-	p = bytes_at(address, ret_run);
-	if (!p)
+	if (!spot_at(address, &spot)) {
 		let_go();
-	return p;
+		return NULL;
+	}
+	sim_sparse_open(&spot);
+	*ret_run = spot.run;
+	return spot.bytes;
 }
 
 void sim_bytes_done(void)
@@ -49,21 +54,23 @@ void sim_bytes_done(void)
 	let_go();
 }
 
+static size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
 CUresult sim_bytes_copy(uint64_t dst, uint64_t src, size_t bytes)
 {
 	CUresult r = CUDA_SUCCESS;
 
 	while (bytes && r == CUDA_SUCCESS) {
-		size_t dst_run, src_run, n = bytes < STEP_BYTES ? bytes : STEP_BYTES;
-		void *to, *from;
+		struct sim_spot to, from;
+		size_t n = min_size(bytes, STEP_BYTES);
 
 		hold();
-		to = bytes_at(dst, &dst_run);
-		from = bytes_at(src, &src_run);
-		if (to && from) {
-			n = n < dst_run ? n : dst_run;
-			n = n < src_run ? n : src_run;
-			memmove(to, from, n);
+		if (spot_at(dst, &to) && spot_at(src, &from)) {
+			n = min_size(n, min_size(to.run, from.run));
+			sim_sparse_copy(&to, &from, n);
 		} else {
 			r = CUDA_ERROR_ILLEGAL_ADDRESS;
 		}
@@ -85,35 +92,6 @@ CUresult sim_bytes_write(uint64_t dst, const void *src, size_t bytes)
 	return sim_bytes_copy(dst, (uint64_t)(uintptr_t)src, bytes);
 }
 
-/* @pattern repeats every 4 bytes, and begins at its first byte. */
-static void fill(uint8_t *p, const uint8_t *pattern, unsigned int width, size_t bytes)
-{
-	size_t n = bytes < 64 ? bytes : 64;
-
-	if (width == 1) {
-		memset(p, pattern[0], bytes);
-		return;
-	}
-	for (size_t i = 0; i < n; i++)
-		p[i] = pattern[i % 4];
-	for (size_t done = n; done < bytes; done += n) {
-		n = done < bytes - done ? done : bytes - done;
-		memcpy(p + done, p, n);
-	}
-}
-
-/* A frame that becomes all zero need not exist: without this, clearing a device's memory would
- * take as much of the host's. */
-static bool clear_frames(uint64_t address, const void *bytes, size_t n)
-{
-	CUmemAccess_flags access;
-	struct sim_device *d = sim_va_device(address, &access);
-
-	return d && fallocate(sim.machine.memory_fd[d->index],
-			      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      (const uint8_t *)bytes - d->bytes, (off_t)n) == 0;
-}
-
 CUresult sim_bytes_fill(uint64_t dst, uint32_t value, unsigned int width, size_t count)
 {
 	size_t bytes = count * width;
@@ -125,27 +103,19 @@ CUresult sim_bytes_fill(uint64_t dst, uint32_t value, unsigned int width, size_t
 		value = (value & 0xffff) * 0x00010001u;
 	memcpy(pattern, &value, sizeof(pattern));
 	while (bytes) {
-		size_t run, n;
-		uint8_t *p;
+		struct sim_spot to;
+		size_t n;
 
 		hold();
-		p = bytes_at(dst, &run);
-		if (!p) {
+		if (!spot_at(dst, &to)) {
 			let_go();
 			return CUDA_ERROR_ILLEGAL_ADDRESS;
 		}
-		n = run < bytes ? run : bytes;
-		if (value == 0 && sim_va_contains(dst) && dst % SIM_FRAME_BYTES == 0 &&
-		    n >= SIM_FRAME_BYTES) {
-			n -= n % SIM_FRAME_BYTES;
-			if (!clear_frames(dst, p, n))
-				memset(p, 0, n);
-		} else {
-			/* Up to the next frame, so that what follows may be cleared whole. */
-			if (n > STEP_BYTES - dst % STEP_BYTES)
-				n = STEP_BYTES - dst % STEP_BYTES;
-			fill(p, pattern, width, n);
-		}
+		n = min_size(min_size(bytes, STEP_BYTES), to.run);
+		if (value == 0)
+			sim_sparse_clear(&to, n);
+		else
+			sim_sparse_fill(&to, pattern, width, n);
 		let_go();
 		dst += n;
 		bytes -= n;

@@ -14,7 +14,7 @@
 
 #include "base/banned.h"
 
-/* Frames that are freed at a time: punching out 64 written ones takes some milliseconds. */
+/* Frames that are freed at a time: emptying 64 written ones may take 30 milliseconds. */
 #define FREE_BATCH 64u
 
 static struct sim_machine_device *device_of(struct sim_machine *m, uint32_t device)
@@ -36,7 +36,14 @@ void sim_frames_init(struct sim_machine_device *d)
 	d->n_free = d->n_frames;
 	d->frames_used = d->overhead_bytes = 0;
 	d->next_id = 1;
-	d->n_orphans = d->n_holds = 0;
+	d->n_orphans = d->n_holds = d->n_kept = 0;
+}
+
+/* The stack gives out last what came first: frames that are kept go before others. */
+static void push_free(struct sim_machine_device *d, uint32_t frame)
+{
+	d->free[d->n_free++] = frame;
+	d->n_kept += d->frames[frame].stale;
 }
 
 /* Walk the chain of each object, cut what was not finished, and compute what is derived. */
@@ -50,7 +57,7 @@ static void repair(struct sim_machine *m, uint32_t device)
 	pthread_mutex_lock(&reached_lock);
 	memset(reached, 0, sizeof(reached));
 	d->frames_used = d->overhead_bytes = 0;
-	d->n_orphans = d->n_free = 0;
+	d->n_orphans = d->n_free = d->n_kept = 0;
 	for (uint32_t p = 0; p < n_processes && p < SIM_MAX_PROCESSES; p++) {
 		share_of(m, p, device)->frames = 0;
 		d->overhead_bytes += share_of(m, p, device)->overhead_bytes;
@@ -74,7 +81,7 @@ static void repair(struct sim_machine *m, uint32_t device)
 	}
 	for (uint32_t i = d->n_frames; i-- > 0;) {
 		if (!reached[i])
-			d->free[d->n_free++] = i;
+			push_free(d, i);
 	}
 	pthread_mutex_unlock(&reached_lock);
 }
@@ -143,8 +150,9 @@ static void set_owner(struct sim_machine *m, uint32_t device, struct sim_frame *
 	}
 }
 
-/* Free an ownerless object. The memory lock is held, and let go between batches. */
-static void destroy(struct sim_machine *m, uint32_t device, uint32_t first)
+/* Free an ownerless object. The memory lock is held, and let go between batches. @keep: as in
+ * sim_frames_empty(). */
+static void destroy(struct sim_machine *m, uint32_t device, uint32_t first, bool keep)
 {
 	struct sim_machine_device *d = device_of(m, device);
 	struct sim_frame *head = &d->frames[first];
@@ -157,12 +165,12 @@ static void destroy(struct sim_machine *m, uint32_t device, uint32_t first)
 
 		for (; n < FREE_BATCH && n + 1 < head->n_frames; f = d->frames[f].next)
 			batch[n++] = f;
-		sim_memory_punch(m, device, batch, n);
+		sim_frames_empty(m, device, batch, n, keep);
 		head->next = f;
 		__atomic_store_n(&head->n_frames, head->n_frames - n, __ATOMIC_RELEASE);
 		d->frames_used -= n;
 		while (n-- > 0) /* backwards: the stack gives them out in order again */
-			d->free[d->n_free++] = batch[n];
+			push_free(d, batch[n]);
 		if (head->n_frames > 1) {
 			sim_memory_unlock(m, device);
 			sim_memory_lock(m, device);
@@ -170,11 +178,11 @@ static void destroy(struct sim_machine *m, uint32_t device, uint32_t first)
 	}
 	if (!sim_object_at(d, first, id))
 		return; /* somebody swept it up meanwhile */
-	sim_memory_punch(m, device, &first, 1);
+	sim_frames_empty(m, device, &first, 1, keep);
 	__atomic_store_n(&head->n_frames, 0, __ATOMIC_RELEASE);
 	d->frames_used--;
 	d->n_orphans--;
-	d->free[d->n_free++] = first;
+	push_free(d, first);
 }
 
 /* @process lets go. Memory lock held. */
@@ -193,7 +201,7 @@ static void let_go(struct sim_machine *m, uint32_t device, uint32_t first, uint3
 	if (hold)
 		__atomic_store_n(&hold->frame_plus_1, 0, __ATOMIC_RELEASE);
 	if (head->owner == SIM_NONE && !sim_export_open(m, device, head))
-		destroy(m, device, first);
+		destroy(m, device, first, process == m->self);
 }
 
 /* Free the objects that only a descriptor kept alive which is closed now, or whose destroyer died.
@@ -207,7 +215,7 @@ static void collect_orphans(struct sim_machine *m, uint32_t device)
 
 		if (head->n_frames && head->owner == SIM_NONE &&
 		    ((head->flags & SIM_FRAME_DYING) || !sim_export_open(m, device, head)))
-			destroy(m, device, i);
+			destroy(m, device, i, false);
 	}
 }
 
@@ -261,12 +269,14 @@ int sim_frames_alloc(struct sim_machine *m, uint32_t device, uint32_t n_frames, 
 		return r;
 	first = d->free[d->n_free - 1];
 	for (uint32_t i = 0; i < n_frames; i++) {
-		uint32_t f = d->free[d->n_free - 1 - i];
+		uint32_t f = d->free[d->n_free - 1 - i], stale = d->frames[f].stale;
 
 		d->frames[f] = (struct sim_frame){
 			.next = i + 1 < n_frames ? d->free[d->n_free - 2 - i] : SIM_NONE,
 			.owner = m->self,
+			.stale = stale,
 		};
+		d->n_kept -= stale;
 	}
 	d->frames[first].id = d->next_id++;
 	share_of(m, m->self, device)->touched = 1;
@@ -383,5 +393,7 @@ void sim_frames_sweep(struct sim_machine *m, uint32_t device, uint32_t process)
 			let_go(m, device, i, process);
 	}
 	collect_orphans(m, device);
+	if (!d->frames_used && !d->overhead_bytes) /* that was the last program */
+		sim_frames_drop_kept(m, device);
 	sim_memory_unlock(m, device);
 }

@@ -38,6 +38,7 @@ static CUresult alloc_pinned(struct sim_context *ctx, void **ret, size_t bytes, 
 	p = mmap(NULL, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
 		return CUDA_ERROR_OUT_OF_MEMORY;
+	(void)madvise(p, span, MADV_HUGEPAGE);
 	a = sim_alloc_add(SIM_MEMORY_PINNED, (uint64_t)(uintptr_t)p, bytes, span, ctx->device, ctx);
 	if (!a) {
 		munmap(p, span);

@@ -30,10 +30,11 @@
 #include "profile.h"
 
 #define SIM_MACHINE_MAGIC 0x314d4953514c4141ull /* "AALQSIM1" */
-#define SIM_MACHINE_ABI 2u
+#define SIM_MACHINE_ABI 3u
 #define SIM_MAX_DEVICES 16u
 #define SIM_MAX_PROCESSES 4096u
 #define SIM_FRAME_BYTES (2ull << 20)
+#define SIM_HOST_PAGE_BYTES 4096u /* of the files behind them. Source: x86-64 */
 #define SIM_MAX_FRAMES 163840u /* 320 GiB; the largest profile has 179 GiB */
 #define SIM_MAX_HOLDS 16384u   /* objects on one device that are held by others than their owner */
 #define SIM_MAX_SHARED_EVENTS 1024u
@@ -49,7 +50,8 @@ struct sim_frame {
 	uint32_t owner;	   /* of the object: process slot that is charged; SIM_NONE: nobody */
 	uint32_t flags;
 	uint64_t id; /* of the object */
-	uint64_t reserved;
+	uint32_t stale; /* of this frame, free or not; see stale.c. Atomic */
+	uint32_t reserved;
 };
 
 /* An object that a process other than the owner holds. */
@@ -86,6 +88,7 @@ struct sim_machine_device {
 	uint32_t n_free;
 	uint32_t n_orphans; /* objects without owner: alive by a descriptor, or dying */
 	uint32_t n_holds;   /* entries at and above this were never used */
+	uint32_t n_kept;    /* free frames that are stale */
 
 	/* Under engine_lock: engine. */
 	pthread_mutex_t engine_lock;
@@ -273,6 +276,25 @@ void sim_overhead_release(struct sim_machine *m, uint32_t device, uint64_t bytes
 /* The whole memory of a device, mapped on first use: frame f is at f * SIM_FRAME_BYTES. */
 int sim_memory_map(struct sim_machine *m, uint32_t device, uint8_t **ret_bytes);
 
+/* Where a device's memory has bytes, from @offset on; UINT64_MAX: nowhere. What has none reads zero
+ * and takes nothing of the host. */
+uint64_t sim_memory_written(struct sim_machine *m, uint32_t device, uint64_t offset);
+
+/*
+ * Stale frames (stale.c) read as zero, whatever bytes they have.
+ */
+static inline bool sim_frame_is_stale(const struct sim_machine *m, uint32_t device, uint32_t frame)
+{
+	return __atomic_load_n(&m->shared->devices[device].frames[frame].stale, __ATOMIC_ACQUIRE);
+}
+
+/* Make it so, before a part of the frame is used. @bytes: of the frame, as sim_memory_map() has
+ * them. */
+void sim_frame_clean(struct sim_machine *m, uint32_t device, uint32_t frame, uint8_t *bytes);
+
+/* Every byte of it has just been written. */
+void sim_frame_overwritten(struct sim_machine *m, uint32_t device, uint32_t frame);
+
 /*
  * For the files of this module.
  */
@@ -306,8 +328,17 @@ struct sim_frame *sim_object_at(struct sim_machine_device *d, uint32_t first, ui
  * held. */
 bool sim_export_open(struct sim_machine *m, uint32_t device, struct sim_frame *head);
 
-/* Let the bytes of frames go, so that who gets them next reads zero. Neighbours go together. */
-void sim_memory_punch(struct sim_machine *m, uint32_t device, const uint32_t *frames, uint32_t n);
+/* Let the bytes of neighbouring frames go, so that they read zero. Return: whether they do. */
+bool sim_memory_punch(struct sim_machine *m, uint32_t device, uint32_t first, uint32_t n);
+
+/**
+ * sim_frames_empty() - let frames that are about to be free read zero. Memory lock held.
+ * @keep: their bytes may stay with the host, for who gets them next
+ */
+void sim_frames_empty(struct sim_machine *m, uint32_t device, const uint32_t *frames, uint32_t n,
+		      bool keep);
+/* Give the host all that is kept. Memory lock held, and let go between batches. */
+void sim_frames_drop_kept(struct sim_machine *m, uint32_t device);
 
 /* Prepare the frames of a new device. */
 void sim_frames_init(struct sim_machine_device *d);

@@ -61,20 +61,23 @@ int sim_memory_map(struct sim_machine *m, uint32_t device, uint8_t **ret_bytes)
 	return 0;
 }
 
-void sim_memory_punch(struct sim_machine *m, uint32_t device, const uint32_t *frames, uint32_t n)
+bool sim_memory_punch(struct sim_machine *m, uint32_t device, uint32_t first, uint32_t n)
 {
 	int fd = memory_fd(m, device);
-	uint32_t i = 0;
 
-	while (fd >= 0 && i < n) {
-		uint32_t run = 1;
+	return fd >= 0 && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				    (off_t)(first * SIM_FRAME_BYTES),
+				    (off_t)(n * SIM_FRAME_BYTES)) == 0;
+}
 
-		while (i + run < n && frames[i + run] == frames[i] + run)
-			run++;
-		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			  (off_t)(frames[i] * SIM_FRAME_BYTES), (off_t)(run * SIM_FRAME_BYTES));
-		i += run;
-	}
+uint64_t sim_memory_written(struct sim_machine *m, uint32_t device, uint64_t offset)
+{
+	int fd = memory_fd(m, device);
+	off_t data = fd < 0 ? -1 : lseek(fd, (off_t)offset, SEEK_DATA);
+
+	if (data >= 0)
+		return (uint64_t)data;
+	return fd >= 0 && errno == ENXIO ? UINT64_MAX : offset; /* who cannot tell says here */
 }
 
 static int export_path(struct sim_machine *m, uint32_t device, uint64_t id, char *path)

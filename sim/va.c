@@ -263,28 +263,21 @@ struct sim_device *sim_va_device(uint64_t address, CUmemAccess_flags *ret_access
 	return &sim.devices[entry >> PTE_DEVICE_SHIFT & 0xff];
 }
 
-void *sim_va_bytes(uint64_t address, size_t *ret_run)
+bool sim_va_spot(uint64_t address, struct sim_spot *ret_spot)
 {
-	const struct page *p, *end;
 	uint64_t entry, offset;
 
 	if (!sim_va_contains(address))
-		return NULL;
-	p = page_of(address);
-	entry = p->entry;
+		return false;
+	entry = page_of(address)->entry;
 	if (!(entry & PTE_MAPPED) || !(entry >> PTE_ACCESS_SHIFT & 3))
-		return NULL;
+		return false;
 	offset = (address - range_base) % PAGE;
-	*ret_run = PAGE - offset;
-	/* Neighbouring frames of one device lie side by side in the host's mapping. */
-	end = &pages[range_bytes / PAGE];
-	for (const struct page *next = p + 1;
-	     next < end && next - p < 16 &&
-	     next->entry == entry + ((uint64_t)(next - p) << PTE_FRAME_SHIFT);
-	     next++)
-		*ret_run += PAGE;
-	return sim.devices[entry >> PTE_DEVICE_SHIFT & 0xff].bytes +
-	       (entry >> PTE_FRAME_SHIFT) * PAGE + offset;
+	ret_spot->device = &sim.devices[entry >> PTE_DEVICE_SHIFT & 0xff];
+	ret_spot->frame = (uint32_t)(entry >> PTE_FRAME_SHIFT);
+	ret_spot->bytes = ret_spot->device->bytes + ret_spot->frame * PAGE + offset;
+	ret_spot->run = PAGE - offset;
+	return true;
 }
 
 void sim_va_lookup(uint64_t address, struct sim_alloc **ret_alloc, struct sim_block **ret_block)

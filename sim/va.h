@@ -35,9 +35,16 @@ bool sim_va_mapped(uint64_t address, uint64_t bytes, CUmemAccess_flags access);
 /* The device that the page of an address is mapped to, and how: NULL, not mapped. */
 struct sim_device *sim_va_device(uint64_t address, CUmemAccess_flags *ret_access);
 
-/* Bytes of the address in the host's mapping of the device and how many follow without a gap; NULL:
- * not mapped. With sim.va_lock held for reading. */
-void *sim_va_bytes(uint64_t address, size_t *ret_run);
+/* Where bytes are: in device memory, up to the end of a frame, or somewhere in the host's. */
+struct sim_spot {
+	uint8_t *bytes;	/* in the host's mapping of the device */
+	size_t run;	/* how many follow without a gap; SIZE_MAX in host memory */
+	struct sim_device *device; /* NULL: host memory */
+	uint32_t frame;
+};
+
+/* The spot of a device address. Return: false: not mapped. With sim.va_lock held for reading. */
+bool sim_va_spot(uint64_t address, struct sim_spot *ret_spot);
 
 /*
  * Blocks (block.c). Under sim.lock.

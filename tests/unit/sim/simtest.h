@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,6 +58,18 @@ static inline uint64_t simtest_used(uint32_t device)
 	sim_memory_info(&m, device, &left, &total);
 	sim_machine_close(&m);
 	return total - left;
+}
+
+/* What the memory of a device takes of the host's. */
+static inline uint64_t simtest_host_bytes(uint32_t device)
+{
+	char backing[4096], path[4200];
+	struct stat st;
+
+	assert_int_equal(sim_machine_read_link(simtest_dir, backing), 0);
+	snprintf(path, sizeof(path), "%s/memory-%u", backing, device);
+	assert_int_equal(stat(path, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
 }
 
 /* Context on device @ordinal, current. */

@@ -537,6 +537,66 @@ static void test_process__pools_and_events_are_shared(void **state)
 	assert_int_equal(simtest_used(0), before);
 }
 
+#define KEPT (16 * FRAME)
+
+/* Frees what it has written, and stays. */
+static int leaver(void *arg)
+{
+	struct link *l = arg;
+	CUdeviceptr p;
+
+	start();
+	OK(cuMemAlloc_v2(&p, KEPT));
+	OK(cuMemsetD8_v2(p, 0xa5, KEPT));
+	OK(cuMemFree_v2(p));
+	say(l->parent[1]);
+	hear(l->parent[1]);
+	return 0;
+}
+
+/* Takes it, and writes a little of it, in the middle of frames and over them. */
+static int follower(void *arg)
+{
+	uint8_t *out = malloc(KEPT);
+	CUdeviceptr p;
+
+	(void)arg;
+	start();
+	OK(cuMemAlloc_v2(&p, KEPT));
+	OK(cuMemsetD8_v2(p + FRAME + 5, 1, 1));
+	OK(cuMemsetD8_v2(p + 3 * FRAME, 0, 2 * FRAME + 1));
+	OK(cuMemsetD8_v2(p + 8 * FRAME - 1, 2, FRAME + 2));
+	OK(cuMemcpyDtoH_v2(out, p, KEPT));
+	for (size_t i = 0; i < KEPT; i++) {
+		uint8_t want = i == FRAME + 5					? 1
+			       : i >= 8 * FRAME - 1 && i <= 9 * FRAME		? 2
+										: 0;
+
+		CHECK(out[i] == want);
+	}
+	free(out);
+	return 0;
+}
+
+static void test_process__what_is_kept_for_others_is_never_seen_by_them(void **state)
+{
+	struct link l;
+	pid_t pid;
+
+	link_make(&l);
+	assert_int_equal(simtest_host_bytes(0), 0);
+	pid = simtest_fork(leaver, &l);
+	hear(l.parent[0]);
+	assert_int_equal(simtest_host_bytes(0), KEPT); /* else this tests nothing */
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(simtest_wait(simtest_fork(follower, NULL)), 0);
+	say(l.parent[0]);
+	assert_int_equal(simtest_wait(pid), 0);
+	/* Nobody is left to keep it for. */
+	assert_int_equal(simtest_used(0), 0);
+	assert_int_equal(simtest_host_bytes(0), 0);
+}
+
 static int one_of_many(void *arg)
 {
 	struct link *l = arg;
@@ -579,6 +639,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_process__exported_memory_outlives_its_maker),
 		cmocka_unit_test(test_process__ipc_memory_is_charged_once),
 		cmocka_unit_test(test_process__pools_and_events_are_shared),
+		cmocka_unit_test(test_process__what_is_kept_for_others_is_never_seen_by_them),
 		cmocka_unit_test(test_process__many_start_at_once),
 	};
 
