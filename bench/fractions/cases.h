@@ -14,7 +14,7 @@
 #define FR_PARTS_MOST 8
 #define FR_SCALE_REPLICAS 4
 
-/* What runs at once. */
+/* What runs at once, and how its users come. */
 struct fr_setup {
 	const char *name;
 	struct fr_part parts[FR_PARTS_MOST];
@@ -22,6 +22,7 @@ struct fr_setup {
 	const char *role[FR_PARTS_MOST]; /* NULL: all parts are alike, no rows of their own */
 	bool embeddings[FR_PARTS_MOST];
 	size_t count;
+	bool steady; /* users come one after the other, and only then is measured */
 };
 
 /* A request of the scale-out: when it began, since the first load, and its wait. */
@@ -48,6 +49,7 @@ struct fr_run {
 	struct fr_scale scale;
 	uint64_t begin_ns;
 	uint64_t requests; /* of all steps */
+	void (*keep)(const struct fr_run *run); /* after each case; NULL nothing */
 	double load;	   /* of the host before the run: processes that want a core */
 	bool failed;	   /* a case could not be measured, though it should */
 };
@@ -55,10 +57,12 @@ struct fr_run {
 /**
  * fr_run_cases() - measure all cases that were asked for.
  * Answers and steps are added as they are known, so that an interrupted run has what there is.
+ * @keep: called after each case, so that a run that is killed has left something; or NULL
  * Return: 0; -EINTR; negative errno nothing could be measured (stage.why)
  * Owns: fr_run_finish(). Everything that was started has ended.
  */
-int fr_run_cases(struct fr_run *run, const struct fr_config *c);
+int fr_run_cases(struct fr_run *run, const struct fr_config *c,
+		 void (*keep)(const struct fr_run *run));
 void fr_run_finish(struct fr_run *run);
 
 /* @name among `a,b,c`, or @list NULL. */

@@ -13,6 +13,10 @@
 #include "cli/say.h"
 #include "base/banned.h"
 
+/* Source: vLLM's --max-num-seqs on most cards (1024 from 70 GiB on), TensorRT-LLM's on most models. */
+#define SEQUENCES 256
+#define WARMUP_LEAST (3 * AQ_NS_PER_S / 2)
+#define WARMUP_MOST (5 * AQ_NS_PER_S)
 #define QUICK_LIMIT_NS (165 * AQ_NS_PER_S) /* of three minutes; the rest is to end in */
 
 enum {
@@ -27,6 +31,7 @@ enum {
 	OPT_BOUND,
 	OPT_WINDOW,
 	OPT_STEPS,
+	OPT_SEQUENCES,
 	OPT_FIRST,
 	OPT_LIMIT,
 	OPT_SEED,
@@ -55,6 +60,8 @@ static const struct aq_opt opts[] = {
 	{"window", OPT_WINDOW, AQ_OPT_VALUE, "TIME", "of a step (default 20s, quick 4s)", NULL},
 	{"steps", OPT_STEPS, AQ_OPT_VALUE, "N", "of a search at most (default 8, quick 3)", NULL},
 	{"first-users", OPT_FIRST, AQ_OPT_VALUE, "N", "first try on a whole GPU", NULL},
+	{"max-num-seqs", OPT_SEQUENCES, AQ_OPT_VALUE, "N",
+	 "that an engine runs at once (default 256)", NULL},
 	{"limit", OPT_LIMIT, AQ_OPT_VALUE, "TIME", "of all; leaves out what would pass it", NULL},
 	{"seed", OPT_SEED, AQ_OPT_VALUE, "N", "(default 42)", NULL},
 	{"shared-daemon", OPT_SHARED, AQ_OPT_NONE, NULL,
@@ -77,9 +84,14 @@ const struct aq_verb fr_verb = {
 		"bound when every request's first token comes in time and none fails.\n"
 		"Cases: full, plain-full, half, halves, plain-halves, quarters, plain-quarters,\n"
 		"eighths, small-full, small-quarters, plain-small-quarters, small-eighths,\n"
-		"plain-small-eighths, mixed, shift, scale-out. plain-: the hardware's own time\n"
-		"slicing, without Aliquot. Ctrl-C ends with what was measured so far, exit status\n"
-		"130. Status 1: a case could not be measured, or nothing at all was.\n",
+		"plain-small-eighths, mixed, shift, scale-out, resident (two models with as many\n"
+		"requests as one, steady, on the card and by the lengths that Dynamo used);\n"
+		"steady-full, steady-small-full, steady-small-quarters, steady-embeddings,\n"
+		"steady-mixed: users begin one after the other, and only what they ask later\n"
+		"counts. plain-: the hardware's own time slicing, without Aliquot. A row of which\n"
+		"the host was the bound is marked. All of it takes 40 minutes. What is measured is\n"
+		"written after each case; Ctrl-C ends with it, exit status 130. Status 1: a case\n"
+		"could not be measured, or nothing at all was.\n",
 };
 
 static int bad(const char *option, const char *value, const char *why)
@@ -145,6 +157,8 @@ static int take_option(struct fr_config *c, int id, const char *value)
 		return take_count("osl", value, 100000, &c->osl);
 	case OPT_STEPS:
 		return take_count("steps", value, 20, &c->steps_most);
+	case OPT_SEQUENCES:
+		return take_count("max-num-seqs", value, FR_USERS_MOST, &c->sequences);
 	case OPT_FIRST:
 		return take_count("first-users", value, FR_USERS_MOST, &c->first_users);
 	case OPT_BOUND:
@@ -179,6 +193,14 @@ static int settle(struct fr_config *c)
 	}
 	if (!c->window_ns)
 		c->window_ns = (c->quick ? 4 : 20) * AQ_NS_PER_S;
+	/* Long enough for users to come one after the other without being a burst. */
+	c->warmup_ns = c->window_ns / 4;
+	if (c->warmup_ns < WARMUP_LEAST)
+		c->warmup_ns = c->window_ns < WARMUP_LEAST ? c->window_ns : WARMUP_LEAST;
+	if (c->warmup_ns > WARMUP_MOST)
+		c->warmup_ns = WARMUP_MOST;
+	if (!c->sequences)
+		c->sequences = SEQUENCES;
 	if (!c->steps_most)
 		c->steps_most = c->quick ? 3 : 8;
 	if (!c->limit_ns)

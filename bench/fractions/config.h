@@ -23,6 +23,8 @@ struct fr_config {
 	uint32_t steps_most;  /* of a search */
 	double bound_ms;
 	uint64_t window_ns; /* of each step */
+	uint64_t warmup_ns; /* before it, where users come one after the other */
+	uint32_t sequences; /* that an engine runs at once, at most */
 	uint64_t limit_ns;  /* of the whole run; cases that would pass it are left out, and said */
 	uint64_t seed;
 };

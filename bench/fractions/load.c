@@ -18,20 +18,25 @@
 #define OUTPUT_MOST (8u << 20)
 #define TARGET_BYTES 320
 
+static void put_time(char text[32], uint64_t ns)
+{
+	snprintf(text, 32, "%llums", (unsigned long long)(ns / AQ_NS_PER_MS));
+}
+
 int fr_load_start(struct fr_load *l, const struct fr_stage *s, const struct fr_lane *lanes,
-		  size_t count, uint64_t window_ns, const char *out)
+		  size_t count, struct fr_window w, const char *out)
 {
 	const struct fr_config *c = s->config;
-	char isl[16], osl[16], window[32], seed[32], log[AQ_PATH_BYTES];
+	char isl[16], osl[16], window[32], warmup[32], ramp[32], seed[32], log[AQ_PATH_BYTES];
 	char target[FR_REPLICAS_MOST][TARGET_BYTES];
 	/*
-	 * All users begin at once, and that is where the longest waits are. Their first answers are
-	 * cut to parts of their length, or all would ask again at once for ever: a rate of tokens
-	 * would say how many of those waves the window saw.
+	 * Without a warm-up all users begin at once, and that is where the longest waits are. Their
+	 * first answers are cut to parts of their length, or all would ask again at once for ever: a
+	 * rate of tokens would say how many of those waves the window saw.
 	 */
 	const char *argv[20 + 2 * FR_REPLICAS_MOST + 2] = {
-		s->generator, "--json", "--quiet",    "--stagger", "--warmup", "0",
-		"--ramp",     "0",	"--drain",    "0",	   "--isl",    isl,
+		s->generator, "--json", "--quiet",    "--stagger", "--warmup", warmup,
+		"--ramp",     ramp,	"--drain",    "0",	   "--isl",    isl,
 		"--osl",      osl,	"--duration", window,	   "--seed",   seed};
 	size_t n = 18;
 	int r;
@@ -41,7 +46,9 @@ int fr_load_start(struct fr_load *l, const struct fr_stage *s, const struct fr_l
 	snprintf(isl, sizeof(isl), "%u", c->isl);
 	snprintf(osl, sizeof(osl), "%u", c->osl);
 	snprintf(seed, sizeof(seed), "%llu", (unsigned long long)c->seed);
-	snprintf(window, sizeof(window), "%llums", (unsigned long long)(window_ns / AQ_NS_PER_MS));
+	put_time(window, w.length_ns);
+	put_time(warmup, w.warmup_ns);
+	put_time(ramp, w.warmup_ns / 4 * 3);
 	for (size_t i = 0; i < count; i++) {
 		snprintf(target[i], TARGET_BYTES, "%s=http://127.0.0.1:%u,model=%s,api=%s,users=%s",
 			 lanes[i].replica->name, lanes[i].replica->port,
@@ -58,7 +65,7 @@ int fr_load_start(struct fr_load *l, const struct fr_stage *s, const struct fr_l
 	if (r < 0)
 		return r;
 	l->lanes = count;
-	l->deadline_ns = aq_now_ns() + window_ns + SPARE_NS;
+	l->deadline_ns = aq_now_ns() + w.warmup_ns + w.length_ns + SPARE_NS;
 	return fr_proc_start(&l->proc, argv, NULL, log);
 }
 
@@ -136,15 +143,19 @@ int fr_load_finish(struct fr_load *l, struct fr_result *ret_total, struct fr_res
 	int r = fr_proc_output(p, OUTPUT_MOST, l->deadline_ns, &text);
 
 	fr_proc_end(&p, 1, AQ_NS_PER_S);
-	return r < 0 ? r : fr_result_read(text, l->lanes, ret_total, ret_each);
+	if (!r)
+		r = fr_result_read(text, l->lanes, ret_total, ret_each);
+	if (!r)
+		ret_total->generator_ns = p->cpu_ns;
+	return r;
 }
 
 int fr_load_run(const struct fr_stage *s, const struct fr_lane *lanes, size_t count,
-		uint64_t window_ns, const char *out, struct fr_result *ret_total,
+		struct fr_window window, const char *out, struct fr_result *ret_total,
 		struct fr_result *ret_each)
 {
 	struct fr_load l;
-	int r = fr_load_start(&l, s, lanes, count, window_ns, out);
+	int r = fr_load_start(&l, s, lanes, count, window, out);
 
 	return r < 0 ? r : fr_load_finish(&l, ret_total, ret_each);
 }

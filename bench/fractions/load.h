@@ -23,6 +23,15 @@ struct fr_result {
 	double ttft_p50, ttft_p95, ttft_max;
 	double itl_p50, itl_p99; /* not finite, too, where the generator was later than that */
 	double lag_p99;		 /* of the generator: arrival of bytes until it read them */
+	uint64_t generator_ns;	 /* CPU time of the generator; only in a total */
+};
+
+/*
+ * A window of load. Without a warm-up all users begin at once, and their first requests count. With
+ * one they begin one after the other during it, and only what they ask later counts.
+ */
+struct fr_window {
+	uint64_t length_ns, warmup_ns;
 };
 
 struct fr_load {
@@ -32,13 +41,12 @@ struct fr_load {
 };
 
 /**
- * fr_load_start() - begin to load servers, all users at once, measured from the first request on.
- * @window_ns: how long
- * @out:       directory for what the generator writes of each request; NULL nothing
+ * fr_load_start() - begin to load servers.
+ * @out: directory for what the generator writes of each request; NULL nothing
  * Return: 0 or negative errno
  */
 int fr_load_start(struct fr_load *l, const struct fr_stage *s, const struct fr_lane *lanes,
-		  size_t count, uint64_t window_ns, const char *out);
+		  size_t count, struct fr_window window, const char *out);
 
 /**
  * fr_load_finish() - wait for its end.
@@ -50,7 +58,7 @@ int fr_load_finish(struct fr_load *l, struct fr_result *ret_total, struct fr_res
 
 /* Both. */
 int fr_load_run(const struct fr_stage *s, const struct fr_lane *lanes, size_t count,
-		uint64_t window_ns, const char *out, struct fr_result *ret_total,
+		struct fr_window window, const char *out, struct fr_result *ret_total,
 		struct fr_result *ret_each);
 
 /**

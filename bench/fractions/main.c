@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -15,10 +16,11 @@
 #include "base/banned.h"
 
 #define EXIT_SIGNAL 128
+#define JSON_FLAGS (JSON_INDENT(1) | JSON_REAL_PRECISION(12))
 
-static FILE *create(const struct fr_config *c, const char *name)
+/* What is to be at DIR/NAME is written beside it first: a run that is killed leaves old or new. */
+static FILE *create(const struct fr_config *c, const char *name, char path[AQ_PATH_BYTES])
 {
-	char path[AQ_PATH_BYTES];
 	FILE *f = NULL;
 	int r = aq_paths_join(path, c->out, name);
 
@@ -29,28 +31,81 @@ static FILE *create(const struct fr_config *c, const char *name)
 	return f;
 }
 
-static int write_json(const struct fr_config *c, const char *name, json_t *json)
+static int write_json(const struct fr_run *run, FILE *f)
 {
-	AQ_CLEANUP(fclose) FILE *f = create(c, name);
-	int r = -EIO;
+	json_t *json = fr_rows_json(&run->answers, false);
+	int r = json && !json_dumpf(json, f, JSON_FLAGS) && fputc('\n', f) != EOF ? 0 : -EIO;
 
-	if (f && json && !json_dumpf(json, f, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) &&
-	    fputc('\n', f) != EOF && !fflush(f))
-		r = 0;
 	json_decref(json);
 	return r;
+}
+
+static int write_steps(const struct fr_run *run, FILE *f)
+{
+	json_t *json = fr_rows_json(&run->steps, true);
+	int r = json && !json_dumpf(json, f, JSON_FLAGS) && fputc('\n', f) != EOF ? 0 : -EIO;
+
+	json_decref(json);
+	return r;
+}
+
+static int write_csv(const struct fr_run *run, FILE *f)
+{
+	return fr_rows_csv(&run->answers, f);
+}
+
+static const struct {
+	const char *name, *part;
+	int (*write)(const struct fr_run *run, FILE *f);
+} files[] = {
+	{"results.json", "results.json.part", write_json},
+	{"steps.json", "steps.json.part", write_steps},
+	{"results.csv", "results.csv.part", write_csv},
+	{"report.txt", "report.txt.part", fr_report_print},
+};
+
+static int write_file(const struct fr_run *run, size_t i)
+{
+	char path[AQ_PATH_BYTES], part[AQ_PATH_BYTES];
+	FILE *f = create(run->config, files[i].part, part);
+	int r;
+
+	if (!f)
+		return -EIO;
+	r = files[i].write(run, f);
+	if (fclose(f) && !r)
+		r = -errno;
+	if (!r)
+		r = aq_paths_join(path, run->config->out, files[i].name);
+	if (!r && rename(part, path) < 0)
+		r = -errno;
+	if (r)
+		aq_say("bench fractions: %s/%s: %s", run->config->out, files[i].name, strerror(-r));
+	if (r)
+		unlink(part);
+	return r;
+}
+
+static int write_files(const struct fr_run *run)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(files); i++)
+		r |= write_file(run, i);
+	return r;
+}
+
+/* What cannot be written now may be at the end. */
+static void keep(const struct fr_run *run)
+{
+	write_files(run);
 }
 
 static int write_all(const struct fr_run *run)
 {
 	const struct fr_config *c = run->config;
-	AQ_CLEANUP(fclose) FILE *csv = create(c, "results.csv");
-	AQ_CLEANUP(fclose) FILE *report = create(c, "report.txt");
-	int r = write_json(c, "results.json", fr_rows_json(&run->answers, c, false));
+	int r = write_files(run);
 
-	r |= write_json(c, "steps.json", fr_rows_json(&run->steps, c, true));
-	r |= csv ? fr_rows_csv(&run->answers, c, csv) : -EIO;
-	r |= report ? fr_report_print(run, report) : -EIO;
 	r |= fr_report_plots(run);
 	if (!c->quiet)
 		putchar('\n');
@@ -71,7 +126,8 @@ static int check(const struct fr_config *c)
 		aq_say("bench fractions: --out '%s': %s", c->out, strerror(errno));
 		return AQ_EXIT_FAILED;
 	}
-	return -1;
+	/* Now, and not after all that is to be written was measured. */
+	return write_files(&(struct fr_run){.config = c}) ? AQ_EXIT_FAILED : -1;
 }
 
 static int run_all(const struct fr_config *c)
@@ -80,7 +136,7 @@ static int run_all(const struct fr_config *c)
 	int r, status;
 
 	fr_catch_signals();
-	r = fr_run_cases(&run, c);
+	r = fr_run_cases(&run, c, keep);
 	if (r < 0 && r != -EINTR)
 		aq_say("bench fractions: %s", run.stage.why[0] ? run.stage.why : strerror(-r));
 	if (r == -EINTR)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -198,10 +199,25 @@ int fr_proc_output(struct fr_proc *p, size_t max, uint64_t deadline_ns, char **r
 	return 0;
 }
 
+static uint64_t time_ns(const struct timeval *t)
+{
+	return (uint64_t)t->tv_sec * AQ_NS_PER_S + (uint64_t)t->tv_usec * AQ_NS_PER_US;
+}
+
+/* See its end, if there is one. @options: of waitpid(2) */
+static void reap(struct fr_proc *p, int options)
+{
+	struct rusage used;
+
+	if (p->pid <= 0 || wait4(p->pid, &p->status, options, &used) != p->pid)
+		return;
+	p->cpu_ns = time_ns(&used.ru_utime) + time_ns(&used.ru_stime);
+	p->pid = 0;
+}
+
 bool fr_proc_ended(struct fr_proc *p)
 {
-	if (p->pid > 0 && waitpid(p->pid, &p->status, WNOHANG) == p->pid)
-		p->pid = 0;
+	reap(p, WNOHANG);
 	return p->pid <= 0;
 }
 
@@ -223,7 +239,7 @@ void fr_proc_end(struct fr_proc *const *p, size_t count, uint64_t grace_ns)
 	for (size_t i = 0; i < count; i++) {
 		if (!fr_proc_ended(p[i])) {
 			kill(-p[i]->pid, SIGKILL);
-			waitpid(p[i]->pid, &p[i]->status, 0);
+			reap(p[i], 0);
 			p[i]->pid = 0;
 		}
 		if (p[i]->out >= 0)

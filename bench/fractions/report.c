@@ -12,23 +12,17 @@
 #include "cli/text.h"
 #include "base/banned.h"
 
-static const char *const equal_cases[] = {
-#define FR_CASE(name, model, replicas, permille, plain, quick) name,
+enum how { leases, plain, steady };
+
+static const struct equal_case {
+	const char *name, *whole;
+	enum how how;
+} equal_cases[] = {
+#define FR_CASE(name, model, replicas, permille, how, quick, whole) {name, whole, how},
+#define FR_SPECIAL(name, function, parts, steps, quick)
 #include "fractions/cases.def"
 #undef FR_CASE
-};
-
-enum figure { users, tokens, at_gpu, at_model, moved };
-
-static const struct claim {
-	const char *what, *published, *conditions;
-	enum figure figure;
-	const char *name, *with;
-} claims[] = {
-#define FR_CLAIM(what, published, conditions, figure, name, with)                                  \
-	{what, published, conditions, figure, name, with},
-#include "fractions/claims.def"
-#undef FR_CLAIM
+#undef FR_SPECIAL
 };
 
 double fr_ratio(double value, double of)
@@ -36,7 +30,7 @@ double fr_ratio(double value, double of)
 	return of > 0 && isfinite(value) ? value / of : NAN;
 }
 
-static void cell_ms(struct aq_table *t, double ms)
+void fr_cell_ms(struct aq_table *t, double ms)
 {
 	if (isfinite(ms))
 		aq_table_cell(t, "%.*f", ms < 100 ? 1 : 0, ms);
@@ -50,7 +44,7 @@ static int add_answer(struct aq_table *t, const struct fr_row *row)
 
 	if (aq_table_row(t) < 0)
 		return -ENOMEM;
-	aq_table_cell(t, "%s", row->name);
+	aq_table_cell(t, "%s%s", row->name, fr_host_bound(&row->host) ? " *" : "");
 	aq_table_cell(t, "%s", row->model);
 	aq_table_cell(t, "%u x %g", row->replicas, row->permille / 1000.0);
 	aq_table_cell(t, "%s", row->arbitration);
@@ -59,11 +53,11 @@ static int add_answer(struct aq_table *t, const struct fr_row *row)
 	else
 		aq_table_cell(t, "0 of %u", row->users);
 	aq_table_cell(t, "%.0f", m->tokens_per_second);
-	cell_ms(t, m->ttft_p50);
-	cell_ms(t, m->ttft_p95);
-	cell_ms(t, m->ttft_max);
-	cell_ms(t, m->itl_p50);
-	cell_ms(t, m->itl_p99);
+	fr_cell_ms(t, m->ttft_p50);
+	fr_cell_ms(t, m->ttft_p95);
+	fr_cell_ms(t, m->ttft_max);
+	fr_cell_ms(t, m->itl_p50);
+	fr_cell_ms(t, m->itl_p99);
 	aq_table_cell(t, "%" PRIu64, m->requests);
 	return 0;
 }
@@ -89,6 +83,30 @@ static void print_doubts(const struct fr_run *run, FILE *out)
 		fputc('\n', out);
 }
 
+/* The most that the host had to do, and which rows it spoiled. */
+static void print_host(const struct fr_run *run, FILE *out)
+{
+	double cpu = 0, wait = 0;
+	size_t bound = 0;
+
+	for (size_t i = 0; i < run->answers.count; i++) {
+		const struct fr_host_use *u = &run->answers.rows[i].host;
+
+		cpu = isfinite(u->cpu) ? fmax(cpu, u->cpu) : cpu;
+		wait = isfinite(u->wait) ? fmax(wait, u->wait) : wait;
+		bound += fr_host_bound(u);
+	}
+	fprintf(out,
+		"\nThe host, %ld cores: at most %.0f %% of it in use by the experiment, and a "
+		"server's threads waited at most\n%.1f %% of the time for a core.\n",
+		sysconf(_SC_NPROCESSORS_ONLN), cpu * 100, wait * 100);
+	if (bound)
+		fprintf(out,
+			"* In %zu row%s the host was the bound, not the GPU: such rows say nothing of "
+			"a GPU.\n",
+			bound, bound == 1 ? "" : "s");
+}
+
 static int print_answers(const struct fr_run *run, FILE *out)
 {
 	static const struct aq_column heads[] = {{"CASE"},
@@ -112,13 +130,14 @@ static int print_answers(const struct fr_run *run, FILE *out)
 	if (!r) {
 		aq_table_print(&t, out, 0);
 		print_doubts(run, out);
+		print_host(run, out);
 	}
 	aq_table_finish(&t);
 	return r;
 }
 
 /* The step of a case with as many users on the GPU, or on each model, as the whole GPU's answer. */
-static const struct fr_row *matched(const struct fr_run *run, const char *name, const char *with,
+const struct fr_row *fr_row_matched(const struct fr_run *run, const char *name, const char *with,
 				    bool by_model)
 {
 	const struct fr_row *whole = fr_rows_find(&run->answers, with);
@@ -132,7 +151,7 @@ static const struct fr_row *matched(const struct fr_run *run, const char *name, 
 	return fr_rows_at(&run->steps, name, count);
 }
 
-static void cell_percent(struct aq_table *t, double ratio)
+void fr_cell_percent(struct aq_table *t, double ratio)
 {
 	if (isfinite(ratio))
 		aq_table_cell(t, "%.1f %%", ratio * 100);
@@ -143,7 +162,7 @@ static void cell_percent(struct aq_table *t, double ratio)
 static int add_matched(struct aq_table *t, const struct fr_run *run, const char *name,
 		       const char *with, bool by_model)
 {
-	const struct fr_row *row = matched(run, name, with, by_model);
+	const struct fr_row *row = fr_row_matched(run, name, with, by_model);
 	const struct fr_row *whole = fr_rows_find(&run->answers, with);
 
 	if (!row)
@@ -154,10 +173,10 @@ static int add_matched(struct aq_table *t, const struct fr_run *run, const char 
 	aq_table_cell(t, "%s", by_model ? "on each model" : "on the GPU");
 	aq_table_cell(t, "%u", by_model ? row->users / row->replicas : row->users);
 	aq_table_cell(t, "%.0f", row->result.tokens_per_second);
-	cell_percent(t, fr_ratio(row->result.tokens_per_second, whole->result.tokens_per_second));
-	cell_ms(t, row->result.ttft_p50);
-	cell_ms(t, row->result.ttft_p95);
-	cell_ms(t, row->result.itl_p50);
+	fr_cell_percent(t, fr_ratio(row->result.tokens_per_second, whole->result.tokens_per_second));
+	fr_cell_ms(t, row->result.ttft_p50);
+	fr_cell_ms(t, row->result.ttft_p95);
+	fr_cell_ms(t, row->result.itl_p50);
 	aq_table_cell(t, "%" PRIu64, row->result.requests);
 	return 0;
 }
@@ -178,10 +197,9 @@ static int print_matched(const struct fr_run *run, FILE *out)
 
 	aq_table_init(&t, heads, 9);
 	for (size_t i = 0; i < sizeof(equal_cases) / sizeof(equal_cases[0]); i++) {
-		const char *name = equal_cases[i];
-		const char *with = strstr(name, "small") ? "small-full" : "full";
+		const char *name = equal_cases[i].name, *with = equal_cases[i].whole;
 
-		if (!strcmp(name, with))
+		if (!strcmp(name, with) || equal_cases[i].how == steady)
 			continue;
 		r |= add_matched(&t, run, name, with, false);
 		if (strcmp(name, "half") && !strstr(name, "full"))
@@ -195,56 +213,57 @@ static int print_matched(const struct fr_run *run, FILE *out)
 	return r;
 }
 
-/* What of ours stands beside a claim: a part of the whole, and how many requests it rests on. */
-static double own_figure(const struct fr_run *run, const struct claim *c, uint64_t *ret_n)
+/* Three models on one GPU, and each on its own: users and rates of a GPU. */
+static int add_mixed(struct aq_table *t, const struct fr_run *run, const char *name, uint32_t gpus,
+		     const char *what)
 {
-	const struct fr_row *row = fr_rows_find(&run->answers, c->name);
-	const struct fr_row *with = fr_rows_find(&run->answers, c->with);
+	const struct fr_row *one = fr_rows_find(&run->answers, "mixed");
+	const struct fr_row *row = fr_rows_find(&run->answers, name);
+	double rate;
 
-	if (c->figure == at_gpu || c->figure == at_model)
-		row = matched(run, c->name, c->with, c->figure == at_model);
-	if (!row || !with || (!with->within && c->figure != moved))
-		return NAN;
-	*ret_n = row->result.requests + with->result.requests;
-	if (c->figure == users)
-		return fr_ratio(row->within ? row->users : 0, with->users);
-	return fr_ratio(row->result.tokens_per_second, with->result.tokens_per_second);
+	if (!row)
+		return 0;
+	if (aq_table_row(t) < 0)
+		return -ENOMEM;
+	rate = row->result.tokens_per_second / gpus;
+	aq_table_cell(t, "%s%s", row->name, fr_host_bound(&row->host) ? " *" : "");
+	aq_table_cell(t, "%s", what);
+	aq_table_cell(t, "%u", gpus);
+	aq_table_cell(t, "%u", row->users);
+	aq_table_cell(t, "%u", row->users / gpus);
+	aq_table_cell(t, "%.0f", rate);
+	fr_cell_percent(t, fr_ratio(one->result.tokens_per_second, rate));
+	aq_table_cell(t, "%.2f", row->result.requests_per_second / gpus);
+	fr_cell_ms(t, row->result.ttft_p95);
+	fr_cell_ms(t, row->result.ttft_max);
+	aq_table_cell(t, "%" PRIu64, row->result.requests);
+	return 0;
 }
 
-static int print_claims(const struct fr_run *run, FILE *out)
+static int print_mixed(const struct fr_run *run, FILE *out)
 {
-	static const struct aq_column heads[] = {
-		{"PUBLISHED"}, {"FIGURE"}, {"ITS CONDITIONS"},	{"OURS", .right = true},
-		{"CASES"},     {"MODEL"},  {"N", .right = true}};
-	const struct fr_config *c = run->config;
+	static const struct aq_column heads[] = {{"CASE"},
+						 {"SAME USERS"},
+						 {"GPUS", .right = true},
+						 {"USERS", .right = true},
+						 {"OF A GPU", .right = true},
+						 {"TOK/S OF A GPU", .right = true},
+						 {"SHARED / THIS", .right = true},
+						 {"REQ/S OF A GPU", .right = true},
+						 {"TTFT P95", .right = true},
+						 {"MAX", .right = true},
+						 {"N", .right = true}};
 	struct aq_table t;
-	int r = 0;
+	int r;
 
-	aq_table_init(&t, heads, 7);
-	for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]) && !r; i++) {
-		uint64_t n = 0;
-		double ours = own_figure(run, &claims[i], &n);
-		const struct fr_row *row = fr_rows_find(&run->answers, claims[i].name);
-
-		r = aq_table_row(&t);
-		aq_table_cell(&t, "%s", claims[i].what);
-		aq_table_cell(&t, "%s", claims[i].published);
-		aq_table_cell(&t, "%s", claims[i].conditions);
-		cell_percent(&t, ours);
-		aq_table_cell(&t, "%s / %s", claims[i].name, claims[i].with);
-		aq_table_cell(&t, "%s", isfinite(ours) && row ? row->model : "not measured");
-		if (isfinite(ours))
-			aq_table_cell(&t, "%" PRIu64, n);
-		else
-			aq_table_cell(&t, "-");
-	}
+	if (!fr_rows_find(&run->answers, "mixed") || !fr_rows_find(&run->answers, "mixed-apart"))
+		return 0;
+	aq_table_init(&t, heads, 11);
+	r = add_mixed(&t, run, "mixed", 1, "");
+	r |= add_mixed(&t, run, "mixed-apart", 3, "on each model");
+	r |= add_mixed(&t, run, "mixed-apart-gpu", 3, "on each GPU");
 	if (!r) {
-		fprintf(out,
-			"\nPublished figures, and ours beside them, every one of ours %s: ISL %u, "
-			"OSL %u, "
-			"every TTFT <= %g ms\nwith all users beginning at once, n requests of both "
-			"cases:\n\n",
-			c->sim ? "SIMULATED" : "measured", c->isl, c->osl, c->bound_ms);
+		fputs("\nThree models on one GPU, and on a GPU each:\n\n", out);
 		aq_table_print(&t, out, 0);
 	}
 	aq_table_finish(&t);
@@ -312,9 +331,11 @@ int fr_report_print(const struct fr_run *run, FILE *out)
 	r = print_answers(run, out);
 	if (!r)
 		r = print_matched(run, out);
+	if (!r)
+		r = print_mixed(run, out);
 	print_scale(run, out);
 	if (!r)
-		r = print_claims(run, out);
+		r = fr_claims_print(run, out);
 	for (size_t i = 0; i < run->notes.count; i++)
 		fprintf(out, "%s%s\n", i ? "  " : "\nNotes:\n  ", run->notes.lines[i]);
 	return r ? r : fflush(out) || ferror(out) ? -EIO : 0;

@@ -3,11 +3,13 @@
 #include "fractions/rows.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/banned.h"
 
 int fr_rows_add(struct fr_rows *r, const struct fr_row *row)
@@ -83,37 +85,38 @@ static json_t *real(double value)
 	return isfinite(value) ? json_real(rounded(value)) : json_null();
 }
 
-static json_t *row_json(const struct fr_row *row, const struct fr_config *c, bool step)
+static json_t *row_json(const struct fr_row *row, bool step)
 {
 	const struct fr_result *m = &row->result;
 	json_t *o = json_pack(
-		"{s:s s:i s:f s:s s:i s:o s:o s:o s:o s:o s:i s:i s:f s:b}", "case", row->name,
-		"replicas", (int)row->replicas, "fraction", row->permille / 1000.0, "arbitration",
-		row->arbitration, "users_within_bound", row->within ? (int)row->users : 0,
-		"tokens_per_second", real(m->tokens_per_second), "ttft_p50_ms", real(m->ttft_p50),
-		"ttft_p95_ms", real(m->ttft_p95), "itl_p50_ms", real(m->itl_p50), "itl_p99_ms",
-		real(m->itl_p99), "isl", (int)c->isl, "osl", (int)c->osl, "bound_ms", c->bound_ms,
-		"simulated", c->sim != NULL);
+		"{s:s s:i s:f s:s s:i s:o s:o s:o s:o s:o s:i s:i s:f s:b s:s s:s s:i s:I s:b}",
+		"case", row->name, "replicas", (int)row->replicas, "fraction",
+		row->permille / 1000.0, "arbitration", row->arbitration, "users_within_bound",
+		row->within ? (int)row->users : 0, "tokens_per_second", real(m->tokens_per_second),
+		"ttft_p50_ms", real(m->ttft_p50), "ttft_p95_ms", real(m->ttft_p95), "itl_p50_ms",
+		real(m->itl_p50), "itl_p99_ms", real(m->itl_p99), "isl", (int)row->isl, "osl",
+		(int)row->osl, "bound_ms", row->bound_ms, "simulated", (int)row->simulated, "model",
+		row->model, "device", row->device, "users", (int)row->users, "requests",
+		(json_int_t)m->requests, "host_bound", (int)fr_host_bound(&row->host));
 
 	if (!o || !step)
 		return o;
-	json_object_set_new(o, "users", json_integer(row->users));
-	json_object_set_new(o, "model", json_string(row->model));
 	json_object_set_new(o, "within_bound", json_boolean(row->within));
-	json_object_set_new(o, "requests", json_integer((json_int_t)m->requests));
 	json_object_set_new(o, "failed", json_integer((json_int_t)m->failed));
 	json_object_set_new(o, "requests_per_second", real(m->requests_per_second));
 	json_object_set_new(o, "ttft_max_ms", real(m->ttft_max));
 	json_object_set_new(o, "generator_lag_p99_ms", real(m->lag_p99));
+	json_object_set_new(o, "host_cpu_ratio", real(row->host.cpu));
+	json_object_set_new(o, "host_wait_ratio", real(row->host.wait));
 	return o;
 }
 
-json_t *fr_rows_json(const struct fr_rows *r, const struct fr_config *c, bool steps)
+json_t *fr_rows_json(const struct fr_rows *r, bool steps)
 {
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < r->count; i++)
-		json_array_append_new(array, row_json(&r->rows[i], c, steps));
+		json_array_append_new(array, row_json(&r->rows[i], steps));
 	return array;
 }
 
@@ -125,10 +128,11 @@ static void csv_real(FILE *out, double value)
 		fputc(',', out);
 }
 
-int fr_rows_csv(const struct fr_rows *r, const struct fr_config *c, FILE *out)
+int fr_rows_csv(const struct fr_rows *r, FILE *out)
 {
 	fputs("case,replicas,fraction,arbitration,users_within_bound,tokens_per_second,ttft_p50_ms,"
-	      "ttft_p95_ms,itl_p50_ms,itl_p99_ms,isl,osl,bound_ms,simulated\n",
+	      "ttft_p95_ms,itl_p50_ms,itl_p99_ms,isl,osl,bound_ms,simulated,model,device,users,"
+	      "requests,host_bound\n",
 	      out);
 	for (size_t i = 0; i < r->count; i++) {
 		const struct fr_row *row = &r->rows[i];
@@ -138,10 +142,11 @@ int fr_rows_csv(const struct fr_rows *r, const struct fr_config *c, FILE *out)
 
 		fprintf(out, "\"%s\",%u,%g,%s,%u", row->name, row->replicas, row->permille / 1000.0,
 			row->arbitration, row->within ? row->users : 0);
-		for (size_t k = 0; k < sizeof(values) / sizeof(values[0]); k++)
+		for (size_t k = 0; k < AQ_ARRAY_SIZE(values); k++)
 			csv_real(out, values[k]);
-		fprintf(out, ",%u,%u,%g,%s\n", c->isl, c->osl, c->bound_ms,
-			c->sim ? "true" : "false");
+		fprintf(out, ",%u,%u,%g,%s,%s,\"%s\",%u,%" PRIu64 ",%s\n", row->isl, row->osl,
+			row->bound_ms, row->simulated ? "true" : "false", row->model, row->device,
+			row->users, m->requests, fr_host_bound(&row->host) ? "true" : "false");
 	}
 	return fflush(out) || ferror(out) ? -EIO : 0;
 }

@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "fractions/config.h"
+#include "fractions/host.h"
 #include "fractions/load.h"
 
 #define FR_CASE_BYTES 64
@@ -25,6 +26,12 @@ struct fr_row {
 	uint32_t users;		 /* of all replicas together */
 	bool within;		 /* every first token within the bound, and no failure */
 	struct fr_result result;
+	struct fr_host_use host;
+	/* What it was measured with. */
+	char device[96]; /* as a server called it */
+	uint32_t isl, osl;
+	double bound_ms;
+	bool simulated;
 };
 
 struct fr_rows {
@@ -52,12 +59,12 @@ const struct fr_row *fr_rows_at(const struct fr_rows *steps, const char *name, u
 
 /**
  * fr_rows_json() - an array; what could not be measured is null.
- * @steps: add what only steps have: users, model, requests, failed, ttft_max_ms, within_bound.
+ * @steps: add what only steps have: failed, ttft_max_ms, within_bound and more.
  * Answers say 0 users_within_bound where not even the fewest tried were within it.
  */
-json_t *fr_rows_json(const struct fr_rows *r, const struct fr_config *c, bool steps);
+json_t *fr_rows_json(const struct fr_rows *r, bool steps);
 
 /* The same fields as the answers' JSON, a row a line. Return: 0 or -EIO. */
-int fr_rows_csv(const struct fr_rows *r, const struct fr_config *c, FILE *out);
+int fr_rows_csv(const struct fr_rows *r, FILE *out);
 
 #endif /* AQ_FRACTIONS_ROWS_H */

@@ -84,6 +84,8 @@ static void add_results(struct fr_row *row, const struct fr_result *m, double bo
 	row->result.requests += m->requests;
 	row->result.ok += m->ok;
 	row->result.failed += m->failed;
+	row->result.generator_ns += m->generator_ns;
+	row->result.lag_p99 = fmax(row->result.lag_p99, m->lag_p99);
 	row->within &= fr_result_within(m, bound_ms);
 	row->result.ttft_max = fmax(row->result.ttft_max, m->ttft_max);
 	/* Of the replica with the longest: percentiles do not add up. */
@@ -144,7 +146,8 @@ static int join(struct fr_run *run, struct joining *j, uint32_t users, uint64_t 
 	if (now + AQ_NS_PER_S / 10 > end_ns)
 		return -ETIMEDOUT;
 	run->scale.joined_s[i] = i ? (double)(now - begin_ns) / (double)AQ_NS_PER_S : 0;
-	r = fr_load_start(&j->load[i], &run->stage, &lane, 1, end_ns - now, j->out[i]);
+	r = fr_load_start(&j->load[i], &run->stage, &lane, 1,
+			  (struct fr_window){.length_ns = end_ns - now}, j->out[i]);
 	j->count += !r;
 	run->scale.replicas = j->count;
 	return r;
@@ -179,20 +182,29 @@ static int collect(struct fr_run *run, struct joining *j, int r, struct fr_row *
 	return r;
 }
 
+static struct fr_row scale_row(const struct fr_run *run, uint32_t users)
+{
+	struct fr_row row = fr_row_of(run, "scale-out");
+
+	row.model = run->config->small_model;
+	row.permille = 250;
+	row.replicas = FR_SCALE_REPLICAS;
+	row.arbitration = "aliquot";
+	row.users = users * FR_SCALE_REPLICAS;
+	row.within = true;
+	return row;
+}
+
 int fr_scale_measure(struct fr_run *run, uint32_t users)
 {
 	const struct fr_config *c = run->config;
 	uint64_t begin, end;
 	struct joining j = {.count = 0};
-	struct fr_row row = {.name = "scale-out",
-			     .model = c->small_model,
-			     .permille = 250,
-			     .replicas = FR_SCALE_REPLICAS,
-			     .arbitration = "aliquot",
-			     .users = users * FR_SCALE_REPLICAS,
-			     .within = true};
+	struct fr_host_probe probe;
+	struct fr_row row;
 	int r = 0;
 
+	fr_stage_probe(&run->stage, &probe);
 	run->scale.users_each = users;
 	run->scale.length_s = FR_SCALE_REPLICAS * (double)c->window_ns / (double)AQ_NS_PER_S;
 	begin = aq_now_ns();
@@ -205,9 +217,12 @@ int fr_scale_measure(struct fr_run *run, uint32_t users)
 		if (!r && next > now && i + 1 < FR_SCALE_REPLICAS)
 			r = fr_sleep(next - now);
 	}
+	row = scale_row(run, users);
 	r = collect(run, &j, r, &row);
 	if (!r && fr_stage_dead(&run->stage))
 		r = -ECHILD;
+	row.host = fr_stage_host(&run->stage, &probe, row.result.generator_ns, row.result.lag_p99,
+				 row.bound_ms);
 	fr_stage_clear(&run->stage);
 	if (r)
 		return r;

@@ -29,12 +29,10 @@
 #define LOG_TAIL 65536
 
 /*
- * The same limits of a step for all sizes of fractions: by themselves engines take smaller ones on
- * smaller cards, and that would be measured as well. Source: vLLM's for an H100, and 256 sequences
- * because TensorRT-LLM and vLLM both take that on most cards.
+ * The same tokens of a step for all sizes of fractions: by themselves engines take fewer on smaller
+ * cards, and that would be measured as well. Source: vLLM's for an H100.
  */
 #define BATCHED_TOKENS "8192"
-#define SEQUENCES "256"
 #define UTILIZATION 0.9 /* vLLM's default */
 
 static int explain(struct fr_stage *s, int r, const char *what)
@@ -183,7 +181,7 @@ static void add_server(struct arguments *a, const struct fr_stage *s, const stru
 	add(a, "--max-num-batched-tokens");
 	add(a, BATCHED_TOKENS);
 	add(a, "--max-num-seqs");
-	add(a, SEQUENCES);
+	add(a, text(a, "%u", s->config->sequences));
 	if (!r->part.plain)
 		return;
 	/* The share of a whole card that a fraction of the size would have come to. */
@@ -217,7 +215,7 @@ static int take_facts(struct fr_stage *s, struct fr_replica *r, const char *line
 	json_int_t port = json_integer_value(json_object_get(facts, "port"));
 	const char *device = json_string_value(json_object_get(facts, "device"));
 
-	if (device)
+	if (device && device[strcspn(device, "\"\n\r")] == '\0') /* it goes into CSV as it is */
 		snprintf(s->device, sizeof(s->device), "%s", device);
 	json_decref(facts);
 	r->port = port > 0 && port < 65536 ? (uint16_t)port : 0;
@@ -290,6 +288,32 @@ void fr_stage_clear(struct fr_stage *s)
 	s->count = 0;
 	if (any)
 		fr_sleep(SETTLE_NS);
+}
+
+/* The daemon first. Return: how many, at most FR_REPLICAS_MOST + 1. */
+static size_t pids_of(const struct fr_stage *s, pid_t *pids)
+{
+	pids[0] = s->daemon.pid;
+	for (size_t i = 0; i < s->count; i++)
+		pids[i + 1] = s->replicas[i].proc.pid;
+	return s->count + 1;
+}
+
+void fr_stage_probe(const struct fr_stage *s, struct fr_host_probe *p)
+{
+	pid_t pids[FR_REPLICAS_MOST + 1];
+
+	fr_host_begin(p, pids, pids_of(s, pids));
+}
+
+struct fr_host_use fr_stage_host(const struct fr_stage *s, const struct fr_host_probe *p,
+				 uint64_t generator_ns, double lag_ms, double bound_ms)
+{
+	pid_t pids[FR_REPLICAS_MOST + 1];
+	struct fr_host_use use = fr_host_end(p, pids, pids_of(s, pids), generator_ns);
+
+	use.late = lag_ms / bound_ms;
+	return use;
 }
 
 size_t fr_stage_dead(struct fr_stage *s)

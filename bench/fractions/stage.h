@@ -9,6 +9,7 @@
 
 #include "base/paths.h"
 #include "fractions/config.h"
+#include "fractions/host.h"
 #include "fractions/proc.h"
 
 #define FR_REPLICAS_MOST 16
@@ -61,6 +62,11 @@ int fr_stage_add(struct fr_stage *s, const struct fr_part *part);
 
 /* End all servers; their fractions are gone afterwards. */
 void fr_stage_clear(struct fr_stage *s);
+
+/* What the host has to do from now on; and has had to do, with the load's result. */
+void fr_stage_probe(const struct fr_stage *s, struct fr_host_probe *p);
+struct fr_host_use fr_stage_host(const struct fr_stage *s, const struct fr_host_probe *p,
+				 uint64_t generator_ns, double lag_ms, double bound_ms);
 
 /* Replicas that have ended by themselves. */
 size_t fr_stage_dead(struct fr_stage *s);

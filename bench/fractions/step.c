@@ -22,9 +22,12 @@ uint32_t fr_users_of(double weight, uint32_t users)
 	return n < 1 ? 1 : (uint32_t)n;
 }
 
-double fr_step_seconds(const struct fr_run *run)
+double fr_step_seconds(const struct fr_run *run, bool steady)
 {
-	return (double)run->config->window_ns / (double)AQ_NS_PER_S + AROUND_STEP_S;
+	const struct fr_config *c = run->config;
+	uint64_t ns = c->window_ns + (steady ? c->warmup_ns : 0);
+
+	return (double)ns / (double)AQ_NS_PER_S + AROUND_STEP_S;
 }
 
 double fr_run_seconds_left(const struct fr_run *run)
@@ -45,15 +48,36 @@ int fr_setup_start(struct fr_run *run, const struct fr_setup *s)
 	return r;
 }
 
-struct fr_row fr_setup_row(const struct fr_setup *s)
+struct fr_row fr_row_of(const struct fr_run *run, const char *name)
 {
+	const struct fr_config *c = run->config;
+	struct fr_row row = {.isl = c->isl,
+			     .osl = c->osl,
+			     .bound_ms = c->bound_ms,
+			     .simulated = c->sim != NULL,
+			     .host = {.cpu = NAN, .wait = NAN, .late = NAN}};
+
+	snprintf(row.name, sizeof(row.name), "%s", name);
+	snprintf(row.device, sizeof(row.device), "%s", run->stage.device);
+	return row;
+}
+
+static const char *arbitration_of(const struct fr_part *part)
+{
+	return part->plain ? "hardware" : "aliquot";
+}
+
+/* The row of all parts together, without what is measured. */
+static struct fr_row setup_row(const struct fr_run *run, const struct fr_setup *s)
+{
+	struct fr_row row = fr_row_of(run, s->name);
 	uint32_t sum = s->parts[0].permille;
 	bool together = false;
-	struct fr_row row = {.model = s->role[0] ? "mixed" : s->parts[0].model,
-			     .replicas = (uint32_t)s->count,
-			     .permille = s->parts[0].permille,
-			     .arbitration = s->parts[0].plain ? "hardware" : "aliquot"};
 
+	row.model = s->role[0] ? "mixed" : s->parts[0].model;
+	row.replicas = (uint32_t)s->count;
+	row.permille = s->parts[0].permille;
+	row.arbitration = arbitration_of(&s->parts[0]);
 	/* Of parts that differ: what they are together. */
 	for (size_t i = 1; i < s->count; i++) {
 		if (s->parts[i].permille != s->parts[0].permille)
@@ -62,7 +86,6 @@ struct fr_row fr_setup_row(const struct fr_setup *s)
 	}
 	if (together)
 		row.permille = sum;
-	snprintf(row.name, sizeof(row.name), "%s", s->name);
 	return row;
 }
 
@@ -76,24 +99,28 @@ void fr_row_say(const struct fr_run *run, const struct fr_row *row)
 	if (isfinite(m->itl_p50))
 		snprintf(itl, sizeof(itl), "%.1f ms", m->itl_p50);
 	printf("%-22s %4u users  %6.0f tok/s  TTFT p50 %4.0f p95 %4.0f max %4.0f ms  ITL p50 %7s  "
-	       "%" PRIu64 " failed  %s\n",
+	       "%" PRIu64 " failed  %s%s\n",
 	       row->name, row->users, m->tokens_per_second, m->ttft_p50, m->ttft_p95, m->ttft_max,
-	       itl, m->failed, row->within ? "within" : "over");
+	       itl, m->failed, row->within ? "within" : "over",
+	       fr_host_bound(&row->host) ? ", by the host" : "");
 	fflush(stdout);
 }
 
-static struct fr_row part_row(const struct fr_setup *s, size_t part, uint32_t users,
-			      const struct fr_result *result, double bound_ms)
+static struct fr_row part_row(const struct fr_run *run, const struct fr_setup *s, size_t part,
+			      uint32_t users, const struct fr_result *result)
 {
-	struct fr_row row = {.model = s->parts[part].model,
-			     .replicas = 1,
-			     .permille = s->parts[part].permille,
-			     .arbitration = s->parts[part].plain ? "hardware" : "aliquot",
-			     .users = users,
-			     .within = fr_result_within(result, bound_ms),
-			     .result = *result};
+	char name[FR_CASE_BYTES];
+	struct fr_row row;
 
-	snprintf(row.name, sizeof(row.name), "%s/%s", s->name, s->role[part]);
+	snprintf(name, sizeof(name), "%s/%s", s->name, s->role[part]);
+	row = fr_row_of(run, name);
+	row.model = s->parts[part].model;
+	row.replicas = 1;
+	row.permille = s->parts[part].permille;
+	row.arbitration = arbitration_of(&s->parts[part]);
+	row.users = users;
+	row.within = fr_result_within(result, row.bound_ms);
+	row.result = *result;
 	return row;
 }
 
@@ -115,7 +142,9 @@ int fr_step_plans(struct fr_run *run, const struct fr_setup *s, const char *cons
 {
 	struct fr_result each[FR_PARTS_MOST], total;
 	struct fr_lane lanes[FR_PARTS_MOST];
-	struct fr_row row = fr_setup_row(s);
+	struct fr_window window = {window_ns, s->steady ? run->config->warmup_ns : 0};
+	struct fr_row row = setup_row(run, s);
+	struct fr_host_probe probe;
 	int r;
 
 	for (size_t i = 0; i < s->count; i++) {
@@ -123,7 +152,8 @@ int fr_step_plans(struct fr_run *run, const struct fr_setup *s, const char *cons
 					    .embeddings = s->embeddings[i]};
 		snprintf(lanes[i].users, sizeof(lanes[i].users), "%s", plans[i]);
 	}
-	r = fr_load_run(&run->stage, lanes, s->count, window_ns, NULL, &total, each);
+	fr_stage_probe(&run->stage, &probe);
+	r = fr_load_run(&run->stage, lanes, s->count, window, NULL, &total, each);
 	if (r < 0) {
 		if (r != -EINTR)
 			snprintf(run->stage.why, sizeof(run->stage.why), "the load generator: %s",
@@ -133,17 +163,19 @@ int fr_step_plans(struct fr_run *run, const struct fr_setup *s, const char *cons
 	run->requests += total.requests;
 	row.users = users;
 	row.result = total;
-	row.within = fr_result_within(&total, run->config->bound_ms);
+	row.within = fr_result_within(&total, row.bound_ms);
+	row.host = fr_stage_host(&run->stage, &probe, total.generator_ns, total.lag_p99,
+				 row.bound_ms);
 	for (size_t i = 0; i < s->count && s->role[0] && !r; i++) {
-		struct fr_row part =
-			part_row(s, i, most_of(plans[i]), &each[i], run->config->bound_ms);
+		struct fr_row part = part_row(run, s, i, most_of(plans[i]), &each[i]);
 
+		part.host = row.host;
 		/* A model whose users never get an answer is not hidden by the others'. */
 		row.within &= part.within;
 		r = fr_rows_add(&run->steps, &part);
 	}
 	for (size_t i = 0; i < s->count && !s->role[0]; i++)
-		row.within &= fr_result_within(&each[i], run->config->bound_ms);
+		row.within &= fr_result_within(&each[i], row.bound_ms);
 	if (!r)
 		r = fr_rows_add(&run->steps, &row);
 	if (r < 0)
@@ -221,7 +253,7 @@ int fr_setup_search(struct fr_run *run, const struct fr_setup *s, uint32_t first
 	if (search.first > search.most)
 		search.first = search.most;
 	while (!r && count < STEPS_MOST && (users = fr_search_next(&search, steps, count))) {
-		if (count && fr_run_seconds_left(run) < fr_step_seconds(run)) {
+		if (count && fr_run_seconds_left(run) < fr_step_seconds(run, s->steady)) {
 			fr_notes_add(&run->notes, "%s: the search ended early, no time was left",
 				     s->name);
 			break;

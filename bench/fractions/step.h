@@ -18,9 +18,9 @@ int fr_setup_start(struct fr_run *run, const struct fr_setup *s);
 int fr_step_measure(struct fr_run *run, const struct fr_setup *s, uint32_t users,
 		    struct fr_step *ret_step);
 
-/* The same with a plan of its own for each part, for @window_ns. @name: of the row. */
+/* The same with a plan of its own for each part, for @window_ns. @users: of all, at the most. */
 int fr_step_plans(struct fr_run *run, const struct fr_setup *s, const char *const *plans,
-		  uint32_t users_most, uint64_t window_ns, struct fr_row *ret_row);
+		  uint32_t users, uint64_t window_ns, struct fr_row *ret_row);
 
 /**
  * fr_setup_search() - the most users within the bound, and the answer's rows.
@@ -32,13 +32,13 @@ int fr_setup_search(struct fr_run *run, const struct fr_setup *s, uint32_t first
 /* The rows of the step that begins at index @step become answers. Return: 0 or -ENOMEM. */
 int fr_setup_answer(struct fr_run *run, const struct fr_setup *s, size_t step);
 
-/* A row of a setup, without what is measured. */
-struct fr_row fr_setup_row(const struct fr_setup *s);
+/* What a row says of how it was measured: model and host are the caller's. */
+struct fr_row fr_row_of(const struct fr_run *run, const char *name);
 
 /* The line of a row, unless --quiet. */
 void fr_row_say(const struct fr_run *run, const struct fr_row *row);
 
-double fr_step_seconds(const struct fr_run *run);
+double fr_step_seconds(const struct fr_run *run, bool steady);
 double fr_run_seconds_left(const struct fr_run *run); /* of --limit */
 
 #endif /* AQ_FRACTIONS_STEP_H */

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 import time
 import xml.etree.ElementTree
@@ -13,7 +14,8 @@ import aqtest
 from aqtest import between, check, equal, eventually
 
 FIELDS = """case replicas fraction arbitration users_within_bound tokens_per_second ttft_p50_ms
-ttft_p95_ms itl_p50_ms itl_p99_ms isl osl bound_ms simulated""".split()
+ttft_p95_ms itl_p50_ms itl_p99_ms isl osl bound_ms simulated model device users requests
+host_bound""".split()
 # Little work on a device: the host of a test is busy.
 SMALL = ("--model", "qwen3-4b", "--isl", "64", "--osl", "16", "--window", "700ms", "--steps", "2",
          "--first-users", "4", "--ttft-bound", "20s")
@@ -127,6 +129,59 @@ def two_cases(machine):
     check(report.strip() in text, "the report is not printed")
 
 
+def two_models_with_as_many_requests_as_one(machine):
+    """On a card, and with lengths, of their own, whatever is asked for besides."""
+    child = start(machine, "--cases", "resident", "--quick", *SMALL)
+    text = "\n".join(child.lines(60))
+    equal(child.wait(), 0, f"exit code ({text}{child.stderr()})")
+    rows = {r["case"]: r for r in results(machine)}
+    equal(sorted(rows), sorted(f"resident-{how}/{n}" for how in ("one", "leases", "plain")
+                               for n in (8, 32)), "cases")
+    for row in rows.values():
+        equal((row["model"], row["isl"], row["osl"]), ("qwen3-4b", 2048, 256), "as published")
+        check("A100" in row["device"], row["device"])
+        equal(row["users"], int(row["case"].partition("/")[2]), "requests on the GPU")
+        # The prompts of 32 take longer than so short a window.
+        check(row["tokens_per_second"] > 0 or row["users"] == 32, row)
+    equal([rows[f"resident-{how}/8"]["arbitration"] for how in ("leases", "plain")],
+          ["aliquot", "hardware"], "arbitration")
+    check("Dynamo: tokens/s, 2 models, 8 requests on the GPU" in text, text)
+
+
+def what_is_measured_is_kept(machine):
+    """Killed, not asked to end: what was measured before is there, and nothing half written."""
+    child = start(machine, "--cases", "full,halves", *SMALL[:6], "--window", "1s", "--steps", "1",
+                  "--first-users", "4", "--ttft-bound", "20s")
+    check("full" in child.line(60), "a line for the first step")
+    eventually(lambda: (out_of(machine) / "results.json").exists() and results(machine),
+               "the first case is kept")
+    pids = started_by(child.pid)
+    directories = directories_of(pids)
+    child.kill(signal.SIGKILL)
+    child.lines(60)
+    child.wait()
+    eventually(lambda: not any(aqtest.alive(p) for p in pids), "what it started has ended")
+    for directory in directories:
+        shutil.rmtree(directory)
+    equal([r["case"] for r in results(machine)], ["full"], "cases")
+    equal(sorted(p.name for p in out_of(machine).iterdir()),
+          ["report.txt", "results.csv", "results.json", "steps.json"], "files")
+
+
+def what_cannot_be_written_is_said_at_once(machine):
+    out = out_of(machine)
+    out.write_text("a file")
+    child = start(machine, "--cases", "full", *SMALL)
+    child.lines(20)
+    equal(child.wait(), 1, "exit code when DIR is a file")
+    check("results" in child.stderr() and "irectory" in child.stderr(), child.stderr())
+    child = machine.spawn([aqtest.CLI, "bench", "fractions", "--sim", "h100", "--cases", "full",
+                           "--out", "/proc/self/nowhere"])
+    child.lines(20)
+    equal(child.wait(), 1, "exit code when DIR cannot be made")
+    check("/proc/self/nowhere" in child.stderr(), child.stderr())
+
+
 def what_does_not_fit_is_said(machine):
     child = start(machine, "--cases", "eighths", "--model", "llama-3.1-8b", *SMALL[2:])
     text = "\n".join(child.lines(60))
@@ -154,7 +209,7 @@ def ctrl_c_writes_what_there_is(machine):
 
 
 def a_server_that_dies_is_counted(machine):
-    child = start(machine, "--cases", "full,half", *SMALL[:6], "--window", "3s", "--steps", "1",
+    child = start(machine, "--cases", "full,half", *SMALL[:6], "--window", "2s", "--steps", "1",
                   "--first-users", "4", "--ttft-bound", "20s")
     eventually(lambda: named(started_by(child.pid), "aliquot-bench-serve"), "load on the first case")
     pids = started_by(child.pid)
@@ -185,5 +240,6 @@ def bad_input_is_refused(machine):
     equal(child.wait(), 1, "exit code with a model that is not there")
 
 
-aqtest.run(two_cases, what_does_not_fit_is_said, ctrl_c_writes_what_there_is,
+aqtest.run(two_cases, two_models_with_as_many_requests_as_one, what_is_measured_is_kept,
+           what_cannot_be_written_is_said_at_once, what_does_not_fit_is_said, ctrl_c_writes_what_there_is,
            a_server_that_dies_is_counted, bad_input_is_refused)

@@ -23,7 +23,12 @@ static const char *const fields[] = {"case",
 				     "isl",
 				     "osl",
 				     "bound_ms",
-				     "simulated"};
+				     "simulated",
+				     "model",
+				     "device",
+				     "users",
+				     "requests",
+				     "host_bound"};
 #define FIELDS (sizeof(fields) / sizeof(fields[0]))
 
 static const struct fr_config config = {.isl = 512, .osl = 128, .bound_ms = 1000, .sim = "h100"};
@@ -31,6 +36,12 @@ static const struct fr_config config = {.isl = 512, .osl = 128, .bound_ms = 1000
 static struct fr_row row_of(const char *name, uint32_t users, bool within)
 {
 	struct fr_row row = {.model = "m",
+			     .device = "d",
+			     .isl = 512,
+			     .osl = 128,
+			     .bound_ms = 1000,
+			     .simulated = true,
+			     .host = {.cpu = 0.5, .wait = NAN, .late = 0.01},
 			     .replicas = 2,
 			     .permille = 500,
 			     .arbitration = "aliquot",
@@ -61,7 +72,7 @@ static struct fr_rows two_rows(void)
 static void test_fractions_rows__json_has_exactly_the_fields(void **state)
 {
 	struct fr_rows rows = two_rows();
-	json_t *array = fr_rows_json(&rows, &config, false);
+	json_t *array = fr_rows_json(&rows, false);
 	const json_t *first = json_array_get(array, 0), *second = json_array_get(array, 1);
 
 	assert_int_equal(json_array_size(array), 2);
@@ -75,8 +86,8 @@ static void test_fractions_rows__json_has_exactly_the_fields(void **state)
 	assert_true(json_real_value(json_object_get(first, "tokens_per_second")) == 1234.568);
 	assert_true(json_real_value(json_object_get(first, "fraction")) == 0.5);
 	json_decref(array);
-	array = fr_rows_json(&rows, &config, true);
-	assert_int_equal(json_object_size(json_array_get(array, 0)), FIELDS + 8);
+	array = fr_rows_json(&rows, true);
+	assert_int_equal(json_object_size(json_array_get(array, 0)), FIELDS + 7);
 	json_decref(array);
 	fr_rows_finish(&rows);
 }
@@ -88,7 +99,7 @@ static void test_fractions_rows__csv_has_the_same(void **state)
 	size_t size, n = 0;
 	FILE *out = open_memstream(&text, &size);
 
-	assert_int_equal(fr_rows_csv(&rows, &config, out), 0);
+	assert_int_equal(fr_rows_csv(&rows, out), 0);
 	fclose(out);
 	at = text;
 	cell = strsep(&at, "\n");
@@ -97,10 +108,12 @@ static void test_fractions_rows__csv_has_the_same(void **state)
 	assert_int_equal(n, FIELDS);
 	assert_string_equal(
 		strsep(&at, "\n"),
-		"\"halves\",2,0.5,aliquot,80,1234.568,1.000,2.000,4.000,,512,128,1000,true");
+		"\"halves\",2,0.5,aliquot,80,1234.568,1.000,2.000,4.000,,512,128,1000,true,m,\"d\",80,"
+		"7,false");
 	assert_string_equal(
 		strsep(&at, "\n"),
-		"\"quarters\",2,0.5,aliquot,0,1234.568,1.000,2.000,4.000,,512,128,1000,true");
+		"\"quarters\",2,0.5,aliquot,0,1234.568,1.000,2.000,4.000,,512,128,1000,true,m,\"d\",90,"
+		"7,false");
 	assert_string_equal(at, "");
 	free(text);
 	fr_rows_finish(&rows);
@@ -152,6 +165,90 @@ static void test_fractions_rows__reports_match_users(void **state)
 	fr_run_finish(&run);
 }
 
+static char *report_of(const struct fr_run *run)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	assert_int_equal(fr_report_print(run, out), 0);
+	fclose(out);
+	return text;
+}
+
+/* A row of which the host was the bound stands there with a mark, and beside no claim. */
+static void test_fractions_rows__what_the_host_bounds_is_no_figure(void **state)
+{
+	struct fr_run run = {.config = &config};
+	struct fr_row whole = row_of("full", 90, true), halves = row_of("halves", 63, true);
+	json_t *array;
+	char *text;
+
+	assert_int_equal(fr_rows_add(&run.answers, &whole), 0);
+	assert_int_equal(fr_rows_add(&run.answers, &halves), 0);
+	text = report_of(&run);
+	assert_non_null(strstr(text, "70.0 %"));
+	assert_null(strstr(text, "halves *"));
+	assert_non_null(strstr(text, "at most 50 % of it in use"));
+	free(text);
+
+	run.answers.rows[1].host.wait = 0.3;
+	text = report_of(&run);
+	assert_null(strstr(text, "70.0 %"));
+	assert_non_null(strstr(text, "halves *"));
+	assert_non_null(strstr(text, "In 1 row the host was the bound"));
+	free(text);
+	array = fr_rows_json(&run.answers, false);
+	assert_true(json_is_false(json_object_get(json_array_get(array, 0), "host_bound")));
+	assert_true(json_is_true(json_object_get(json_array_get(array, 1), "host_bound")));
+	json_decref(array);
+	fr_run_finish(&run);
+}
+
+/* Two models with 16 requests between them beside one with 16, and beside one with 8. */
+static void test_fractions_rows__residents_are_matched_both_ways(void **state)
+{
+	struct fr_run run = {.config = &config};
+	struct fr_row one8 = row_of("resident-one/8", 8, false);
+	struct fr_row one16 = row_of("resident-one/16", 16, false);
+	struct fr_row two16 = row_of("resident-leases/16", 16, false);
+	char *text;
+
+	one8.result.tokens_per_second = 500;
+	one16.result.tokens_per_second = 800;
+	two16.result.tokens_per_second = 605;
+	assert_int_equal(fr_rows_add(&run.answers, &one8), 0);
+	assert_int_equal(fr_rows_add(&run.answers, &one16), 0);
+	assert_int_equal(fr_rows_add(&run.answers, &two16), 0);
+	text = report_of(&run);
+	assert_non_null(strstr(text, "75.6 %"));
+	assert_non_null(strstr(text, "121.0 %"));
+	free(text);
+	fr_run_finish(&run);
+}
+
+/* 100 users on the shared GPU; of three GPUs together, 300 tokens per second are 100 of each. */
+static void test_fractions_rows__models_apart_count_by_gpu(void **state)
+{
+	struct fr_run run = {.config = &config};
+	struct fr_row shared = row_of("mixed", 100, true), apart = row_of("mixed-apart", 100, true);
+	struct fr_row gpu = row_of("mixed-apart-gpu", 300, false);
+	char *text;
+
+	shared.result.tokens_per_second = 222;
+	apart.result.tokens_per_second = 300;
+	gpu.result.tokens_per_second = 600;
+	assert_int_equal(fr_rows_add(&run.answers, &shared), 0);
+	assert_int_equal(fr_rows_add(&run.answers, &apart), 0);
+	assert_int_equal(fr_rows_add(&run.answers, &gpu), 0);
+	text = report_of(&run);
+	assert_non_null(strstr(text, "on each model"));
+	assert_non_null(strstr(text, "222.0 %"));
+	assert_non_null(strstr(text, "111.0 %"));
+	free(text);
+	fr_run_finish(&run);
+}
+
 static void test_fractions_rows__ratios_need_both(void **state)
 {
 	assert_true(fr_ratio(50, 100) == 0.5);
@@ -165,7 +262,7 @@ static void test_fractions_rows__cases_are_chosen_by_whole_names(void **state)
 	assert_false(fr_case_chosen("full,halves", "half"));
 	assert_false(fr_case_chosen("", "half"));
 	assert_true(fr_cases_known(NULL));
-	assert_true(fr_cases_known("full,mixed,scale-out,small-eighths"));
+	assert_true(fr_cases_known("full,mixed,scale-out,small-eighths,resident,steady-mixed"));
 	assert_false(fr_cases_known("full,"));
 	assert_false(fr_cases_known("fulls"));
 	assert_int_equal(fr_users_of(0.5, 1), 1);
@@ -180,6 +277,9 @@ int main(void)
 		cmocka_unit_test(test_fractions_rows__csv_has_the_same),
 		cmocka_unit_test(test_fractions_rows__are_found_by_case_and_users),
 		cmocka_unit_test(test_fractions_rows__reports_match_users),
+		cmocka_unit_test(test_fractions_rows__what_the_host_bounds_is_no_figure),
+		cmocka_unit_test(test_fractions_rows__residents_are_matched_both_ways),
+		cmocka_unit_test(test_fractions_rows__models_apart_count_by_gpu),
 		cmocka_unit_test(test_fractions_rows__ratios_need_both),
 		cmocka_unit_test(test_fractions_rows__cases_are_chosen_by_whole_names),
 	};
