@@ -7,6 +7,8 @@
 #include "base/timing.h"
 #include "base/banned.h"
 
+#define CALM_NS (60 * AQ_NS_PER_S) /* guess: demand that pauses for less is the same demand */
+
 /*
  * A second: far longer than the pauses of a server that has requests (a decode step is 5 to 20 ms),
  * and short beside the moves. Residence 4: at most a fifth of the time goes into moving. Both are
@@ -298,4 +300,12 @@ uint64_t aq_reclaim_possible(const struct aq_reclaim_policy *policy,
 			sum += gain(&c[i]);
 	}
 	return sum;
+}
+
+bool aq_reclaim_thrashes(struct aq_reclaim_episode *e, uint64_t now_ns, uint64_t stay_ns)
+{
+	bool begins = now_ns >= e->until_ns;
+
+	e->until_ns = now_ns + CALM_NS + 2 * stay_ns;
+	return begins;
 }

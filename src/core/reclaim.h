@@ -107,4 +107,19 @@ uint64_t aq_reclaim_possible(const struct aq_reclaim_policy *policy,
 			     const struct aq_reclaim_need *need,
 			     const struct aq_reclaim_candidate *c, uint32_t count);
 
+/*
+ * Programs with work that want more than a device has, told once: an episode lasts until nobody with
+ * work had to leave for a minute and for twice the time that the last one in its place stays.
+ */
+struct aq_reclaim_episode {
+	uint64_t until_ns; /* 0: there was none yet */
+};
+
+/**
+ * aq_reclaim_thrashes() - somebody with work has to leave for another.
+ * @stay_ns: for so long at least the other stays in turn
+ * Return: this begins an episode; false: it belongs to one that has been told
+ */
+bool aq_reclaim_thrashes(struct aq_reclaim_episode *e, uint64_t now_ns, uint64_t stay_ns);
+
 #endif /* AQ_CORE_RECLAIM_H */

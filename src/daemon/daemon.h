@@ -25,6 +25,7 @@
 #include "base/timing.h"
 #include "core/ledger.h"
 #include "core/placement.h"
+#include "core/reclaim.h"
 #include "daemon/config.h"
 #include "daemon/lease.h"
 #include "nvml/nvml.h"
@@ -80,7 +81,7 @@ struct aqd_device {
 	size_t proc_count;
 	bool procs_known; /* the library can tell, and did */
 	bool procs_warned;
-	uint64_t thrash_ns;		/* told last */
+	struct aq_reclaim_episode thrash;
 	bool samples;			/* the library tells utilisation by process */
 	uint64_t sampled_us;		/* time of the last sample; 0: none yet */
 	struct aqd_client *first_maker; /* makes the first context; NULL: nobody, or it is made */

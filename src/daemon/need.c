@@ -26,7 +26,6 @@
 
 /* A guard takes a daemon that says nothing for ten seconds for dead: answer before, "ask again". */
 #define ANSWER_NS (8 * AQ_NS_PER_S)
-#define THRASH_NS (60 * AQ_NS_PER_S) /* told so often at the most, by device */
 /* Before anything was measured: there and back at 10 GB/s, a guess between PCIe 3 and 4. */
 #define GUESS_NS_PER_MIB (2 * AQ_MIB / 10)
 
@@ -66,13 +65,19 @@ static void free_field(struct field *f)
 	free(f->steps);
 }
 
-/* Out and in again, of what it would move: by its own last moves, else by everybody's. */
+/* Out and in again, of what it would move: by its own last moves, in proportion when it has grown
+ * since, else by everybody's. */
 static uint64_t move_ns(const struct aqd *d, const struct aqd_fraction *f, uint64_t bytes)
 {
 	const struct aqd_residency *r = &f->residency;
 
-	if (r->park_ns && r->resume_ns)
-		return r->park_ns + r->resume_ns;
+	if (r->park_ns && r->resume_ns) {
+		uint64_t ns = r->park_ns + r->resume_ns;
+
+		if (!r->moved_bytes || bytes <= r->moved_bytes)
+			return ns; /* part of that is not for the bytes: waiting for work to end */
+		return (uint64_t)((unsigned __int128)ns * bytes / r->moved_bytes);
+	}
 	if (d->moved_bytes)
 		return (uint64_t)((unsigned __int128)d->moved_ns * 2 * bytes / d->moved_bytes);
 	return bytes / AQ_MIB * GUESS_NS_PER_MIB;
@@ -198,18 +203,18 @@ static void event_step(struct aqd *d, enum aqd_event_type type, struct aqd_fract
 	aqd_event(d, type, &facts, "%s %s for %s", aq_size_format(bytes, text), what, name_of(by));
 }
 
-/* Those who have work want more than there is: say so, but not all the time. */
-static void tell_thrash(struct aqd *d, const struct field *field, uint32_t device,
+/* Those who have work want more than there is, so @victim has to leave: say so, once. */
+static void tell_thrash(struct aqd *d, const struct field *field, uint32_t victim, uint32_t device,
 			const struct aqd_fraction *by, uint64_t bytes)
 {
 	struct aqd_device *dev = &d->device[device];
 	struct aqd_event_facts facts = aqd_event_none;
-	uint64_t now = aq_now_ns(), demand = bytes;
 	char text[AQ_SIZE_TEXT], total[AQ_SIZE_TEXT];
+	uint64_t demand = bytes;
 
-	if (dev->thrash_ns && now < dev->thrash_ns + THRASH_NS)
+	if (!aq_reclaim_thrashes(&dev->thrash, aq_now_ns(),
+					field->c[victim].move_ns * d->config.residence_factor))
 		return;
-	dev->thrash_ns = now;
 	for (uint32_t i = 0; i < field->count; i++)
 		demand += max_u64(field->c[i].used_bytes, field->c[i].settled_bytes);
 	facts.fraction = by;
@@ -238,7 +243,7 @@ static bool do_step(struct aqd *d, const struct field *field, const struct aq_re
 		return aq_ledger_lend(&d->ledger, &f->ledger, share, true) == 0;
 	case AQ_RECLAIM_PARK:
 		if (s->busy)
-			tell_thrash(d, field, device, by, bytes);
+			tell_thrash(d, field, s->candidate, device, by, bytes);
 		if (aqd_residency_park(d, f, AQD_PARK_NEED, false, &why) == 0)
 			return true;
 		f->residency.retry_ns = aq_now_ns() + AQ_NS_PER_S;

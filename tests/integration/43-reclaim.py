@@ -133,7 +133,7 @@ def more_than_fits_take_turns(machine):
     print(f"   turns {turns}, work {ran}, moving {moving:.2f} s of 6")
     check(moving < 3, "seconds of moving in 6:", moving)
     thrash = machine.events("thrash")
-    equal(len(thrash), 1, "thrash is told once a minute")
+    equal(len(thrash), 1, "thrash is told once an episode")
     check(thrash[0]["asked_bytes"] > thrash[0]["limit_bytes"] - 100 * MIB, "numbers:", thrash)
     equal(kinds(machine, "denied", "killed", "lied"), [], "nothing was refused")
     adds_up(machine)

@@ -333,6 +333,213 @@ static void test_reclaim__two_never_thrash(void **state)
 	}
 }
 
+/* ---- a device in virtual time, with more demand than memory ---- */
+
+#define CROWD 10
+
+struct tenant {
+	uint64_t bytes;
+	enum aq_reclaim_place place;
+	uint64_t here_since_ns, arrives_ns, asked_ns;
+	uint64_t last_move_ns; /* out and in: what the residence is made of */
+	bool busy;
+	uint64_t changes_ns; /* its work begins, or ends */
+	/* Account, while it has work. */
+	uint64_t moving_ns, staying_ns, turns, longest_wait_ns;
+};
+
+struct crowd {
+	struct tenant t[CROWD];
+	uint32_t count;
+	uint64_t now, total_bytes, bytes_per_ms;
+	bool always; /* everybody has work all the time */
+};
+
+/* No two moves take the same time: drains and a busy host come on top. */
+static uint64_t move_takes(const struct crowd *w, const struct tenant *t)
+{
+	uint64_t ns = t->bytes / w->bytes_per_ms * AQ_NS_PER_MS;
+
+	return ns + below(ns / 2 + AQ_NS_PER_MS);
+}
+
+static uint64_t taken(const struct crowd *w)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < w->count; i++)
+		sum += w->t[i].place == AQ_RECLAIM_AWAY ? 0 : w->t[i].bytes;
+	return sum;
+}
+
+static uint32_t look_at_others(const struct crowd *w, const struct tenant *but,
+			       struct aq_reclaim_candidate *c)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < w->count; i++) {
+		const struct tenant *t = &w->t[i];
+
+		if (t == but || t->place == AQ_RECLAIM_AWAY)
+			continue;
+		c[n] = make(t->bytes, 0, t->busy ? 0 : 5 * S);
+		c[n].owner = (void *)(uintptr_t)t;
+		c[n].place = t->place;
+		c[n].resident_ns = w->now - t->here_since_ns;
+		c[n++].move_ns = t->last_move_ns;
+	}
+	return n;
+}
+
+static void leave(struct crowd *w, struct tenant *t)
+{
+	uint64_t ns = move_takes(w, t);
+
+	if (t->busy) {
+		t->staying_ns += w->now - t->here_since_ns;
+		t->moving_ns += t->last_move_ns / 2 + ns; /* how it came, and how it goes */
+	}
+	t->place = AQ_RECLAIM_LEAVING;
+	t->arrives_ns = w->now + ns;
+	t->last_move_ns = ns;
+}
+
+static void come(struct crowd *w, struct tenant *t)
+{
+	uint64_t ns = move_takes(w, t), waited = w->now - t->asked_ns;
+
+	t->place = AQ_RECLAIM_COMING;
+	t->arrives_ns = w->now + ns;
+	t->last_move_ns += ns;
+	t->turns++;
+	t->longest_wait_ns = waited > t->longest_wait_ns ? waited : t->longest_wait_ns;
+}
+
+/* The one that has waited longest; the others stay behind it, as in the daemon. */
+static void serve_first(struct crowd *w)
+{
+	struct aq_reclaim_candidate c[CROWD];
+	struct aq_reclaim_step s[2 * CROWD];
+	struct aq_reclaim_plan p;
+	struct tenant *first = NULL;
+	uint64_t lacks;
+
+	for (uint32_t i = 0; i < w->count; i++)
+		if (w->t[i].place == AQ_RECLAIM_AWAY && w->t[i].busy &&
+		    (!first || w->t[i].asked_ns < first->asked_ns))
+			first = &w->t[i];
+	if (!first)
+		return;
+	lacks = taken(w) + first->bytes > w->total_bytes
+			? taken(w) + first->bytes - w->total_bytes
+			: 0;
+	if (!lacks) {
+		come(w, first);
+		return;
+	}
+	p = plan(BURST(lacks), c, look_at_others(w, first, c), s);
+	assert_int_not_equal(p.answer, AQ_RECLAIM_REFUSE);
+	for (uint32_t i = 0; i < p.count; i++)
+		if (s[i].kind == AQ_RECLAIM_PARK)
+			leave(w, c[s[i].candidate].owner);
+}
+
+static void step_time(struct crowd *w)
+{
+	w->now += AQ_NS_PER_MS * 5;
+	for (uint32_t i = 0; i < w->count; i++) {
+		struct tenant *t = &w->t[i];
+
+		if (t->place == AQ_RECLAIM_LEAVING && w->now >= t->arrives_ns) {
+			t->place = AQ_RECLAIM_AWAY;
+			t->asked_ns = w->now;
+		} else if (t->place == AQ_RECLAIM_COMING && w->now >= t->arrives_ns) {
+			t->place = AQ_RECLAIM_HERE;
+			t->here_since_ns = w->now;
+		}
+		if (w->always || w->now < t->changes_ns)
+			continue;
+		t->changes_ns = w->now + below(20000) * AQ_NS_PER_MS;
+		t->busy = !t->busy;
+		t->asked_ns = w->now;
+	}
+	serve_first(w);
+}
+
+static void fill(struct crowd *w, uint64_t bytes_per_ms, bool always)
+{
+	*w = (struct crowd){
+		.count = 2 + (uint32_t)below(CROWD - 1),
+		.total_bytes = 16 * GIB,
+		.bytes_per_ms = bytes_per_ms,
+		.always = always,
+		.now = 1,
+	};
+	for (uint32_t i = 0; i < w->count; i++)
+		w->t[i] = (struct tenant){
+			.bytes = 9 * GIB + below(7 * GIB), /* no two of them fit */
+			.place = AQ_RECLAIM_AWAY,
+			.busy = true,
+		};
+	for (uint32_t i = 0; i < w->count && below(2); i++)
+		w->t[i].bytes /= 3; /* or some do, beside one another */
+	for (uint32_t i = 0; i < w->count; i++)
+		w->t[i].last_move_ns = move_takes(w, &w->t[i]);
+}
+
+/*
+ * However many want it, however large they are, whatever the link makes of it, and whether they
+ * pause or not: of the time from arriving to having left, those that are sent away from their work
+ * lose no more than one part in 1 + residence_factor to moving, give or take how much one move
+ * differs from the one before; and everybody has turns.
+ */
+static void test_reclaim__any_demand_moves_a_bounded_part_of_the_time(void **state)
+{
+	const uint64_t factor = aq_reclaim_defaults.residence_factor;
+	uint64_t evictions = 0, worst_permille = 0;
+
+	for (int run = 0; run < 30; run++) {
+		struct crowd w;
+
+		fill(&w, (1 + below(50)) << 20, run % 2);
+		while (w.now < 1000 * S)
+			step_time(&w);
+		for (uint32_t i = 0; i < w.count; i++) {
+			struct tenant *t = &w.t[i];
+			uint64_t all = t->moving_ns + t->staying_ns;
+
+			assert_true(t->turns > 0);
+			if (!all)
+				continue;
+			evictions++;
+			if (t->moving_ns * 1000 / all > worst_permille)
+				worst_permille = t->moving_ns * 1000 / all;
+		}
+	}
+	assert_true(evictions > 60);
+	/* Half as much again, as move_takes() may differ; far below a third. */
+	assert_in_range(worst_permille, 1000 / (1 + factor) / 2, 1000 * 3 / 2 / (1 + factor));
+}
+
+static void test_reclaim__thrash_is_told_once_an_episode(void **state)
+{
+	struct aq_reclaim_episode e = {0};
+	uint64_t now = 12345 * S;
+
+	/* Turns of half a minute, for an hour: one episode. */
+	assert_true(aq_reclaim_thrashes(&e, now, 30 * S));
+	for (int turn = 0; turn < 120; turn++)
+		assert_false(aq_reclaim_thrashes(&e, now += 30 * S, 30 * S));
+	/* Turns so long that a minute passes between any two. */
+	for (int turn = 0; turn < 20; turn++)
+		assert_false(aq_reclaim_thrashes(&e, now += turn ? 300 * S : 60 * S, 300 * S));
+	/* Calm, and then again. */
+	now += 661 * S;
+	assert_true(aq_reclaim_thrashes(&e, now, S));
+	assert_false(aq_reclaim_thrashes(&e, now + S, S));
+	assert_true(aq_reclaim_thrashes(&e, now + 64 * S, S));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -345,6 +552,8 @@ int main(void)
 		cmocka_unit_test(test_reclaim__a_kill_is_the_last_resort_of_a_guarantee),
 		cmocka_unit_test(test_reclaim__whatever_the_device_holds),
 		cmocka_unit_test(test_reclaim__two_never_thrash),
+		cmocka_unit_test(test_reclaim__any_demand_moves_a_bounded_part_of_the_time),
+		cmocka_unit_test(test_reclaim__thrash_is_told_once_an_episode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
