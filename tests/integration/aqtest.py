@@ -8,8 +8,8 @@ for what it left behind: processes, sockets, shared memory files.
 
 Environment: AQ_BUILD (build directory; default: build/ of the source tree), AQ_CLI and AQ_DAEMON
 (other binaries of those two), AQ_SHORT=1 (smaller rounds, for slow builds), AQ_KEEP=1 (keep the
-run directory), AQ_ALL=1 (what is known to fail, too),
-AQ_STACKS=1 (where every process stands when a test fails, by gdb), AQ_ROUNDS, AQ_SEED (for the storm).
+run directory), AQ_ALL=1 (what is known to fail, too), AQ_STACKS=1 (where every process stands when a
+test fails, by gdb), AQ_ROUNDS, AQ_STORM_S, AQ_SEED (for the storms).
 Exit status: 0 passed, 77 skipped with the reason on stdout, 1 failed.
 """
 import contextlib
