@@ -108,8 +108,8 @@ uint64_t aq_reclaim_possible(const struct aq_reclaim_policy *policy,
 			     const struct aq_reclaim_candidate *c, uint32_t count);
 
 /*
- * Programs with work that want more than a device has, told once: an episode lasts until nobody with
- * work had to leave for a minute and for twice the time that the last one in its place stays.
+ * Programs with work that want more than a device has, told once: an episode lasts until nobody
+ * with work had to leave for a minute and for twice the time that the last one in its place stays.
  */
 struct aq_reclaim_episode {
 	uint64_t until_ns; /* 0: there was none yet */

@@ -132,7 +132,9 @@ static void count_held(struct aqd *d, struct aqd_fraction *f, uint32_t share,
 		c->settled_bytes = min_u64(c->committed_bytes,
 					   max_u64(aq_ledger_bound(s), c->used_bytes));
 	}
-	c->movable_bytes = c->place == AQ_RECLAIM_AWAY ? 0 : min_u64(c->movable_bytes, c->used_bytes);
+	c->movable_bytes = min_u64(c->movable_bytes, c->used_bytes);
+	if (c->place == AQ_RECLAIM_AWAY)
+		c->movable_bytes = 0;
 }
 
 static struct aq_reclaim_candidate describe(struct aqd *d, struct aqd_fraction *f, uint32_t share)
