@@ -5,9 +5,10 @@
  *
  * A period ends with the mark behind which nothing is in flight; the next begins with a base of its
  * own, so what is between them is nobody's time, exactly. Work that is waited for in short steps is
- * not worth two events a step: there the period goes on, less the gap to the next command, by the
- * host's clock. It begins before the program is told; by how much, each eighth step tells. Pauses
- * of microseconds between launches that nobody waits for count as use: nobody else could have used
+ * not worth two events a step, and what the host sees of it is mostly its own time: there one step
+ * in SAMPLE_STEPS or so is measured, at random, or a program that does this and that in turn could
+ * be measured at this only; the rest counts as those did that took as long for the host. Pauses of
+ * microseconds between launches that nobody waits for count as use: nobody else could have used
  * them.
  */
 #include "base/timing.h"
@@ -19,7 +20,22 @@
 #define FIRST_COMMAND_NS AQ_NS_PER_MS /* until the first mark is reached: a window full */
 #define FIRST_GRAPH_NS AQ_NS_PER_MS   /* the same; a decoding step takes 5 to 20 ms */
 
-#define MOST_TELLING_NS (200 * AQ_NS_PER_US) /* more is a host that was late */
+/* A step that took so long is worth a base; so will be the next. */
+#define LONG_STEP_NS (200 * AQ_NS_PER_US)
+
+/* Two events cost 10 us, so of steps of 10 us, which take the host 20 us, a thirtieth is lost. */
+#define SAMPLE_STEPS 16u
+#define SAMPLES_KEPT 64.0 /* about; a program changes its mind within so many */
+
+/* A call that submits takes 2 to 5 us; one that takes longer was interrupted, or began sooner. */
+#define MOST_CALL_NS (20 * AQ_NS_PER_US)
+
+/* A kernel of 2 us is always done before its mark is recorded; then that has to do. */
+#define MOST_FAILED 4u
+
+/* What is in flight at the end of a lease is known to 100 us; if it took longer, it is others that
+ * had the device. */
+#define FORETOLD_NS (200 * AQ_NS_PER_US)
 
 static unsigned int slot_of(const void *what)
 {
@@ -82,25 +98,71 @@ static void learn(struct aq__flight *f, const struct aq__mark *m, uint64_t ns)
 	f->known[slot].ns = blend(f->known[slot].ns, ns > others ? ns - others : 0);
 }
 
+/* Source: Marsaglia, "Xorshift RNGs", 2003. */
+static uint32_t draw(struct aq__account *a)
+{
+	uint32_t x = a->random ? a->random : 2463534242u;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	a->random = x;
+	return x;
+}
+
+/* Is the step that begins to be measured whatever it is? */
+static bool sample(struct aq__account *a, uint64_t now_ns)
+{
+	bool due = !a->open || !a->steps_left || a->took_ns >= LONG_STEP_NS ||
+		   now_ns - a->base_host_ns > PERIOD_NS;
+
+	if (due)
+		a->steps_left = 1 + draw(a) % (2 * SAMPLE_STEPS - 1);
+	a->steps_left--;
+	return due;
+}
+
 bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
 {
 	struct aq__account *a = &f->account;
-	bool fresh;
 
 	if (f->commands)
 		return false;
-	fresh = !a->open || a->exact || now_ns - a->base_host_ns > PERIOD_NS;
-	if (fresh) {
+	a->sampled = sample(a, now_ns);
+	if (a->sampled) {
 		a->open = true;
 		a->base_host_ns = now_ns;
 		a->done_ns = a->gap_ns = 0;
 	} else if (a->idle_ns && now_ns > a->idle_ns) {
 		a->gap_ns += now_ns - a->idle_ns;
 	}
-	a->idle_ns = 0;
-	a->exact = false;
+	a->idle_ns = a->took_ns = 0;
+	a->from_ns = now_ns;
+	a->commands = 0;
+	a->exact = a->marked = a->asked = a->brief = false;
 	f->since_ns = now_ns;
-	return fresh;
+	return a->sampled;
+}
+
+void aq__account_began(struct aq__flight *f, bool prompt, uint64_t now_ns)
+{
+	struct aq__account *a = &f->account;
+	uint64_t call_ns = prompt && now_ns > a->from_ns ? now_ns - a->from_ns : 0;
+
+	a->gap_ns += call_ns < MOST_CALL_NS ? call_ns : MOST_CALL_NS;
+	a->brief = a->sampled && call_ns < MOST_CALL_NS;
+	a->from_ns = now_ns;
+}
+
+void aq__account_sampled(struct aq__flight *f, bool done)
+{
+	struct aq__account *a = &f->account;
+
+	a->failed = done ? a->failed + 1 : 0;
+	if (done && a->failed < MOST_FAILED) {
+		a->brief = false;
+		a->steps_left = 0;
+	}
 }
 
 void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns)
@@ -131,8 +193,11 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 	if (at > a->done_ns) {
 		took = at - a->done_ns;
 		took -= m->gap_ns < took ? m->gap_ns : took;
+		if (m->foretold && took > m->est_ns + FORETOLD_NS)
+			took = m->est_ns;
 		a->done_ns = at;
 		a->busy_ns += took;
+		a->took_ns += took;
 	}
 	if (took && m->commands)
 		learn(f, m, took);
@@ -157,24 +222,60 @@ static void count_tail(struct aq__account *a, uint64_t host_ns)
 	a->gap_ns = 0;
 }
 
-void aq__account_told(struct aq__flight *f, uint64_t now_ns)
-{
-	struct aq__account *a = &f->account;
-	uint64_t took;
-
-	if (f->commands || !a->exact || a->late || now_ns < a->idle_ns)
-		return;
-	took = now_ns - a->idle_ns;
-	if (took < MOST_TELLING_NS)
-		a->telling_ns = (7 * a->telling_ns + took) / 8;
-}
-
 void aq__account_idle(struct aq__flight *f, uint64_t host_ns)
 {
 	f->commands = 0;
 	f->est_ns = 0;
 	if (f->account.open && !f->account.idle_ns)
 		f->account.idle_ns = host_ns;
+}
+
+static unsigned int span_of(uint64_t span_ns)
+{
+	unsigned int i = 0;
+
+	while (i < AQ__SPANS - 1 && span_ns >> i >= 16 * AQ_NS_PER_US)
+		i++;
+	return i;
+}
+
+/* What a step took that the host saw for so long: as others of its like did, or where there are
+ * none the next shorter ones, for it is rather the host that is late than the device. */
+static uint64_t took_of(const struct aq__account *a, uint64_t span_ns)
+{
+	unsigned int i = span_of(span_ns);
+	double ns;
+
+	while (i && a->samples[i].n <= 0)
+		i--;
+	ns = a->samples[i].n > 0 ? a->samples[i].took_ns / a->samples[i].n : (double)span_ns;
+	return ns < (double)span_ns ? (uint64_t)ns : span_ns;
+}
+
+void aq__account_told(struct aq__flight *f, uint64_t now_ns)
+{
+	struct aq__account *a = &f->account;
+	struct aq__samples *s;
+
+	if (f->commands || !a->exact || !a->brief || now_ns <= a->from_ns)
+		return;
+	a->brief = false; /* taken */
+	s = &a->samples[span_of(now_ns - a->from_ns)];
+	s->took_ns += (double)a->took_ns - s->took_ns / SAMPLES_KEPT;
+	s->n += 1 - s->n / SAMPLES_KEPT;
+}
+
+void aq__account_waited(struct aq__flight *f, uint64_t host_ns)
+{
+	struct aq__account *a = &f->account;
+	uint64_t span = host_ns > a->from_ns ? host_ns - a->from_ns : 0;
+
+	aq__account_idle(f, host_ns);
+	if (!a->open || a->marked || !a->from_ns)
+		return;
+	a->busy_ns += took_of(a, span);
+	a->gap_ns += span;
+	a->from_ns = 0; /* counted */
 }
 
 bool aq__account_regular(const struct aq__flight *f, uint64_t error_ns, uint64_t now_ns)
@@ -208,6 +309,9 @@ uint64_t aq__account_harvest(struct aq__flight *f, bool foretell)
 
 	if (a->open && a->idle_ns)
 		count_tail(a, a->idle_ns);
+	a->steps_left = 0; /* others may have the device next: when it turns to us, a base tells */
+	for (uint32_t i = f->first; foretell && i != f->last; i++)
+		f->marks[i % AQ__MARKS].foretold = true;
 	busy = a->busy_ns + (foretell && f->commands ? f->est_ns : 0);
 	told = busy > a->foretold_ns ? busy - a->foretold_ns : 0;
 	/* What was told beyond what is measured is owed. */

@@ -24,8 +24,7 @@
 #define MARK_NS (250 * AQ_NS_PER_US)
 #define MARK_COMMANDS 64u
 #define MARK_GRAPH_NS (100 * AQ_NS_PER_US) /* a shorter graph is a command like others */
-#define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* shorter work that is waited for is marked seldom: */
-#define MARK_SYNC_NTH 8u
+#define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* shorter work that is waited for is sampled */
 #define PAUSE_NS (500 * AQ_NS_PER_US) /* without a command: is the last one done already? */
 #define LOOK_NS (100 * AQ_NS_PER_US)  /* a submitting thread looks at marks no more often */
 #define GIVE_UP_NS AQ_NS_PER_MS	      /* see unmarkable() */
@@ -164,14 +163,16 @@ static struct aq__lane *lane_of(struct aq__flight *f, CUstream stream, bool make
 	return room;
 }
 
-/* Its commands are done, as is known without a mark. */
-static void lane_done(struct aq__flight *f, struct aq__lane *l, uint64_t host_ns)
+/* Its commands are done, as is known without a mark; @waited: by who waited for them. */
+static void lane_done(struct aq__flight *f, struct aq__lane *l, uint64_t host_ns, bool waited)
 {
 	f->commands -= l->commands < f->commands ? l->commands : f->commands;
 	f->est_ns -= l->est_ns < f->est_ns ? l->est_ns : f->est_ns;
 	l->commands = 0;
 	l->est_ns = 0;
-	if (!f->commands)
+	if (!f->commands && waited)
+		aq__account_waited(f, host_ns);
+	else if (!f->commands)
 		aq__account_idle(f, host_ns);
 }
 
@@ -229,12 +230,13 @@ static struct aq__mark *take_mark(struct aq__flight *f, struct aq__lane *l)
 
 	if (f->last - f->first == AQ__MARKS)
 		return NULL;
-	m->recorded = m->failed = false;
+	m->recorded = m->failed = m->foretold = false;
 	m->commands = l->commands;
 	m->est_ns = l->est_ns;
 	m->what = l->what;
 	m->gap_ns = f->account.gap_ns;
 	f->account.gap_ns = 0;
+	f->account.marked = true;
 	f->last++;
 	l->commands = 0;
 	l->est_ns = 0;
@@ -329,7 +331,7 @@ static bool lane_is_done(struct aq__flight *f, const struct aq__lane *l)
 static void record_base(struct aq__flight *f, const struct aq__command *c)
 {
 	struct aq__account *a = &f->account;
-	uint64_t before;
+	uint64_t before, after;
 	struct visit v;
 
 	if (!pin(f, c->ctx))
@@ -341,10 +343,11 @@ static void record_base(struct aq__flight *f, const struct aq__command *c)
 	before = aq_now_ns();
 	if (a->base)
 		(void)AQ__CALL(cuEventRecord, a->base, c->stream);
-	before += (aq_now_ns() - before) / 2;
+	after = aq_now_ns();
 	visit_end(&v);
 	aq__lock(&f->lock);
-	a->base_host_ns = f->since_ns = before;
+	a->from_ns = after;
+	a->base_host_ns = f->since_ns = before + (after - before) / 2;
 	a->late = a->base != NULL;
 	f->pins--;
 }
@@ -375,6 +378,16 @@ static void look_at_base(struct aq__flight *f)
 		aq__account_base(f, reached, now);
 }
 
+/* Lock held. Has all that is in flight a mark? Then it may be done, and a pause have begun. */
+static bool all_marked(const struct aq__flight *f)
+{
+	uint32_t marked = 0;
+
+	for (uint32_t i = f->first; i != f->last; i++)
+		marked += f->marks[i % AQ__MARKS].commands;
+	return f->first != f->last && marked >= f->commands;
+}
+
 void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
 {
 	uint64_t now = aq_now_ns();
@@ -386,7 +399,7 @@ void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
 		sched_yield(); /* for as long as some queries take */
 		aq__lock(&f->lock);
 	}
-	if (now - f->looked_ns > LOOK_NS)
+	if (now - f->looked_ns > LOOK_NS || all_marked(f))
 		reap(f);
 	/* After a pause, what was submitted last without a mark is probably done, and long since.
 	 */
@@ -396,11 +409,27 @@ void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
 
 		l = lane_of(f, c->stream, false);
 		if (l && l->commands && lane_is_done(f, l))
-			lane_done(f, l, end);
+			lane_done(f, l, end, false);
 	}
 	if (f->ctx == c->ctx && aq__account_start(f, now))
 		record_base(f, c);
 	aq__unlock(&f->lock);
+}
+
+/*
+ * Lock held; not while the driver is asked. The first command of a step is submitted. One that is
+ * sampled is marked behind it, for who waits may come when it is done already.
+ */
+static void began(struct aq__flight *f, const struct aq__command *c, struct aq__lane *l,
+		  uint64_t now)
+{
+	if (f->account.late)
+		look_at_base(f);
+	aq__account_began(f, !f->account.late && !c->waits, now);
+	if (!f->account.sampled || c->waits || l->recording)
+		return;
+	aq__account_sampled(f, lane_is_done(f, l));
+	mark_lane(f, l);
 }
 
 void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r)
@@ -412,8 +441,6 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 	aq__lock(&f->lock);
 	if (f->ctx == c->ctx && r == CUDA_SUCCESS)
 		l = lane_of(f, c->stream, true);
-	if (f->account.late)
-		look_at_base(f);
 	if (l) {
 		est = aq__account_estimate(f, c->what, &known);
 		l->commands++;
@@ -422,11 +449,17 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 		l->what = known && est < MARK_GRAPH_NS ? NULL : c->what;
 		f->commands++;
 		f->est_ns += est;
+		if (!f->account.commands++)
+			began(f, c, l, now);
+		else if (f->account.late)
+			look_at_base(f);
 		if (c->waits && lane_is_done(f, l))
-			lane_done(f, l, aq_now_ns());
+			lane_done(f, l, aq_now_ns(), false);
 		if (c->stream == CU_STREAM_PER_THREAD || l->what || !known ||
-		    l->est_ns >= MARK_NS || l->commands >= MARK_COMMANDS)
+		    l->est_ns >= MARK_NS || l->commands >= MARK_COMMANDS) {
+			f->account.brief = false;
 			mark_lane(f, l);
+		}
 	} else if (!f->commands) {
 		aq__account_idle(f, now);
 	}
@@ -466,7 +499,21 @@ static void unmarkable(struct aq__flight *f, struct aq__lane *l)
 	uint64_t now = aq_now_ns();
 
 	if (now > l->last_ns + 2 * f->est_ns + GIVE_UP_NS)
-		lane_done(f, l, now);
+		lane_done(f, l, now, false);
+}
+
+/* Lock held; not while the driver is asked. A mark behind what is done would tell too late. */
+static bool tail_is_done(struct aq__flight *f, struct aq__lane *l)
+{
+	uint32_t commands = l->commands;
+	bool done;
+
+	if (!own_lane(l))
+		return false;
+	l->recording = true; /* the stream stays while it is asked about */
+	done = lane_is_done(f, l);
+	l->recording = false;
+	return done && l->commands == commands;
 }
 
 static void mark_tails(struct aq__flight *f)
@@ -474,7 +521,11 @@ static void mark_tails(struct aq__flight *f)
 	for (uint32_t i = 0; i < AQ__LANES; i++) {
 		struct aq__lane *l = &f->lanes[i];
 
-		if (l->commands && !l->recording && !mark_unless_captured(f, l))
+		if (!l->commands || l->recording)
+			continue;
+		if (!f->account.marked && tail_is_done(f, l))
+			lane_done(f, l, aq_now_ns(), true);
+		else if (!mark_unless_captured(f, l))
 			unmarkable(f, l);
 	}
 }
@@ -539,33 +590,50 @@ static bool concerns(const struct aq__lane *l, CUstream stream, bool all)
 	return l->commands && !l->recording && own_lane(l) && (all || l->stream == stream);
 }
 
+/* Lock held; not while the driver is asked. */
+static void mark_concerned(struct aq__flight *f, CUstream stream, bool all)
+{
+	for (uint32_t k = 0; k < AQ__LANES; k++) {
+		struct aq__lane *l = &f->lanes[k];
+
+		if (!concerns(l, stream, all))
+			continue;
+		if (f->account.brief && lane_is_done(f, l))
+			aq__account_sampled(f, true);
+		(void)mark_unless_captured(f, l);
+	}
+}
+
 void aq__flight_sync_begin(CUstream stream, bool all)
 {
 	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct aq__flight *f = flights[i];
-		bool mark;
 
 		aq__lock(&f->lock);
-		mark = f->commands &&
-		       (f->est_ns >= MARK_SYNC_NS || ++f->syncs % MARK_SYNC_NTH == 0);
-		for (uint32_t k = 0; mark && k < AQ__LANES; k++) {
-			struct aq__lane *l = &f->lanes[k];
-
-			if (concerns(l, stream, all))
-				(void)mark_unless_captured(f, l);
-		}
+		f->account.brief &= f->est_ns < MARK_SYNC_NS;
+		if (f->commands && (f->est_ns >= MARK_SYNC_NS || f->account.sampled))
+			mark_concerned(f, stream, all);
 		aq__unlock(&f->lock);
 	}
 }
 
-/* When the work ended of which the program is told at @now_ns: not before it was submitted. */
-static uint64_t ended(const struct aq__flight *f, const struct aq__lane *l, uint64_t now_ns)
+/* Once in a step: who asks about old work all the time has not submitted the last of it. */
+void aq__flight_asked(CUstream stream, bool all)
 {
-	uint64_t end = now_ns - f->account.telling_ns;
+	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
 
-	return end > l->last_ns ? end : l->last_ns;
+	for (uint32_t i = 0; i < n; i++) {
+		struct aq__flight *f = flights[i];
+
+		aq__lock(&f->lock);
+		if (f->commands && f->account.sampled && !f->account.asked) {
+			f->account.asked = true;
+			mark_concerned(f, stream, all);
+		}
+		aq__unlock(&f->lock);
+	}
 }
 
 void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
@@ -577,15 +645,14 @@ void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
 		uint64_t now = aq_now_ns();
 
 		aq__lock(&f->lock);
-		if (f->commands) {
+		if (f->commands)
 			reap(f);
-			aq__account_told(f, now);
-		}
+		aq__account_told(f, now);
 		for (uint32_t k = 0; f->commands && k < AQ__LANES; k++) {
 			struct aq__lane *l = &f->lanes[k];
 
 			if (concerns(l, stream, all) && (!all || lane_is_done(f, l)))
-				lane_done(f, l, ended(f, l, now));
+				lane_done(f, l, now > l->last_ns ? now : l->last_ns, true);
 		}
 		aq__unlock(&f->lock);
 	}

@@ -62,6 +62,8 @@ uint64_t aq__flight_harvest(int index, bool foretell);
 /* Around a call that waits for @stream, or, with @all, for an event or a context. */
 void aq__flight_sync_begin(CUstream stream, bool all);
 void aq__flight_sync_end(CUstream stream, bool all, CUresult r);
+/* It was asked about, and is not done. */
+void aq__flight_asked(CUstream stream, bool all);
 
 /* Before a stream is destroyed or captured: nobody but its user touches it from here on. */
 void aq__flight_stream_gone(CUstream stream);

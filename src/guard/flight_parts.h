@@ -10,6 +10,7 @@
 
 #define AQ__MARKS 128u /* of one context, at a time; a power of two */
 #define AQ__LANES 64u  /* streams of one context with something in flight */
+#define AQ__SPANS 8u   /* up to 16 us, 32 us, ... */
 #define AQ__KNOWN 64u  /* graphs whose length is remembered; a power of two */
 
 /* An event behind some commands of one stream. */
@@ -21,6 +22,7 @@ struct aq__mark {
 	uint64_t est_ns;  /* what they were estimated to take */
 	uint64_t gap_ns;  /* the device had nothing of ours for so long since the mark before */
 	const void *what; /* the last of the commands is this graph */
+	bool foretold;	  /* in flight when a lease was given back */
 };
 
 /* A stream with commands that have no mark behind them. */
@@ -38,6 +40,10 @@ struct aq__lane {
  * Device time of a context. It is counted from `base`, an event at the beginning of a period, in
  * which the device is taken to be busy but for the gaps. Host and device time are compared for the
  * gaps only: `base_host_ns` is the host's time at which the base was reached.
+ *
+ * A *step* is what is submitted from when nothing is in flight until nothing is again. Short ones
+ * that are waited for are *sampled*: some of them, at random, have a base and a mark of their own.
+ * The others are a gap in the period, and count as those did that looked alike to the host.
  */
 struct aq__account {
 	CUevent base;
@@ -49,8 +55,24 @@ struct aq__account {
 	uint64_t idle_ns;     /* host time since when nothing is in flight; 0: something is */
 	bool exact;	      /* a mark tells when that began: done_ns */
 	uint64_t busy_ns;     /* counted, not harvested */
-	uint64_t telling_ns;  /* from the end of work until the program is told, learned */
 	uint64_t foretold_ns; /* harvested, not counted yet */
+
+	/* The step. */
+	uint64_t from_ns; /* host time at which its first command was submitted */
+	uint64_t took_ns; /* by marks */
+	uint32_t commands;
+	bool sampled; /* it has a base, and is to be marked when it is waited for */
+	bool marked;
+	bool asked; /* somebody has asked whether it is done, and it was not */
+	bool brief; /* marked only because it is sampled, and behind its end without delay */
+
+	/* Sampling. */
+	uint32_t steps_left; /* until the next sample */
+	uint32_t random;
+	uint32_t failed; /* samples in a row that were done before they could be marked */
+	struct aq__samples {
+		double took_ns, n; /* sums; older ones fade */
+	} samples[AQ__SPANS];	   /* by how long they took as the host saw it */
 };
 
 /* All under `lock`. Flights are never freed: a place is used again for another context. */
@@ -61,7 +83,6 @@ struct aq__flight {
 	bool dying;
 	bool reaping;	      /* somebody looks at the oldest marks */
 	uint32_t pins;	      /* calls of the driver under way with events or streams of ctx */
-	uint32_t syncs;	      /* calls that waited for work */
 	uint32_t commands;    /* in flight: of all marks and lanes */
 	uint64_t est_ns;      /* of them */
 	uint64_t since_ns;    /* host time: the device works on them at least since then */
@@ -84,6 +105,13 @@ struct aq__flight {
 /* The device gets work at @now_ns. Return: whether the base has to be recorded before it. */
 bool aq__account_start(struct aq__flight *f, uint64_t now_ns);
 
+/* The first command of a step is submitted at @now_ns. @prompt: since the base was reached, or the
+ * step began, the device had nothing to do. */
+void aq__account_began(struct aq__flight *f, bool prompt, uint64_t now_ns);
+
+/* The step is marked because it is sampled; @done: late, for it is done already. */
+void aq__account_sampled(struct aq__flight *f, bool done);
+
 /* At @now_ns the base, which is late, was or was not reached. */
 void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns);
 
@@ -100,12 +128,14 @@ bool aq__account_regular(const struct aq__flight *f, uint64_t error_ns, uint64_t
  */
 uint64_t aq__account_left(const struct aq__flight *f, uint64_t now_ns);
 
-/* A call that waited returns at @now_ns. If nothing is in flight, and a mark says since when: learn
- * how long it took to tell. */
-void aq__account_told(struct aq__flight *f, uint64_t now_ns);
-
 /* Nothing is in flight since @host_ns, as far as the host knows. */
 void aq__account_idle(struct aq__flight *f, uint64_t host_ns);
+
+/* The same, as somebody sees who waited for it, or asked. */
+void aq__account_waited(struct aq__flight *f, uint64_t host_ns);
+
+/* A call that waited returns at @now_ns, and all may have been known to be done before. */
+void aq__account_told(struct aq__flight *f, uint64_t now_ns);
 
 /* What is measured so far, once; @foretell: and estimated for the rest, of which what comes to be
  * measured is told no second time. */

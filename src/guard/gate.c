@@ -598,6 +598,16 @@ void aq__gate_sync_begin(CUstream stream, bool per_thread, bool all)
 	errno = saved;
 }
 
+void aq__gate_asked(CUstream stream, bool per_thread, bool all)
+{
+	int saved = errno;
+
+	if (!aq__flight_any() || !aq__page_get())
+		return;
+	aq__flight_asked(stream_of(stream, per_thread), all);
+	errno = saved;
+}
+
 void aq__gate_sync_end(CUstream stream, bool per_thread, bool all, CUresult r)
 {
 	int saved = errno;

@@ -158,6 +158,8 @@ void aq__gate_thread_forked(void);
  */
 void aq__gate_sync_begin(CUstream stream, bool per_thread, bool all);
 void aq__gate_sync_end(CUstream stream, bool per_thread, bool all, CUresult r);
+/* It is not done yet, as a call said that does not wait. */
+void aq__gate_asked(CUstream stream, bool per_thread, bool all);
 
 /* Before a stream is destroyed, or captured. */
 void aq__gate_stream_gone(CUstream stream, bool per_thread);

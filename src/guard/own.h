@@ -41,6 +41,7 @@
  * be moved; or they tell of memory that can. */
 #define AQ__OWN_cuCtxEnablePeerAccess ~, 1
 #define AQ__OWN_cuCtxSetLimit ~, 1
+#define AQ__OWN_cuEventQuery ~, 1
 #define AQ__OWN_cuGraphAddMemcpyNode ~, 1
 #define AQ__OWN_cuGraphAddMemsetNode ~, 1
 #define AQ__OWN_cuGraphExecMemcpyNodeSetParams ~, 1
@@ -72,6 +73,8 @@
 #define AQ__OWN_cuStreamBeginCapture_v2_ptsz ~, 1
 #define AQ__OWN_cuStreamEndCapture ~, 1
 #define AQ__OWN_cuStreamEndCapture_ptsz ~, 1
+#define AQ__OWN_cuStreamQuery ~, 1
+#define AQ__OWN_cuStreamQuery_ptsz ~, 1
 #define AQ__OWN_cuTexObjectCreate ~, 1
 #define AQ__OWN_cuTexRefSetAddress2D_v2 ~, 1
 #define AQ__OWN_cuTexRefSetAddress2D_v3 ~, 1

@@ -32,6 +32,26 @@ HOOK_SYNC(cuEventSynchronize, (CUevent event), NULL, false, true, event)
 HOOK_SYNC(cuStreamSynchronize, (CUstream stream), stream, false, false, stream)
 HOOK_SYNC(cuStreamSynchronize_ptsz, (CUstream stream), stream, true, false, stream)
 
+/*
+ * WATCH: a program that asks until its work is done waits for it, too. What it asks about is marked
+ * when it is not done yet.
+ */
+#define HOOK_QUERY(sym, params, stream, per_thread, all, arg)                                      \
+	CUresult sym params                                                                        \
+	{                                                                                          \
+		CUresult r = AQ__CALL(sym, arg);                                                   \
+                                                                                                   \
+		if (r == CUDA_ERROR_NOT_READY)                                                     \
+			aq__gate_asked(stream, per_thread, all);                                   \
+		else                                                                               \
+			aq__gate_sync_end(stream, per_thread, all, r);                             \
+		return r;                                                                          \
+	}
+
+HOOK_QUERY(cuEventQuery, (CUevent event), NULL, false, true, event)
+HOOK_QUERY(cuStreamQuery, (CUstream stream), stream, false, false, stream)
+HOOK_QUERY(cuStreamQuery_ptsz, (CUstream stream), stream, true, false, stream)
+
 /* SUBMIT: the stream is in the configuration. */
 #define HOOK_LAUNCH_EX(sym, per_thread)                                                            \
 	static __attribute__((cold, noinline)) CUresult gated_##sym(                               \

@@ -246,6 +246,8 @@ static bool submit(struct spin_worker *w, CUstream stream, CUgraphExec exec, uin
 	CUgraphExec once;
 
 	*ret_ns = graph_ns;
+	if (w->copy_from)
+		TRY(w, cuMemcpyHtoDAsync(w->copy_to, w->copy_from, w->plan->copy_bytes, stream));
 	if (w->plan->capture) {
 		if (!make_graph(w, &once, ret_ns))
 			return false;
@@ -363,6 +365,10 @@ static bool begin(struct spin_worker *w, uint64_t *graph_ns)
 	unsigned int n_events = w->plan->mode == SPIN_ASYNC ? w->plan->depth : 1;
 
 	TRY(w, cuCtxSetCurrent(w->ctx));
+	if (w->plan->copy_bytes) {
+		TRY(w, cuMemAlloc(&w->copy_to, w->plan->copy_bytes));
+		TRY(w, cuMemAllocHost(&w->copy_from, w->plan->copy_bytes));
+	}
 	for (unsigned int i = 0; w->plan->mode != SPIN_NEVER && i < n_events; i++)
 		TRY(w, cuEventCreate(&w->events[i], CU_EVENT_DISABLE_TIMING));
 	for (unsigned int i = 0; i < w->plan->streams; i++) {

@@ -48,6 +48,7 @@ struct spin_plan {
 	unsigned int kernels; /* in a step */
 	uint64_t graph_ns;    /* not 0: a step is one graph of kernels of this length together */
 	uint64_t idle_ns;     /* after each step that was waited for */
+	uint64_t copy_bytes;  /* from the host, before the kernels of each step */
 	unsigned int streams, depth;
 	bool host;    /* a host function ends each step */
 	bool capture; /* capture, instantiate, launch once, destroy: in each step */
@@ -61,6 +62,8 @@ struct spin_worker {
 	CUcontext ctx;
 	CUfunction loop;
 	CUdeviceptr out;
+	CUdeviceptr copy_to; /* for copy_bytes; private to the thread, as copy_from */
+	void *copy_from;
 	_Atomic bool *stop;
 	pthread_t thread;
 

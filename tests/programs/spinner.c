@@ -20,6 +20,7 @@
  *                          default stream by its handle, or by the _ptsz entry points (own)
  *   --threads N            that many of all this, in one context (1)
  *   --host                 a host function ends each step
+ *   --copy SIZE            a copy from the host begins each step (K and M: of 1024)
  *   --device N             (0)
  *   --for LEN              (1s)
  *   --every LEN            between reports (1s)
@@ -45,6 +46,7 @@
 #include "spin.h"
 
 #define MAX_THREADS 64
+#define MAX_COPY (1ul << 30)
 #define MAX_NS (1000ull * 1000000000u)
 
 enum ending { END_SYNC, END_EXIT, END_EXEC, END_FORK };
@@ -134,6 +136,17 @@ static unsigned int number(const char *option, const char *text, unsigned int mi
 	return (unsigned int)n;
 }
 
+static uint64_t size(const char *option, const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+	unsigned int shift = *end == 'M' ? 20 : *end == 'K' ? 10 : 0;
+
+	if (end == text || end[shift != 0] || !n || n > MAX_COPY >> shift)
+		usage(option, text);
+	return (uint64_t)n << shift;
+}
+
 /* Index of @text in @words, which are separated by blanks. */
 static int word(const char *option, const char *text, const char *words)
 {
@@ -160,6 +173,7 @@ static const struct option options[] = {
 	{"stream", required_argument, NULL, 'S'},
 	{"threads", required_argument, NULL, 't'},
 	{"host", no_argument, NULL, 'h'},
+	{"copy", required_argument, NULL, 'C'},
 	{"device", required_argument, NULL, 'd'},
 	{"for", required_argument, NULL, 'f'},
 	{"every", required_argument, NULL, 'e'},
@@ -209,6 +223,9 @@ static void parse_one(int c, const char *name)
 		break;
 	case 'h':
 		plan.host = true;
+		break;
+	case 'C':
+		plan.copy_bytes = size(name, optarg);
 		break;
 	case 'd':
 		device = (int)number(name, optarg, 0, 64);
