@@ -140,8 +140,9 @@ void aqd_fraction_check(struct aqd_fraction *f)
 	/* Those of an earlier daemon's fraction need their time to come back. */
 	if (now < f->settle_ns && wait < f->settle_ns - now)
 		wait = f->settle_ns - now;
-	if (!evtimer_pending(f->linger, NULL))
+	if (f->killed || !evtimer_pending(f->linger, NULL))
 		aqd_timer_set(f->linger, wait);
+	d->queue_dirty = true; /* who waits gets its room now */
 }
 
 static void on_linger(evutil_socket_t fd, short what, void *arg)

@@ -81,6 +81,8 @@ void aqd_queue_try(struct aqd *d)
 {
 	uint64_t blocked = 0;
 
+	if (!aq_list_empty(&d->waits))
+		aqd_fraction_end_unheld(d, NULL);
 	for (int priority = AQ_PRIORITY_HIGH; priority >= AQ_PRIORITY_LOW; priority--) {
 		struct aqd_wait *w, *next;
 

@@ -178,6 +178,37 @@ def test_one_follows_another_at_once(daemon):
         d.check()
 
 
+def test_waiting_ends_with_what_it_waits_for(daemon):
+    """Who waits for room has it when a program ends, not when its fraction has lingered."""
+    code = ("import http.client,socket,sys\n"
+            "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
+            "c.sock.connect(sys.argv[1])\n"
+            "c.request('POST','/v1/fractions','{\"gpu_permille\": 1000, \"wait_ms\": -1}')\n"
+            "sys.exit(c.getresponse().status != 201)\n")
+    with daemon(config="linger: 20s\n") as d:
+        begin = time.monotonic()
+        many = [subprocess.Popen(["/usr/bin/python3", "-c", code, d.path("api.sock")])
+                for _ in range(6)]
+        assert [p.wait() for p in many] == [0] * 6
+        assert time.monotonic() - begin < 20
+        d.check()
+
+
+def test_killed_what_lingers_is_gone(daemon):
+    with daemon(config="linger: 20s\n") as d:
+        code = ("import http.client,socket,sys\n"
+                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
+                "c.sock.connect(sys.argv[1])\n"
+                "c.request('POST','/v1/fractions','{\"name\": \"its\"}')\n"
+                "c.getresponse().read()\n")
+        subprocess.run(["/usr/bin/python3", "-c", code, d.path("api.sock")], check=True)
+        time.sleep(0.2)
+        assert d.fraction("its")["state"] == "running"
+        d.call("POST", "/v1/fractions/its/kill", {})
+        wait_for(lambda: d.get("/v1/fractions") == [], 5)
+        d.check()
+
+
 def test_kill_is_term_then_kill(daemon):
     with daemon() as d:
         # os.write: the signal may come while print() is at work
