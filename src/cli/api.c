@@ -13,6 +13,7 @@
 #include <aliquot/abi.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/size.h"
 #include "base/timing.h"
 #include "cli/http.h"
@@ -23,7 +24,10 @@
 #include "base/banned.h"
 
 #define REPLY_MAX_BYTES (64u << 20)
+#define STAT_MAX_BYTES 4096u
 #define CALL_TIMEOUT_MS 30000u
+#define SAY_SILENT_AFTER_NS (3 * AQ_NS_PER_S) /* a busy machine is no news */
+#define STATE_FILE "state.json"               /* of the daemon; gone when it ends by itself */
 
 struct buffer {
 	char *text;
@@ -34,15 +38,11 @@ struct buffer {
 	int line_result;
 };
 
-static int peer_uid(int fd, uid_t *ret_uid)
+static int peer_of(int fd, struct ucred *ret_peer)
 {
-	struct ucred peer;
-	socklen_t size = sizeof(peer);
+	socklen_t size = sizeof(*ret_peer);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
-		return -errno;
-	*ret_uid = peer.uid;
-	return 0;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret_peer, &size) < 0 ? -errno : 0;
 }
 
 /* /tmp is everybody's: a directory or daemon there that is not the user's own is not talked to. */
@@ -50,7 +50,7 @@ static int connect_checked(const char *rundir, const char *socket_path, bool is_
 {
 	AQ_CLEANUP(close) int fd = -1;
 	struct stat st;
-	uid_t uid = (uid_t)-1;
+	struct ucred peer;
 	int r;
 
 	if (lstat(rundir, &st) < 0)
@@ -61,10 +61,10 @@ static int connect_checked(const char *rundir, const char *socket_path, bool is_
 	fd = aq_paths_connect(socket_path, SOCK_STREAM);
 	if (fd < 0)
 		return fd;
-	r = peer_uid(fd, &uid);
+	r = peer_of(fd, &peer);
 	if (r < 0)
 		return r;
-	if (!is_system && uid && uid != geteuid())
+	if (!is_system && peer.uid && peer.uid != geteuid())
 		return -EPERM;
 	return aq_steal_fd(&fd);
 }
@@ -240,6 +240,7 @@ void aq_api_complain_silence(const struct aq_api *a, const char *what, const cha
 				     "it has just ended" :
 			     error == -ECONNRESET ? "it ended, or closed the connection" :
 			     error == -EPROTO     ? "it does not speak our protocol" :
+			     error == -ETIMEDOUT  ? "it listens and says nothing" :
 						    strerror(-error);
 
 	aq_say("%s%s%s%s: no answer from the daemon at %s: %s", what, object ? " '" : "",
@@ -260,6 +261,14 @@ json_t *aq_api_get(struct aq_api *a, const char *path, const char *what)
 	aq_api_complain(what, NULL, &reply);
 	aq_api_reply_finish(&reply);
 	return NULL;
+}
+
+/* A daemon that was killed, and not its programs: they go on, and only another one can tell of them. */
+static bool left_behind(const char *rundir)
+{
+	char path[AQ_PATH_BYTES];
+
+	return !aq_paths_join(path, rundir, STATE_FILE) && !access(path, F_OK);
 }
 
 /* Where a daemon listens. Return: as aq_api_open(). */
@@ -283,11 +292,56 @@ static int find_place(struct aq_api *a, enum aq_api_need need, const char *what,
 		return set_place(a, rundir, false);
 	if (!aq_api_listens(AQ_SYSTEM_RUNDIR, true))
 		return set_place(a, AQ_SYSTEM_RUNDIR, true);
-	if (need == AQ_API_RUNNING)
+	if (need == AQ_API_LISTENING || (need == AQ_API_RUNNING && !left_behind(rundir)))
 		return -ECONNREFUSED;
 	r = aq_start_daemon(rundir, what, sim);
 	a->started = true;
 	return r < 0 ? r : set_place(a, rundir, false);
+}
+
+struct silence {
+	const struct aq_api *api;
+	uint64_t since_ns;
+	bool said;
+};
+
+static pid_t daemon_pid(const struct aq_api *a)
+{
+	AQ_CLEANUP(close) int fd = connect_checked(a->rundir, a->socket, a->system);
+	struct ucred peer;
+
+	return fd < 0 || peer_of(fd, &peer) < 0 ? 0 : peer.pid;
+}
+
+/* Return: whether a process is stopped (SIGSTOP, Ctrl-Z, a debugger). */
+static bool is_stopped(pid_t pid)
+{
+	AQ_CLEANUP(free) char *text = NULL;
+	char path[64];
+	const char *end;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (aq_file_read(path, STAT_MAX_BYTES, &text) <= 0)
+		return false;
+	end = strrchr(text, ')'); /* of its name, which may hold anything */
+	return end && end[1] == ' ' && strchr("Tt", end[2]);
+}
+
+static int say_silence(void *arg)
+{
+	struct silence *s = arg;
+	pid_t pid;
+
+	if (s->said || aq_now_ns() - s->since_ns < SAY_SILENT_AFTER_NS)
+		return 0;
+	s->said = true;
+	pid = daemon_pid(s->api);
+	if (pid && is_stopped(pid))
+		aq_say("the daemon is stopped: 'kill -CONT %d' lets it go on; waiting for it",
+		       (int)pid);
+	else
+		aq_say("the daemon at %s does not answer; waiting for it", s->api->rundir);
+	return 0;
 }
 
 static void warn_of_other_version(const json_t *theirs)
@@ -301,18 +355,21 @@ static void warn_of_other_version(const json_t *theirs)
 int aq_api_open(struct aq_api *a, enum aq_api_need need, const char *what, const char *sim)
 {
 	struct aq_api_reply reply;
+	struct silence silence;
 	int r;
 
 	*a = (struct aq_api){0};
 	for (int attempt = 0;; attempt++) {
 		r = find_place(a, need, what, sim);
-		if (r < 0 || need == AQ_API_RUNNING)
+		if (r < 0 || need == AQ_API_LISTENING)
 			return r;
+		silence = (struct silence){.api = a, .since_ns = aq_now_ns()};
 		/* A private daemon may be about to end of idleness: after this it will not. */
-		r = aq_api_call(a, "GET", "/v1/version", NULL, CALL_TIMEOUT_MS, NULL, NULL, &reply);
+		r = aq_api_call(a, "GET", "/v1/version", NULL, CALL_TIMEOUT_MS, say_silence,
+				&silence, &reply);
 		if (!r)
 			break;
-		if (attempt == 1 || a->system) {
+		if (attempt == 1 || a->system || r == -ETIMEDOUT) {
 			aq_api_complain_silence(a, what, NULL, r);
 			return r;
 		}

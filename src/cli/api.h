@@ -24,15 +24,17 @@ struct aq_api_reply {
 };
 
 enum aq_api_need {
-	AQ_API_RUNNING, /* only a daemon that listens already */
-	AQ_API_START,   /* else start a private one */
+	AQ_API_LISTENING, /* only a daemon that listens already; not asked anything, so never waited for */
+	AQ_API_RUNNING,   /* one that runs, or has died and left fractions: it is started anew */
+	AQ_API_START,     /* else start a private one */
 };
 
 /**
  * aq_api_open() - find the daemon: the user's own if it listens, else the system's, else see @need.
+ * One that listens and does not answer is waited for, which is said after a while.
  * @what: `run 'chat'`: what is being done, for the complaint
  * @sim:  spec of simulated devices for a daemon that has to be started, or NULL
- * Return: 0; -ECONNREFUSED none listens (AQ_API_RUNNING, nothing said); other negative errno after
+ * Return: 0; -ECONNREFUSED none listens (all but AQ_API_START; nothing said); other negative errno after
  *         one line on stderr
  */
 int aq_api_open(struct aq_api *a, enum aq_api_need need, const char *what, const char *sim);

@@ -84,7 +84,7 @@ static void fetch(struct session *s)
 	char path[64];
 
 	if (!t->connected) {
-		t->connected = !aq_api_open(&t->api, AQ_API_RUNNING, "top", NULL);
+		t->connected = !aq_api_open(&t->api, AQ_API_LISTENING, "top", NULL);
 	}
 	json_decref(t->before);
 	t->before = t->fractions;

@@ -156,6 +156,7 @@ static int spawn(const char *rundir, const char *program, int log_fd, const char
 	return WIFEXITED(status) ? WEXITSTATUS(status) : AQ_EXIT_RUN_FAILED;
 }
 
+/* Why it did not start, as it said itself. */
 static void say_last_line(const char *rundir)
 {
 	AQ_CLEANUP(free) char *text = NULL;
@@ -167,8 +168,10 @@ static void say_last_line(const char *rundir)
 	n = aq_file_read(path, LOG_READ_BYTES, &text);
 	while (n > 0 && text[n - 1] == '\n')
 		text[--n] = '\0';
-	if (n <= 0)
+	if (n <= 0) {
+		aq_say("%s is empty: is there room on its disk, and is a limit (ulimit) in force?", path);
 		return;
+	}
 	line = strrchr(text, '\n');
 	aq_say("last line of %s: %s", path, line ? line + 1 : text);
 }
@@ -207,6 +210,7 @@ int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 	if (r < 0) {
 		aq_say("%s: '%s': %s", what, rundir, r == -EPERM ?
 		       "must be a directory of yours that nobody else may enter (chmod 700)" :
+		       r == -ENOENT ? "XDG_RUNTIME_DIR is not there: make it, or unset the variable" :
 		       strerror(-r));
 		return r;
 	}

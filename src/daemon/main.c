@@ -147,6 +147,7 @@ int main(int argc, char **argv)
 		return 1;
 	aq_log_init("aliquotd", AQ_LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a limit of the caller's shell: writing fails, and is told */
 	umask(022);
 	d = aqd_server_create();
 	if (!d)

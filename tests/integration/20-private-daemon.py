@@ -3,8 +3,10 @@
 """The daemon that `aliquot run` starts for a user: there when needed, gone afterwards, no trace."""
 import os
 import pathlib
+import resource
 import signal
 import stat
+import subprocess
 import time
 
 import aqtest
@@ -101,6 +103,45 @@ def paths_that_are_too_long(machine):
     machine.env["XDG_RUNTIME_DIR"] = machine.directory
 
 
+def no_directory(machine):
+    machine.env["XDG_RUNTIME_DIR"] = os.path.join(machine.directory, "nowhere")
+    _, text = machine.cli("run", "--sim", "h100", "--memory", "1G", "--", "/bin/true", code=125)
+    check("XDG_RUNTIME_DIR" in text, "names what is wrong:", text)
+    machine.env["XDG_RUNTIME_DIR"] = machine.directory
+
+
+def a_limit_of_the_shell(machine):
+    """A daemon that may not write files says so, or the command does."""
+    done = subprocess.run([aqtest.CLI, "run", "--sim", "h100", "--memory", "1G", "--", "/bin/true"],
+                          env=machine.env, capture_output=True, text=True, check=False,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
+    equal(done.returncode, 125, "status")
+    check("limit" in done.stderr, "says why:", done.stderr)
+
+
+def killed_and_asked_for(machine):
+    """A daemon was killed: its programs go on, so somebody has to tell of them."""
+    machine.tenant(memory="2G", name="still")
+    pid = machine.daemon_pid()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not aqtest.alive(pid), "the daemon is dead")
+    equal([f["name"] for f in machine.json("ps")], ["still"], "aliquot ps --json")
+    check(machine.daemon_pid() != pid, "a new daemon")
+
+
+def stopped_and_asked(machine):
+    machine.tenant(memory="2G", name="one")
+    pid = machine.daemon_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        child = machine.spawn([aqtest.CLI, "ps"])
+        eventually(lambda: f"kill -CONT {pid}" in child.stderr(), "it says what to do")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    equal(child.wait(), 0, "status of ps, after that")
+    check("one" in child.lines()[1], "the table")
+
+
 def nothing_runs_yet(machine):
     """Asking for fractions does not start a daemon, and says so in one line."""
     for verb in ("ps", "events"):
@@ -112,4 +153,5 @@ def nothing_runs_yet(machine):
 
 aqtest.run(comes_and_goes, is_not_tied_to_the_terminal, a_second_run_uses_the_first_ones,
            stale_files_are_no_obstacle, a_second_daemon_gives_way, a_directory_of_somebody_else,
-           paths_that_are_too_long, nothing_runs_yet)
+           paths_that_are_too_long, no_directory, a_limit_of_the_shell, killed_and_asked_for,
+           stopped_and_asked, nothing_runs_yet)
