@@ -128,6 +128,14 @@ static void find_devices(void)
 	}
 }
 
+static void complain(const char *what, int error)
+{
+	fprintf(stderr, "libcuda (simulated): cannot open %s: %s\n", what,
+		error == -EPROTO   ? "it was made by another version" :
+		error == -ENOMEM ? "no address space: is it limited (ulimit -v)?" :
+				     strerror(-error));
+}
+
 static CUresult start_machine(void)
 {
 	int r = sim_machine_find(&sim.machine);
@@ -135,8 +143,7 @@ static CUresult start_machine(void)
 	if (r == -ENOENT)
 		return CUDA_ERROR_NO_DEVICE;
 	if (r < 0) {
-		fprintf(stderr, "libcuda (simulated): cannot open the simulated machine: %s\n",
-			r == -EPROTO ? "it was made by another version" : strerror(-r));
+		complain("the simulated machine", r);
 		return r == -EPROTO ? CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
 				    : CUDA_ERROR_OPERATING_SYSTEM;
 	}
@@ -145,7 +152,12 @@ static CUresult start_machine(void)
 		sim_machine_close(&sim.machine);
 		return CUDA_ERROR_NO_DEVICE;
 	}
-	if (sim_va_init() < 0 || sim_machine_join(&sim.machine) < 0) {
+	r = sim_va_init();
+	if (r < 0)
+		complain("addresses for simulated memory", r);
+	else
+		r = sim_machine_join(&sim.machine);
+	if (r < 0) {
 		sim_machine_close(&sim.machine);
 		return CUDA_ERROR_OPERATING_SYSTEM;
 	}

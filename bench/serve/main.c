@@ -66,9 +66,10 @@ static int ask_models(struct aq_serve_options *o)
 
 		if (!r)
 			continue;
-		aq_say("bench serve: %s: cannot ask http://%s:%u%s/models which model it has: %s: "
-		       "name it by --model", t->name, t->host, t->port, t->path,
-		       r == -ENOENT ? "no answer with a model" : strerror(-r));
+		aq_say("bench serve: %s: cannot ask http://%s:%u%s/models which model it has: %s",
+		       t->name, t->host, t->port, t->path,
+		       r == -ECONNREFUSED ? "nothing listens there" :
+		       r == -ENOENT ? "no answer with a model: name it by --model" : strerror(-r));
 		return AQ_EXIT_FAILED;
 	}
 	return -1;

@@ -124,7 +124,8 @@ static void describe(struct aqd *d, const struct aq_refusal *why, char *text, si
 			 why->device, asked);
 		break;
 	case AQ_REFUSED_INVALID:
-		snprintf(text, size, "a request must not be above its limit");
+		snprintf(text, size, "a request must not be above its limit, and a limit not below %u bytes",
+			 AQ_GRAIN_BYTES);
 		break;
 	default:
 		snprintf(text, size, "refused: %s", aq_refusal_word(why->reason));
@@ -337,7 +338,8 @@ static bool choose_allowed(struct aqd_call *call, json_t *device, const char *si
 		return false;
 	}
 	if (!dev || (sim[0] && !(allowed & 1ull << dev->index))) {
-		aqd_api_error(call->request, 404, "no_device", NULL, "there is no such device%s",
+		aqd_api_error(call->request, 404, "no_device", NULL,
+			      "there is no such device%s: 'aliquot devices' lists them",
 			      dev ? " of that profile" : "");
 		return false;
 	}
