@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A running program that is resized by bench/micro/resize, and says when it sees it: it looks again
+ * and again until what it waits for is so, and prints the instant (CLOCK_MONOTONIC, ns). Whichever
+ * libcuda.so.1 the loader finds; knows nothing of who resizes it.
+ *
+ * One command a line, answered by `{}` when it begins to look, and by a line of JSON at the end:
+ *   total BYTES          cuMemGetInfo says that total
+ *   fits BYTES           so much can be allocated (and is freed again)
+ *   refused BYTES        so much can no longer be allocated
+ *   gate BITS VALUE      those bits of the shared page's gate have that value
+ *   hold BYTES           no looking: keep so much more, in pieces of 64 MiB, every byte written
+ *   info                 no looking: cuMemGetInfo
+ */
+#include <dlfcn.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <aliquot/abi.h>
+
+#include "base/timing.h"
+#include "cuda/cuda_abi.h"
+
+#define PIECE (64ull << 20)
+#define PATIENCE_NS (20 * AQ_NS_PER_S)
+#define NAP_US 1000 /* between two allocations: else the program has the memory all the time */
+
+static struct {
+	__typeof__(&cuInit) init;
+	__typeof__(&cuDevicePrimaryCtxRetain) retain;
+	__typeof__(&cuCtxSetCurrent) set_current;
+	__typeof__(&cuMemAlloc_v2) alloc;
+	__typeof__(&cuMemFree_v2) free;
+	__typeof__(&cuMemGetInfo_v2) info;
+	__typeof__(&cuMemsetD32_v2) fill;
+} cu;
+
+static void load(void *handle)
+{
+	static const struct {
+		const char *name;
+		void *slot;
+	} names[] = {
+		{"cuInit", &cu.init},
+		{"cuDevicePrimaryCtxRetain", &cu.retain},
+		{"cuCtxSetCurrent", &cu.set_current},
+		{"cuMemAlloc_v2", &cu.alloc},
+		{"cuMemFree_v2", &cu.free},
+		{"cuMemGetInfo_v2", &cu.info},
+		{"cuMemsetD32_v2", &cu.fill},
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		void *symbol = dlsym(handle, names[i].name);
+
+		if (!symbol) {
+			fprintf(stderr, "resizes: no %s\n", names[i].name);
+			exit(1);
+		}
+		memcpy(names[i].slot, &symbol, sizeof(symbol));
+	}
+}
+
+static void must(CUresult r, const char *what)
+{
+	if (r == CUDA_SUCCESS)
+		return;
+	fprintf(stderr, "resizes: %s: error %d\n", what, (int)r);
+	exit(1);
+}
+
+/* The page that the guard has mapped into this process. */
+static const struct aq_page *find_page(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	const struct aq_page *page = NULL;
+	char line[512];
+	void *from;
+
+	while (maps && !page && fgets(line, sizeof(line), maps))
+		if (strstr(line, "memfd:aliquot-page") && sscanf(line, "%p-", &from) == 1)
+			page = from;
+	if (maps)
+		fclose(maps);
+	return page;
+}
+
+static bool total_is(uint64_t bytes, uint64_t unused)
+{
+	size_t left, total;
+
+	(void)unused;
+	must(cu.info(&left, &total), "cuMemGetInfo");
+	return total == bytes;
+}
+
+static bool fits(uint64_t bytes, uint64_t unused)
+{
+	CUdeviceptr p;
+
+	(void)unused;
+	usleep(NAP_US);
+	if (cu.alloc(&p, bytes) != CUDA_SUCCESS)
+		return false;
+	must(cu.free(p), "cuMemFree");
+	return true;
+}
+
+static bool refused(uint64_t bytes, uint64_t unused)
+{
+	return !fits(bytes, unused);
+}
+
+static bool gate_is(uint64_t bits, uint64_t value)
+{
+	static const struct aq_page *page;
+
+	if (!page)
+		page = find_page();
+	return page && (page->device[0].gate & bits) == value;
+}
+
+static void look(bool (*so)(uint64_t, uint64_t), uint64_t a, uint64_t b)
+{
+	uint64_t began = aq_now_ns(), at;
+	uint64_t looks = 0;
+	bool seen;
+
+	printf("{}\n");
+	fflush(stdout);
+	do {
+		looks++;
+		seen = so(a, b);
+		at = aq_now_ns();
+	} while (!seen && at - began < PATIENCE_NS);
+	printf("{\"seen\": %s, \"at_ns\": %" PRIu64 ", \"looks\": %" PRIu64 "}\n",
+	       seen ? "true" : "false", at, looks);
+}
+
+static void hold(uint64_t bytes)
+{
+	CUdeviceptr p;
+
+	for (uint64_t part; bytes; bytes -= part) {
+		part = bytes < PIECE ? bytes : PIECE;
+		must(cu.alloc(&p, part), "cuMemAlloc");
+		must(cu.fill(p, 1, part / 4), "cuMemsetD32");
+	}
+	printf("{}\n");
+}
+
+static void info(void)
+{
+	size_t left, total;
+
+	must(cu.info(&left, &total), "cuMemGetInfo");
+	printf("{\"free_bytes\": %zu, \"total_bytes\": %zu}\n", left, total);
+}
+
+int main(void)
+{
+	void *handle = dlopen("libcuda.so.1", RTLD_NOW);
+	char verb[16], line[128];
+	CUcontext ctx;
+
+	if (!handle) {
+		fprintf(stderr, "resizes: %s\n", dlerror());
+		return 1;
+	}
+	load(handle);
+	must(cu.init(0), "cuInit");
+	must(cu.retain(&ctx, 0), "cuDevicePrimaryCtxRetain");
+	must(cu.set_current(ctx), "cuCtxSetCurrent");
+	printf("{}\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		unsigned long long a = 0, b = 0;
+
+		if (sscanf(line, "%15s %llu %llu", verb, &a, &b) < 1)
+			continue;
+		if (!strcmp(verb, "total"))
+			look(total_is, a, b);
+		else if (!strcmp(verb, "fits"))
+			look(fits, a, b);
+		else if (!strcmp(verb, "refused"))
+			look(refused, a, b);
+		else if (!strcmp(verb, "gate"))
+			look(gate_is, a, b);
+		else if (!strcmp(verb, "hold"))
+			hold(a);
+		else if (!strcmp(verb, "info"))
+			info();
+		else
+			return 2;
+		fflush(stdout);
+	}
+	return 0;
+}
