@@ -7,12 +7,14 @@ Nothing here comes from the headers, so a change of those that breaks who is alr
 import os
 import struct
 
-ABI = 2
+ABI = 3
 MAGIC = 0x4D51
 HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY, \
-    BELL, SHRINK, SHRINK_REPLY = range(1, 14)
+    BELL, SHRINK, SHRINK_REPLY, EXPORT, WITHDRAW, IMPORT, IMPORT_REPLY, CLOSE, ASK, ASK_REPLY, LEND, \
+    SHARE_REPLY = range(1, 23)
 CLIENT, OBSERVER, BACK = 1, 2, 3
 BEGIN, END, UNDO = 1, 2, 3
+NOTHING, WANTED, CLOSED = 0, 1, 2
 
 HEAD = struct.Struct("<HHIII")
 HELLO_BODY = struct.Struct("<IIiI64s")
@@ -28,6 +30,11 @@ PROC = struct.Struct("<iIQ")
 BELL_BODY = struct.Struct("<II")
 SHRINK_BODY = struct.Struct("<IIII")
 SHRINK_REPLY_BODY = struct.Struct("<iIIIQQ16s")
+EXPORT_BODY = struct.Struct("<16s")
+IMPORT_BODY = struct.Struct("<16sQQ")
+PIECE_BODY = struct.Struct("<iIQQQQQQ")
+ASK_REPLY_BODY = struct.Struct("<IIQQ16s")
+SHARE_REPLY_BODY = struct.Struct("<iI")
 
 PAGE_MAGIC = 0x31514C41
 PAGE_BYTES = 4096
@@ -39,7 +46,8 @@ ATTACHED, RUNNING = 1, 2
 LEASED, PARKED, NOTICE = 1, 2, 4
 
 # Fields of a page and, from the device's beginning, of one device: (format, offset).
-PAGE_FIELDS = {"gates": ("<I", 16), "client_state": ("<I", 20), "news": ("<I", 96)}
+PAGE_FIELDS = {"gates": ("<I", 16), "client_state": ("<I", 20), "news": ("<I", 96),
+               "shares": ("<I", 100)}
 DEVICE_FIELDS = {
     "grant": ("<Q", 0), "limit_bytes": ("<Q", 8), "request_bytes": ("<Q", 16),
     "context_bytes": ("<Q", 24), "unmeasured": ("<Q", 48), "changes": ("<Q", 56),
@@ -79,6 +87,23 @@ def shrink(seen=0, answered=0, wait_ms=0, **kw):
     return head(SHRINK, SHRINK_BODY.pack(seen, answered, wait_ms, 0), **kw)
 
 
+def export(token, kind=EXPORT, **kw):
+    return head(kind, EXPORT_BODY.pack(token), **kw)
+
+
+def borrow(token, at=0, number=1, kind=IMPORT, **kw):
+    return head(kind, IMPORT_BODY.pack(token, at & MAX, number & MAX), **kw)
+
+
+def ask(**kw):
+    return head(ASK, b"", **kw)
+
+
+def lend(loan, at=0, result=0, piece=2 << 20, span=2 << 20, offset=0, size=1 << 20, **kw):
+    return head(LEND, PIECE_BODY.pack(result, 0, *(n & MAX for n in (loan, at, piece, span, offset,
+                                                                     size))), **kw)
+
+
 def text(padded):
     return padded.split(b"\0")[0].decode(errors="replace")
 
@@ -93,6 +118,9 @@ REPLIES = {
                                      "clients", None, None)),
     PROCS_REPLY: (PROCS_REPLY_BODY, ("result", "count")),
     SHRINK_REPLY: (SHRINK_REPLY_BODY, ("result", "turn", "device", None, "keep", "used", None)),
+    IMPORT_REPLY: (PIECE_BODY, ("result", "away", "loan", "at", "piece", "span", "offset", "size")),
+    ASK_REPLY: (ASK_REPLY_BODY, ("what", None, "loan", "at", "token")),
+    SHARE_REPLY: (SHARE_REPLY_BODY, ("result", None)),
 }
 
 
@@ -103,7 +131,7 @@ def decode(packet):
     if kind in REPLIES:
         body, names = REPLIES[kind]
         values = body.unpack_from(packet, HEAD.size)
-        reply.update({n: text(v) if isinstance(v, bytes) else v
+        reply.update({n: v.hex() if n == "token" else text(v) if isinstance(v, bytes) else v
                       for n, v in zip(names, values) if n})
     if kind == PROCS_REPLY:
         at = HEAD.size + PROCS_REPLY_BODY.size

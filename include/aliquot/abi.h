@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AQ_ABI_VERSION 2u          /* changes whenever this file or proto.h does */
+#define AQ_ABI_VERSION 3u          /* changes whenever this file or proto.h does */
 #define AQ_PAGE_MAGIC 0x31514c41u  /* "ALQ1", little endian */
 #define AQ_PAGE_BYTES 4096u
 #define AQ_MAX_DEVICES 16u         /* devices of one fraction */
@@ -119,7 +119,8 @@ struct aq_page {
 	_Atomic uint32_t news;           /* futex: the daemon adds 1 and wakes after a change that
 					  * the guard's own thread must act on: the end of a lease
 					  * came nearer, `waiting`, an order */
-	uint32_t reserved0;
+	_Atomic uint32_t shares;         /* futex: the daemon adds 1 and wakes when ASK has an answer,
+					  * and when it has adopted the client */
 	uint64_t reserved[3];
 	struct aq_page_device device[AQ_MAX_DEVICES];
 };

@@ -7,7 +7,8 @@
  * aq_msg_head. The guard speaks first (HELLO); then every request gets exactly one reply with the
  * same `seq`, in order. The daemon never sends unasked: what changes by itself (limits, gates) is
  * in the page. At most one descriptor travels with a packet, and only with HELLO (a page that the
- * client kept over the death of a daemon) and HELLO_REPLY (a new page).
+ * client kept over the death of a daemon), HELLO_REPLY (a new page), LEND and IMPORT_REPLY (memory
+ * that one client lends another).
  *
  * All integers are of the machine's byte order; strings are NUL-terminated and padded with NUL.
  * A packet that breaks a rule ends the connection; the reason becomes an event.
@@ -37,7 +38,16 @@
 	AQ_MSG(PROCS_REPLY, 10, aq_msg_procs_reply)                                                \
 	AQ_MSG(BELL, 11, aq_msg_bell)                                                              \
 	AQ_MSG(SHRINK, 12, aq_msg_shrink)                                                          \
-	AQ_MSG(SHRINK_REPLY, 13, aq_msg_shrink_reply)
+	AQ_MSG(SHRINK_REPLY, 13, aq_msg_shrink_reply)                                              \
+	AQ_MSG(EXPORT, 14, aq_msg_export)                                                          \
+	AQ_MSG(WITHDRAW, 15, aq_msg_export)                                                        \
+	AQ_MSG(IMPORT, 16, aq_msg_import)                                                          \
+	AQ_MSG(IMPORT_REPLY, 17, aq_msg_piece)                                                     \
+	AQ_MSG(CLOSE, 18, aq_msg_import)                                                           \
+	AQ_MSG(ASK, 19, aq_msg_ask)                                                                \
+	AQ_MSG(ASK_REPLY, 20, aq_msg_ask_reply)                                                    \
+	AQ_MSG(LEND, 21, aq_msg_piece)                                                             \
+	AQ_MSG(SHARE_REPLY, 22, aq_msg_share_reply)
 
 enum aq_msg_type {
 #define AQ_MSG(name, value, type) AQ_MSG_##name = value,
@@ -192,6 +202,73 @@ struct aq_msg_shrink_reply {
 	uint64_t keep_bytes;        /* please use no more than this there */
 	uint64_t used_bytes;        /* what the whole fraction uses there now */
 	uint8_t uuid[16];
+};
+
+/*
+ * Memory that moves, in another process (IPC). The exporter gives an allocation a random token
+ * (EXPORT; WITHDRAW when it is freed, without a reply) and nothing else: what nobody has open goes
+ * on moving. Who knows the token asks for it (IMPORT), one piece of physical memory after the
+ * other, and again while the answer is -EAGAIN. Meanwhile the exporter, whose page's `shares` has
+ * changed, is told so when it asks (ASK) and lends a descriptor (LEND) for this one borrower: from
+ * then on the memory stays where it is, until ASK says that the loan has come back, since the
+ * borrower has closed it (CLOSE) or is no more. The daemon keeps a descriptor only on its way.
+ */
+#define AQ_TOKEN_BYTES 16u
+
+struct aq_msg_export {
+	struct aq_msg_head head;
+	uint8_t token[AQ_TOKEN_BYTES]; /* from getrandom(2); not all zeros */
+};
+
+/* CLOSE: all that was imported under @number; token and at are not looked at. */
+struct aq_msg_import {
+	struct aq_msg_head head;
+	uint8_t token[AQ_TOKEN_BYTES];
+	uint64_t at;                /* the piece that begins there, counted from the first one */
+	uint64_t number;            /* of this opening, chosen by the importer, never used twice */
+};
+
+/* LEND, with a descriptor if result is 0; IMPORT_REPLY, the same. */
+struct aq_msg_piece {
+	struct aq_msg_head head;
+	int32_t result;             /* 0; IMPORT_REPLY: -EAGAIN ask again; -ENOENT nobody exports it,
+	                             * or no longer; -EMFILE too much is open; LEND and both: what
+	                             * the exporter failed by */
+	uint32_t away;              /* IMPORT_REPLY, -EAGAIN: 1: the memory must come back first */
+	uint64_t loan;              /* LEND: as in ASK_REPLY */
+	uint64_t at;                /* as asked */
+	uint64_t piece_bytes;       /* of the descriptor's memory; at + piece_bytes <= span */
+	uint64_t span_bytes;        /* of all pieces that the allocation lies in */
+	uint64_t offset;            /* of the allocation from the beginning of the first one */
+	uint64_t bytes;             /* of the allocation */
+};
+
+struct aq_msg_ask {
+	struct aq_msg_head head;
+};
+
+enum aq_ask_what {
+	AQ_ASK_NOTHING = 0,
+	AQ_ASK_WANTED = 1, /* lend this piece, or say why not */
+	AQ_ASK_CLOSED = 2, /* this loan has come back */
+};
+
+struct aq_msg_ask_reply {
+	struct aq_msg_head head;
+	uint32_t what;              /* enum aq_ask_what */
+	uint32_t reserved;
+	uint64_t loan;              /* number of it, not used again by this daemon or a later one */
+	uint64_t at;
+	uint8_t token[AQ_TOKEN_BYTES];
+};
+
+/* To EXPORT, LEND and CLOSE. */
+struct aq_msg_share_reply {
+	struct aq_msg_head head;
+	int32_t result;             /* 0; EXPORT: -EMFILE too many; -EEXIST another's token; -EINVAL;
+	                             * LEND: nobody has got it: -ECANCELED not wanted any more;
+	                             * -ENOENT no such loan; -EINVAL no such piece of memory */
+	uint32_t reserved;
 };
 
 static_assert(sizeof(struct aq_msg_head) == 16, "packed by construction");

@@ -35,6 +35,16 @@ static bool terminated(const char *s, size_t size)
 	return memchr(s, '\0', size) != NULL;
 }
 
+/* No sum of these overflows, and the allocation and the piece lie inside the span. */
+static bool piece_ok(const struct aq_msg_piece *m)
+{
+	if (m->result < 0)
+		return true;
+	return m->result == 0 && m->at <= m->span_bytes &&
+	       m->piece_bytes <= m->span_bytes - m->at && m->offset <= m->span_bytes &&
+	       m->bytes <= m->span_bytes - m->offset;
+}
+
 /* Strings and counts inside a packet whose size is right. */
 static bool body_ok(const union aq_msg *msg, size_t size)
 {
@@ -54,6 +64,11 @@ static bool body_ok(const union aq_msg *msg, size_t size)
 		return msg->procs_reply.count <= AQ_MAX_PROCS &&
 		       size == PROCS_FIXED_BYTES +
 				       msg->procs_reply.count * sizeof(struct aq_msg_proc);
+	case AQ_MSG_LEND:
+	case AQ_MSG_IMPORT_REPLY:
+		return piece_ok(&msg->piece);
+	case AQ_MSG_ASK_REPLY:
+		return msg->ask_reply.what <= AQ_ASK_CLOSED;
 	default:
 		return true;
 	}

@@ -22,6 +22,11 @@ union aq_msg {
 	struct aq_msg_bell bell;
 	struct aq_msg_shrink shrink;
 	struct aq_msg_shrink_reply shrink_reply;
+	struct aq_msg_export export;
+	struct aq_msg_import import;
+	struct aq_msg_piece piece;
+	struct aq_msg_ask_reply ask_reply;
+	struct aq_msg_share_reply share_reply;
 	unsigned char bytes[AQ_MSG_MAX_BYTES];
 };
 

@@ -9,6 +9,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* In wider numbers than any of its own. */
+static int inside(const struct aq_msg_piece *m)
+{
+	return (unsigned __int128)m->at + m->piece_bytes <= m->span_bytes &&
+	       (unsigned __int128)m->offset + m->bytes <= m->span_bytes;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static union aq_msg msg;
@@ -30,6 +37,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (msg.head.type == AQ_MSG_GROW && strlen(msg.grow.api) >= sizeof(msg.grow.api))
 			__builtin_trap();
 		if (msg.head.type == AQ_MSG_PROCS_REPLY && msg.procs_reply.count > AQ_MAX_PROCS)
+			__builtin_trap();
+		if (msg.head.type == AQ_MSG_ASK_REPLY && msg.ask_reply.what > AQ_ASK_CLOSED)
+			__builtin_trap();
+		if ((msg.head.type == AQ_MSG_LEND || msg.head.type == AQ_MSG_IMPORT_REPLY) &&
+		    msg.piece.result == 0 && !inside(&msg.piece))
 			__builtin_trap();
 	}
 

@@ -89,6 +89,35 @@ static void test_wire__strings_must_end(void **state)
 	assert_int_equal(aq_msg_check(&msg, msg.head.size), -EBADMSG);
 }
 
+static void test_wire__pieces_lie_in_their_span(void **state)
+{
+	union aq_msg msg;
+
+	aq_msg_init(&msg, AQ_MSG_LEND, 1);
+	msg.piece.at = 2 << 20;
+	msg.piece.piece_bytes = 4 << 20;
+	msg.piece.span_bytes = 6 << 20;
+	msg.piece.offset = 512;
+	msg.piece.bytes = (6 << 20) - 512;
+	assert_int_equal(aq_msg_check(&msg, msg.head.size), 0);
+	msg.piece.bytes++;
+	assert_int_equal(aq_msg_check(&msg, msg.head.size), -EBADMSG);
+	msg.piece.bytes = UINT64_MAX - 511; /* the sum is 0 */
+	assert_int_equal(aq_msg_check(&msg, msg.head.size), -EBADMSG);
+	msg.piece.bytes = 1;
+	msg.piece.at++;
+	assert_int_equal(aq_msg_check(&msg, msg.head.size), -EBADMSG);
+	msg.piece.at = UINT64_MAX;
+	assert_int_equal(aq_msg_check(&msg, msg.head.size), -EBADMSG);
+	msg.piece.result = -ENOENT; /* then there is no piece */
+	assert_int_equal(aq_msg_check(&msg, msg.head.size), 0);
+	msg.piece.result = 1;
+	assert_int_equal(aq_msg_check(&msg, msg.head.size), -EBADMSG);
+	aq_msg_init(&msg, AQ_MSG_ASK_REPLY, 1);
+	msg.ask_reply.what = AQ_ASK_CLOSED + 1;
+	assert_int_equal(aq_msg_check(&msg, msg.head.size), -EBADMSG);
+}
+
 static void test_wire__a_descriptor_travels(void **state)
 {
 	int fds[2], passed = open("/dev/null", O_RDONLY), got = -1;
@@ -168,6 +197,7 @@ int main(void)
 		cmocka_unit_test(test_wire__wrong_sizes_are_refused),
 		cmocka_unit_test(test_wire__unknown_types_and_versions_are_told_apart),
 		cmocka_unit_test(test_wire__strings_must_end),
+		cmocka_unit_test(test_wire__pieces_lie_in_their_span),
 		cmocka_unit_test(test_wire__a_descriptor_travels),
 		cmocka_unit_test(test_wire__surplus_descriptors_end_it_and_do_not_leak),
 		cmocka_unit_test(test_wire__the_end_of_a_peer_is_an_error_not_a_signal),
