@@ -28,6 +28,7 @@
 #include "daemon/state.h"
 #include "daemon/residency.h"
 #include "daemon/residency_order.h"
+#include "daemon/share.h"
 #include "base/banned.h"
 
 static const char WORD_LIE[] = "a grant in its page is not what it was given";
@@ -186,6 +187,7 @@ static int make_client(struct aqd *d, struct aqd_fraction *f, struct aqd_process
 		return r;
 	}
 	aq_list_init(&c->due);
+	aqd_share_client_made(c);
 	c->fraction = f;
 	c->process = p;
 	p->refs++;
@@ -416,6 +418,7 @@ void aqd_client_end(struct aqd *d, struct aqd_client *c, const char *why)
 		facts.used_bytes += aq_ledger_client_used(&d->ledger, &c->ledger, i);
 	aqd_compute_leave(d, c);
 	aqd_residency_client_gone(d, c);
+	aqd_share_client_gone(d, c);
 	aq_ledger_remove(&d->ledger, &c->ledger);
 	aq_list_remove(&c->of_process);
 	aq_list_remove(&c->due);

@@ -36,6 +36,7 @@
 #define AQD_MAX_FRACTIONS 4096u
 #define AQD_PID_BUCKETS 1024u /* a power of two */
 #define AQD_COMMAND_BYTES 256u
+#define AQD_TOKEN_BUCKETS 1024u /* a power of two */
 #define AQD_PROFILE_BYTES 64u
 
 struct aqd;
@@ -119,6 +120,17 @@ struct aqd_move {
 	uint64_t host_bytes;   /* set aside for it in the host's pool */
 };
 
+/* Memory that one client lends others, and has from others; see share.c. */
+struct aqd_sharing {
+	uid_t uid;		/* of its process, by its connection */
+	struct aq_list exports; /* aqd_export.of_client */
+	uint32_t export_count;
+	struct aq_list tell; /* aqd_loan.of_exporter: what it is to be told */
+	struct aq_list told;
+	struct aq_list loans; /* aqd_loan.of_importer */
+	uint32_t loan_count, pending_count; /* of those; of those that it has not got yet */
+};
+
 struct aqd_client {
 	struct aq_ledger_client ledger; /* first */
 	struct aqd_fraction *fraction;	/* NULL: being ended */
@@ -140,6 +152,7 @@ struct aqd_client {
 	struct aqd_lessee lessee;
 	struct aqd_move move[AQ_MAX_DEVICES];
 	uint64_t fresh_ns[AQ_MAX_DEVICES]; /* until then its grant is for what it waited for */
+	struct aqd_sharing sharing;
 };
 
 enum aqd_conn_state { AQD_CONN_HELLO, AQD_CONN_CLIENT, AQD_CONN_OBSERVER, AQD_CONN_CLOSED };
@@ -303,6 +316,11 @@ struct aqd {
 	struct aq_list waits; /* aqd_wait.link, in order of arrival */
 	bool queue_dirty;     /* something became free */
 	bool lie_found;	      /* some client's `lie` is set */
+
+	struct aq_list exports[AQD_TOKEN_BUCKETS]; /* aqd_export.bucket */
+	uint32_t export_count;
+	struct aq_list lent;	       /* aqd_loan.of_lent, oldest first */
+	uint64_t last_loan;	       /* number of the newest one */
 
 	struct aq_list needs;	       /* aqd_need.link */
 	struct aq_list resizes;	       /* see api_resize.c */

@@ -25,6 +25,7 @@
 #include "daemon/need.h"
 #include "daemon/process.h"
 #include "daemon/request.h"
+#include "daemon/share.h"
 #include "base/banned.h"
 
 #define BACKLOG 1024 /* 300 programs that start at once find room */
@@ -156,6 +157,7 @@ void aqd_conn_is_client(struct aqd *d, struct aqd_conn *conn, struct aqd_client 
 	conn->client = c;
 	aq_list_remove(&conn->pending);
 	aqd_compute_join(d, c);
+	aqd_share_client_here(d, c, conn->uid);
 }
 
 void aqd_conn_is_observer(struct aqd_conn *conn, struct aqd_fraction *f)

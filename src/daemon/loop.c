@@ -21,6 +21,7 @@
 #include "daemon/residency.h"
 #include "daemon/resolve.h"
 #include "daemon/settings.h"
+#include "daemon/share.h"
 #include "daemon/state.h"
 #include "base/banned.h"
 
@@ -118,6 +119,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	aqd_timer_set(d->tick, d->quick_ticks ? TICK_SOON_NS : TICK_NS);
 	aqd_measure_all(d);
 	aqd_compute_tick(d);
+	aqd_share_tick(d);
 }
 
 static void on_state_timer(evutil_socket_t fd, short what, void *arg)

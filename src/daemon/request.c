@@ -23,6 +23,7 @@
 #include "daemon/measure.h"
 #include "daemon/residency.h"
 #include "daemon/resolve.h"
+#include "daemon/share.h"
 #include "daemon/shrink.h"
 #include "base/banned.h"
 
@@ -517,16 +518,28 @@ static void procs(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_quer
 	aqd_conn_reply(d, conn, &reply, -1);
 }
 
+/* May this message come now, and what came along with it? */
+static bool in_place(const struct aqd_conn *conn, unsigned int type, int passed)
+{
+	if (passed >= 0 && type != AQ_MSG_HELLO && type != AQ_MSG_LEND)
+		return false;
+	if (conn->wait == AQD_WAIT_ROOM) /* these are sent without waiting for anybody's reply */
+		return type == AQ_MSG_BELL || type == AQ_MSG_WITHDRAW;
+	switch (conn->state) {
+	case AQD_CONN_HELLO:
+		return type == AQ_MSG_HELLO;
+	case AQD_CONN_OBSERVER:
+		return type == AQ_MSG_QUERY || type == AQ_MSG_PROCS || type == AQ_MSG_SHRINK;
+	default:
+		return type != AQ_MSG_HELLO && type != AQ_MSG_SHRINK;
+	}
+}
+
 void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, int passed)
 {
 	unsigned int type = msg->head.type;
 
-	if ((conn->state == AQD_CONN_HELLO) != (type == AQ_MSG_HELLO) ||
-	    (passed >= 0 && type != AQ_MSG_HELLO) ||
-	    (conn->state == AQD_CONN_OBSERVER && type != AQ_MSG_QUERY && type != AQ_MSG_PROCS &&
-	     type != AQ_MSG_SHRINK) ||
-	    (conn->state != AQD_CONN_OBSERVER && type == AQ_MSG_SHRINK) ||
-	    (conn->wait == AQD_WAIT_ROOM && type != AQ_MSG_BELL)) {
+	if (!in_place(conn, type, passed)) {
 		char what[AQ_TEXT_BYTES];
 
 		snprintf(what, sizeof(what), "%s out of place", aq_msg_name(type));
@@ -557,6 +570,24 @@ void aqd_request(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg, 
 	case AQ_MSG_BELL:
 		if (aqd_gate_bell(d, conn->client, msg->bell.devices) < 0)
 			aqd_conn_babbled(d, conn, "a BELL for devices that it has not");
+		break;
+	case AQ_MSG_EXPORT:
+		aqd_share_export(d, conn, &msg->export);
+		break;
+	case AQ_MSG_WITHDRAW:
+		aqd_share_withdraw(d, conn->client, &msg->export);
+		break;
+	case AQ_MSG_IMPORT:
+		aqd_share_import(d, conn, &msg->import);
+		break;
+	case AQ_MSG_CLOSE:
+		aqd_share_close(d, conn, &msg->import);
+		break;
+	case AQ_MSG_ASK:
+		aqd_share_ask(d, conn, msg->head.seq);
+		break;
+	case AQ_MSG_LEND:
+		aqd_share_lend(d, conn, &msg->piece, passed);
 		break;
 	default: /* replies are ours to send */
 		aqd_conn_babbled(d, conn, "a message that only the daemon sends");

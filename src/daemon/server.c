@@ -24,6 +24,7 @@
 #include "daemon/residency.h"
 #include "daemon/rundir.h"
 #include "daemon/settings.h"
+#include "daemon/share.h"
 #include "daemon/state.h"
 #include "base/banned.h"
 
@@ -45,6 +46,7 @@ struct aqd *aqd_server_create(void)
 	aq_list_init(&d->needs);
 	aq_list_init(&d->resizes);
 	aq_list_init(&d->listening);
+	aqd_share_init(d);
 	aq_list_init(&d->waits);
 	for (uint32_t i = 0; i < AQD_PID_BUCKETS; i++)
 		aq_list_init(&d->processes[i]);

@@ -372,29 +372,31 @@ class Guard(Client):
 class Remote:
     """A guard in a process of its own, driven over a pipe: what it is called with, it does."""
 
+    guard = Guard
+
     def __init__(self, daemon, fraction, **how):
         self.requests, there_in = socket.socketpair()
         self.pid = os.fork()
         if not self.pid:
             self.requests.close()
-            self._serve(there_in, daemon.path("aliquotd.sock"), fraction, how)
+            self._serve(self.guard, there_in, daemon.path("aliquotd.sock"), fraction, how)
         there_in.close()
         self.file = self.requests.makefile("rw")
         self.hello = self._answer()
 
     @staticmethod
-    def _serve(sock, path, fraction, how):
+    def _serve(guard, sock, path, fraction, how):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         f = sock.makefile("rw")
         status = 0
         try:
-            g = Guard(path, fraction, **how)
+            g = guard(path, fraction, **how)
             f.write(json.dumps({"result": g.result, "fraction": g.fraction, "text": g.text}) + "\n")
             f.flush()
             for line in f:
                 name, args = json.loads(line)
                 if name == "reconnect":
-                    g2 = Guard(path, fraction, page_fd=g.page_fd)
+                    g2 = guard(path, fraction, page_fd=g.page_fd)
                     value = g2.result
                     if g2.result == 0:
                         g = g2
