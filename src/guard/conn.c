@@ -53,7 +53,8 @@ static struct {
 	struct file page;
 	uint32_t seq;
 	bool up;	  /* written under it, read by aq__conn_up() without */
-	uint32_t ringing; /* atomic: threads in aq__conn_bell() */
+	uint32_t epoch;	  /* atomic: how often it became so */
+	uint32_t ringing; /* atomic: threads in aq__conn_tell() */
 	bool helper;	  /* runs, and will connect again */
 	bool robbed;	  /* the program closed the socket: the helper cannot have noticed */
 	bool orphan;	  /* there is no way back to any daemon */
@@ -69,7 +70,14 @@ static struct {
 
 static void set_up(bool up)
 {
+	if (up)
+		__atomic_fetch_add(&conn.epoch, 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&conn.up, up, __ATOMIC_SEQ_CST);
+}
+
+uint32_t aq__conn_epoch(void)
+{
+	return __atomic_load_n(&conn.epoch, __ATOMIC_SEQ_CST);
 }
 
 bool aq__conn_up(void)
@@ -367,7 +375,8 @@ static bool wait_for_daemon(bool wait)
 }
 
 /* Lock held. Return: 0; negative errno: the connection is of no use any more. */
-static int exchange(const union aq_msg *request, union aq_msg *reply_msg, enum aq_msg_type reply)
+static int exchange(const union aq_msg *request, int pass_fd, union aq_msg *reply_msg,
+		    enum aq_msg_type reply, int *ret_fd)
 {
 	uint32_t seq = request->head.seq;
 	int r;
@@ -376,13 +385,17 @@ static int exchange(const union aq_msg *request, union aq_msg *reply_msg, enum a
 		conn.robbed = true;
 		return -EBADF;
 	}
-	r = aq_msg_send(conn.socket.fd, request, -1);
+	r = aq_msg_send(conn.socket.fd, request, pass_fd);
 	if (r < 0)
 		return r;
-	r = aq_msg_receive(conn.socket.fd, reply_msg, NULL);
+	r = aq_msg_receive(conn.socket.fd, reply_msg, ret_fd);
 	if (r < 0)
 		return r;
-	return reply_msg->head.type == reply && reply_msg->head.seq == seq ? 0 : -EBADMSG;
+	if (reply_msg->head.type == reply && reply_msg->head.seq == seq)
+		return 0;
+	if (ret_fd && *ret_fd >= 0)
+		close(*ret_fd);
+	return -EBADMSG;
 }
 
 int aq__conn_call(union aq_msg *msg, enum aq_msg_type reply, bool wait)
@@ -396,7 +409,7 @@ int aq__conn_call(union aq_msg *msg, enum aq_msg_type reply, bool wait)
 		if (!conn.up && !wait_for_daemon(wait))
 			break;
 		msg->head.seq = ++conn.seq;
-		if (exchange(msg, &answer, reply) == 0) {
+		if (exchange(msg, -1, &answer, reply, NULL) == 0) {
 			memcpy(msg, &answer, answer.head.size);
 			r = 0;
 			break;
@@ -409,18 +422,47 @@ int aq__conn_call(union aq_msg *msg, enum aq_msg_type reply, bool wait)
 	return r;
 }
 
-void aq__conn_bell(uint32_t devices)
+int aq__conn_pass(union aq_msg *msg, int pass_fd, enum aq_msg_type reply, int *ret_fd)
+{
+	int saved = errno, r = -ENOTCONN, cancel;
+	union aq_msg answer;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	pthread_mutex_lock(&conn.lock);
+	if (conn.up || wait_for_daemon(false)) {
+		msg->head.seq = ++conn.seq;
+		r = exchange(msg, pass_fd, &answer, reply, ret_fd);
+		if (r == 0) {
+			memcpy(msg, &answer, answer.head.size);
+		} else {
+			lost();
+			r = -EIO;
+		}
+	}
+	pthread_mutex_unlock(&conn.lock);
+	pthread_setcancelstate(cancel, NULL);
+	errno = saved;
+	return r;
+}
+
+void aq__conn_tell(const union aq_msg *msg)
 {
 	int saved = errno;
+
+	__atomic_fetch_add(&conn.ringing, 1, __ATOMIC_SEQ_CST);
+	if (aq__conn_up() && ours(&conn.socket))
+		(void)!send(conn.socket.fd, msg, msg->head.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+	__atomic_fetch_sub(&conn.ringing, 1, __ATOMIC_SEQ_CST);
+	errno = saved;
+}
+
+void aq__conn_bell(uint32_t devices)
+{
 	union aq_msg msg;
 
 	aq_msg_init(&msg, AQ_MSG_BELL, 0);
 	msg.bell.devices = devices;
-	__atomic_fetch_add(&conn.ringing, 1, __ATOMIC_SEQ_CST);
-	if (aq__conn_up() && ours(&conn.socket))
-		(void)!send(conn.socket.fd, &msg, msg.head.size, MSG_DONTWAIT | MSG_NOSIGNAL);
-	__atomic_fetch_sub(&conn.ringing, 1, __ATOMIC_SEQ_CST);
-	errno = saved;
+	aq__conn_tell(&msg);
 }
 
 /* The socket and the page are the parent's; sharing them would mix two processes' accounts. */

@@ -33,13 +33,25 @@ void aq__conn_close(void);
  */
 int aq__conn_call(union aq_msg *msg, enum aq_msg_type reply, bool wait);
 
+/**
+ * aq__conn_pass() - the same with descriptors: tried once, and only with a daemon that is there.
+ * @pass_fd: goes along, or -1; stays the caller's
+ * @ret_fd:  what came with the reply, or -1
+ * Return: 0; -ENOTCONN nothing was sent; -EIO: nobody knows whether the request arrived.
+ */
+int aq__conn_pass(union aq_msg *msg, int pass_fd, enum aq_msg_type reply, int *ret_fd);
+
+/* Counts the connections: another one may be to another daemon, which knows nothing of us but the
+ * page. */
+uint32_t aq__conn_epoch(void);
+
 /* Is a daemon there, as far as is known? One load. */
 bool aq__conn_up(void);
 
-/*
- * Ring the daemon for these devices of the page (AQ_MSG_BELL). Waits for nobody and takes no lock;
- * one that is lost costs a delay only. Keeps errno.
- */
+/* Send what has no reply. Waits for nobody and takes no lock; it may be lost. Keeps errno. */
+void aq__conn_tell(const union aq_msg *msg);
+
+/* Ring the daemon for these devices of the page (AQ_MSG_BELL); a lost one costs a delay only. */
 void aq__conn_bell(uint32_t devices);
 
 /* A thread of ours, detached, with all signals blocked. Return: false: this process can have none.

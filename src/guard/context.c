@@ -19,6 +19,7 @@
 #include "guard/guard.h"
 #include "guard/lock.h"
 #include "guard/movable.h"
+#include "guard/share.h"
 #include "guard/track.h"
 #include "guard/guest.h"
 
@@ -86,6 +87,7 @@ static void bury(uint32_t owner)
 	} while (d.n == DOOMED);
 	for (int i = 0; i < (int)AQ_MAX_DEVICES; i++)
 		aq__release(i, (uint32_t)d.grains[i]);
+	aq__import_context_gone(owner);
 }
 
 /* Forget @ctx while the driver destroys it; put it back with resurrect() if it does not. */

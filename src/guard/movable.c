@@ -15,12 +15,12 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "abi/grant.h"
 #include "base/timing.h"
 #include "guard/calls.h"
 #include "guard/gate.h"
+#include "guard/share.h"
 #include "guard/space.h"
 #include "guard/guest.h"
 
@@ -355,8 +355,6 @@ static bool drop_empty(struct aq__arena *a)
 		gone = aq__chunk_unmap(a, first, n, handle) == CUDA_SUCCESS;
 		aq__relax_end(mode);
 	}
-	if (gone && c->shared)
-		close((int)c->shared - 1);
 	aq__lock(&a->lock);
 	if (gone) {
 		a->pages.fixed_pages -= c->fixed ? n : 0;
@@ -580,6 +578,7 @@ void aq__movable_lost(const struct aq__item *item)
 
 	if (!a)
 		return;
+	aq__share_freed(item->key);
 	aq__move_hold();
 	put_room(a, item->key);
 	keep = keep_bytes(a->index);
@@ -684,6 +683,7 @@ bool aq__movable_fix(uint64_t address)
 		if (!c->fixed)
 			a->pages.fixed_pages += c->chunk_pages;
 		c->fixed = true;
+		c->lent = AQ__LENT_FOREVER; /* nobody says when it is over */
 		at = (uint32_t)(c - a->pages.page) + c->chunk_pages;
 	}
 	aq__unlock(&a->lock);

@@ -127,10 +127,6 @@ void aq__park_forget(struct aq__arena *a);
 
 void aq__park_forked(void); /* by aq__move_forked() */
 
-/* ---- share.c ---- */
-
-void aq__share_forked(void); /* by aq__move_forked() */
-
 /* ---- move.c ---- */
 
 /*

@@ -24,6 +24,7 @@
 #include "guard/calls.h"
 #include "guard/conn.h"
 #include "guard/gate.h"
+#include "guard/share.h"
 #include "guard/guest.h"
 
 #define DRAIN_NS (5 * AQ_NS_PER_S) /* guess: a graph of a second is long; a daemon waits for ten   \

@@ -229,7 +229,7 @@ void aq__pages_chunk_made(struct aq__pages *p, uint32_t first, uint32_t n, uint6
 	c->chunk_pages = n;
 	c->chunk_used = use;
 	c->fixed = c->parked = false;
-	c->shared = 0;
+	c->lent = 0;
 	if (!use)
 		empty_insert(p, first);
 	if (use)

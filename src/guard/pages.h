@@ -39,10 +39,12 @@ struct aq__page_info {
 	uint32_t host;	 /* in an allocation of a parked chunk: where its bytes are, see park.c */
 	uint8_t state;	 /* enum aq__page_state */
 	bool small;	 /* in an allocation: holds small pieces, see small.h */
-	uint32_t shared; /* there: 1 + our descriptor of it for other processes; 0 none */
 	bool fixed;	 /* at the first page of a chunk: known elsewhere, must not be moved */
+	uint32_t lent;	 /* there, while it is: number that no other chunk or time had, or: */
 	bool parked;	 /* there: its bytes are in host memory */
 };
+
+#define AQ__LENT_FOREVER UINT32_MAX
 
 #define AQ__PAGE_BINS 32u
 

@@ -10,12 +10,14 @@
 
 #include "guard/gate.h"
 #include "guard/movable.h"
+#include "guard/share.h"
 #include "guard/space.h"
 #include "guard/guest.h"
 
 /* Numbers of buffers are unique in a process; the driver's count from 1. Source: guess that it does
  * not count this far. */
 #define BUFFER_BASE (1ull << 48)
+#define IMPORT_BASE (2ull << 48)
 
 #define PUT(type, value)                                                                           \
 	do {                                                                                       \
@@ -71,11 +73,45 @@ static CUresult answer(const struct aq__item *item, CUpointer_attribute attr, CU
 	}
 }
 
+/*
+ * One attribute of memory that another process lends, where the driver knows it as something else
+ * than an opened handle. Return: CUDA_ERROR_NOT_FOUND: the driver knows.
+ */
+static CUresult answer_imported(const struct aq__imported *m, CUpointer_attribute attr, void *data)
+{
+	switch ((int)attr) {
+	case CU_POINTER_ATTRIBUTE_CONTEXT:
+		PUT(CUcontext, m->ctx);
+	case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+		PUT(unsigned long long, IMPORT_BASE + m->number);
+	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+		PUT(unsigned int, 0);
+	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+		PUT(CUdeviceptr, m->start);
+	case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+		PUT(size_t, m->bytes);
+	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+		PUT(unsigned long long, 0);
+	default:
+		return CUDA_ERROR_NOT_FOUND;
+	}
+}
+
 /* WATCH. */
 CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attr, CUdeviceptr ptr)
 {
+	struct aq__imported imported;
 	struct aq__item item;
 
+	if (data && aq__import_find(ptr, &imported)) {
+		CUresult r = answer_imported(&imported, attr, data);
+
+		if (r != CUDA_ERROR_NOT_FOUND)
+			return r;
+	}
 	if (!data || !aq__arena_of(ptr))
 		return AQ__CALL(cuPointerGetAttribute, data, attr, ptr);
 	if (!aq__movable_find(ptr, &item))
@@ -88,11 +124,18 @@ CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attr, CUdeviceptr
 CUresult cuPointerGetAttributes(unsigned int n, CUpointer_attribute *attributes, void **data,
 				CUdeviceptr ptr)
 {
+	struct aq__imported imported;
 	struct aq__item item;
 	CUresult r;
 
-	if (!n || !attributes || !data || !aq__arena_of(ptr))
-		return AQ__CALL(cuPointerGetAttributes, n, attributes, data, ptr);
+	if (!n || !attributes || !data || !aq__arena_of(ptr)) {
+		r = AQ__CALL(cuPointerGetAttributes, n, attributes, data, ptr);
+		if (r == CUDA_SUCCESS && n && aq__import_find(ptr, &imported)) {
+			for (unsigned int i = 0; i < n; i++)
+				(void)answer_imported(&imported, attributes[i], data[i]);
+		}
+		return r;
+	}
 	r = AQ__CALL(cuPointerGetAttributes, n, attributes, data, 0);
 	if (!aq__movable_find(ptr, &item))
 		return r;
@@ -124,16 +167,19 @@ CUresult cuPointerSetAttribute(const void *value, CUpointer_attribute attr, CUde
 /* WATCH. */
 CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr ptr)
 {
+	struct aq__imported m;
 	struct aq__item item;
 
-	if (!aq__arena_of(ptr))
-		return AQ__CALL(cuMemGetAddressRange_v2, base, size, ptr);
-	if (!aq__movable_find(ptr, &item))
+	if (aq__movable_find(ptr, &item))
+		m = (struct aq__imported){.start = item.key, .bytes = item.bytes};
+	else if (aq__arena_of(ptr))
 		return CUDA_ERROR_NOT_FOUND;
+	else if (!aq__import_find(ptr, &m))
+		return AQ__CALL(cuMemGetAddressRange_v2, base, size, ptr);
 	if (base)
-		*base = item.key;
+		*base = m.start;
 	if (size)
-		*size = item.bytes;
+		*size = m.bytes;
 	return CUDA_SUCCESS;
 }
 

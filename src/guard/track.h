@@ -22,6 +22,7 @@ enum aq__class {
 	AQ__POOL,	 /* CUmemoryPool: link = slot in pool.c */
 	AQ__EXEC,	 /* CUgraphExec with memory nodes: see graphmem.c */
 	AQ__BLOCK,	 /* 2 MiB of addresses, by number: refs = allocations in part of it */
+	AQ__PIECE,	 /* of memory that another process lends: bytes */
 };
 
 struct aq__item {

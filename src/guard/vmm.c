@@ -20,6 +20,7 @@
 #include "guard/lock.h"
 #include "guard/movable.h"
 #include "guard/ranges.h"
+#include "guard/share.h"
 #include "guard/track.h"
 #include "guard/guest.h"
 
@@ -209,7 +210,7 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
 	struct aq__range range;
 	CUresult r;
 
-	if (aq__arena_of((uintptr_t)address))
+	if (aq__arena_of((uintptr_t)address) || aq__import_at((uintptr_t)address))
 		return CUDA_ERROR_INVALID_VALUE; /* as of any memory of cuMemAlloc() */
 	r = AQ__CALL(cuMemRetainAllocationHandle, handle, address);
 	if (r != CUDA_SUCCESS)
@@ -256,7 +257,7 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 	uint64_t object;
 	CUresult r;
 
-	if (aq__arena_of(ptr))
+	if (aq__arena_of(ptr) || aq__import_at(ptr))
 		return CUDA_ERROR_INVALID_VALUE; /* ours */
 	range.value = object = object_of(handle);
 	r = AQ__CALL(cuMemMap, ptr, size, offset, handle, flags);
@@ -288,7 +289,7 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 	uint64_t end;
 	CUresult r;
 
-	if (aq__arena_of(ptr))
+	if (aq__arena_of(ptr) || aq__import_at(ptr))
 		return CUDA_ERROR_INVALID_VALUE; /* ours */
 	if (__builtin_add_overflow(ptr, (uint64_t)size, &end))
 		end = UINT64_MAX;

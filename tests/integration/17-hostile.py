@@ -284,6 +284,8 @@ def random_packets(machine):
     rounds = 200 if aqtest.SHORT else 1000
     print(f"seed {seed}, {rounds} rounds")
     rng = random.Random(seed)
+    token = bytes(range(16))
+    null = os.open("/dev/null", os.O_RDONLY)
     scene = Scene(machine)
 
     def babble():
@@ -296,13 +298,15 @@ def random_packets(machine):
                 packet = bytearray(rng.choice([
                     raw.hello("hostile"), raw.grow(rng.randrange(1 << 34)), raw.query(),
                     raw.cost(rng.randrange(4), rng.randrange(1 << 34)),
-                    raw.query(kind=raw.PROCS)]))
+                    raw.query(kind=raw.PROCS), raw.export(token), raw.borrow(token), raw.ask(),
+                    raw.export(token, kind=raw.WITHDRAW), raw.borrow(token, kind=raw.CLOSE),
+                    raw.lend(rng.randrange(8))]))
                 for _ in range(rng.randrange(0, 4)):
                     packet[rng.randrange(len(packet))] = rng.randrange(256)
                 if rng.random() < 0.1:
                     packet = packet[:rng.randrange(len(packet) + 1)]
                 if packet:
-                    link.send(bytes(packet))
+                    link.send(bytes(packet), [null] if rng.random() < 0.1 else [])
             link.sock.settimeout(0.002)
             link.receive()
         link.close()
@@ -312,6 +316,7 @@ def random_packets(machine):
             babble()
 
     aqtest.aside(all_rounds)
+    os.close(null)
     scene.innocents_are_well("random packets")
     scene.descriptors_are_back("random packets")
 

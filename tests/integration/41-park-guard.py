@@ -176,9 +176,12 @@ def what_is_shared_stays(machine):
     a = pattern(machine, "a", ("50M", "70M"), memory=GIB)
     b = pattern(machine, "b", ("50M",), memory=GIB)
     handle = a.do("ipc 0")["handle"]
-    b.do(f"open {handle} 0", bad=0)
+    lent = b.do(f"borrow {handle} 50M")["id"]
+    b.do(f"look {lent} 1", bad=0)
     equal(park(machine, "a")["memory_parked_bytes"], 70 * MIB, "parked")
+    b.do(f"look {lent} 1", bad=0)
     b.do(f"open {handle} 0", bad=0)
+    b.do(f"look {lent} 1", bad=0)
     a.do("check", bad=0)
     a.quit()
     b.quit()

@@ -17,6 +17,12 @@
  *   rest                end them: rounds done, words that were wrong, the first error
  *   info                cuMemGetInfo
  *   ipc N / open HEX N  export the N-th allocation / open another's, of the size of our own N-th
+ *   borrow HEX SIZE     open another's, and keep it; answers with its number
+ *   look N SEED         compare what is borrowed with the pattern SEED (the N-th allocation of a
+ *                       process is filled with N + 1)
+ *   poke N SEED         fill it with the pattern SEED
+ *   expect N SEED       from now on our own N-th allocation is to have the pattern SEED
+ *   return N            close what is borrowed
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -31,6 +37,7 @@
 
 #define MAX_ALLOCS 4096u
 #define MAX_WORKERS 16u
+#define MAX_BORROWED 256u
 #define PIECE (4u << 20) /* bytes that are compared at a time */
 
 static struct {
@@ -38,6 +45,11 @@ static struct {
 	uint64_t bytes, seed;
 } allocs[MAX_ALLOCS];
 static unsigned int n_allocs;
+static struct {
+	CUdeviceptr p;
+	uint64_t bytes;
+} borrowed[MAX_BORROWED];
+static unsigned int n_borrowed;
 static CUcontext ctx;
 static CUgraphExec exec;
 
@@ -305,20 +317,25 @@ static void do_ipc(unsigned int n)
 		printf("%02x", ((unsigned char *)&handle)[i]);
 }
 
-/* The other has filled its N-th as we have ours: same seed, same size. */
-static void do_open(const char *hex, unsigned int n)
+static CUresult open_handle(const char *hex, CUdeviceptr *p)
 {
 	CUipcMemHandle handle;
-	uint64_t bad = 0;
-	CUdeviceptr p;
-	CUresult r;
 
 	for (size_t i = 0; i < sizeof(handle); i++) {
 		char digits[3] = {hex[2 * i], hex[2 * i + 1], 0};
 
 		((unsigned char *)&handle)[i] = (unsigned char)strtoul(digits, NULL, 16);
 	}
-	r = cuIpcOpenMemHandle(&p, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
+	return cuIpcOpenMemHandle(p, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);
+}
+
+/* The other has filled its N-th as we have ours: same seed, same size. */
+static void do_open(const char *hex, unsigned int n)
+{
+	uint64_t bad = 0;
+	CUdeviceptr p;
+	CUresult r = open_handle(hex, &p);
+
 	if (r == CUDA_SUCCESS)
 		r = compare(p, allocs[n].bytes, allocs[n].seed, &bad);
 	if (r == CUDA_SUCCESS)
@@ -332,6 +349,38 @@ static unsigned int number(const char *text)
 	unsigned int n = text ? (unsigned int)strtoul(text, NULL, 10) : 0;
 
 	return n < MAX_ALLOCS ? n : 0;
+}
+
+static void do_borrow(const char *hex, uint64_t bytes)
+{
+	CUresult r = CUDA_ERROR_UNKNOWN;
+
+	if (n_borrowed < MAX_BORROWED)
+		r = open_handle(hex, &borrowed[n_borrowed].p);
+	answer("borrow", r);
+	if (r == CUDA_SUCCESS) {
+		borrowed[n_borrowed].bytes = bytes;
+		printf(" id=%u", n_borrowed++);
+	}
+}
+
+/* Return: whether it was a command about what is borrowed. */
+static bool obey_borrower(const char *verb, unsigned int n, uint64_t seed)
+{
+	uint64_t bad = 0;
+
+	n = n < MAX_BORROWED ? n : 0;
+	if (!strcmp(verb, "look")) {
+		answer(verb, compare(borrowed[n].p, borrowed[n].bytes, seed, &bad));
+		printf(" bad=%" PRIu64, bad);
+	} else if (!strcmp(verb, "poke")) {
+		answer(verb, fill(borrowed[n].p, borrowed[n].bytes, seed));
+	} else if (!strcmp(verb, "return")) {
+		answer(verb, cuIpcCloseMemHandle(borrowed[n].p));
+	} else {
+		return false;
+	}
+	return true;
 }
 
 /* Return: whether it was a command. */
@@ -372,7 +421,12 @@ static bool obey(char *line)
 		do_ipc(number(arg));
 	} else if (!strcmp(verb, "open") && arg && strlen(arg) == 2 * sizeof(CUipcMemHandle)) {
 		do_open(arg, number(more));
-	} else {
+	} else if (!strcmp(verb, "borrow") && arg && strlen(arg) == 2 * sizeof(CUipcMemHandle)) {
+		do_borrow(arg, more ? parse_size(more) : 0);
+	} else if (!strcmp(verb, "expect") && arg && more) {
+		allocs[number(arg)].seed = strtoull(more, NULL, 10);
+		answer(verb, CUDA_SUCCESS);
+	} else if (!obey_borrower(verb, number(arg), more ? strtoull(more, NULL, 10) : 0)) {
 		printf("what code=-1\n");
 		return false;
 	}

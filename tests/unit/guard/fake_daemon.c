@@ -3,12 +3,15 @@
 #include "fake_daemon.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,6 +22,15 @@
 #define MAX_PEERS 16
 
 struct fake_daemon fake_daemon = {.chunk = 8 << 20, .devices = 1};
+
+/* One borrower; `shared` is of all of it. */
+static struct {
+	pthread_mutex_t lock;
+	uint8_t token[AQ_TOKEN_BYTES];
+	uint64_t loan, at, back; /* back: the loan that is given back, not told yet; 0 none */
+	bool wanted, lent;
+	struct aq_msg_piece piece;
+} shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static char dir[64], path[96];
 static pthread_t thread;
@@ -150,6 +162,92 @@ static void query(int fd, union aq_msg *m)
 	aq_msg_send(fd, m, -1);
 }
 
+/* ---- sharing ---- */
+
+static void tell_exporter(void)
+{
+	__atomic_fetch_add((uint32_t *)&fake_daemon.page->shares, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &fake_daemon.page->shares, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void fake_daemon_borrow(uint64_t at)
+{
+	pthread_mutex_lock(&shared.lock);
+	shared.loan++;
+	shared.at = at;
+	shared.wanted = true;
+	shared.lent = false;
+	pthread_mutex_unlock(&shared.lock);
+	tell_exporter();
+}
+
+int fake_daemon_lent(uint64_t *ret_loan, uint64_t *ret_span)
+{
+	bool lent = false;
+
+	for (int i = 0; i < 10000 && !lent; i++) {
+		pthread_mutex_lock(&shared.lock);
+		lent = shared.lent;
+		pthread_mutex_unlock(&shared.lock);
+		if (!lent)
+			usleep(1000);
+	}
+	*ret_loan = shared.loan;
+	*ret_span = shared.piece.span_bytes;
+	return lent ? shared.piece.result : -ETIMEDOUT;
+}
+
+void fake_daemon_give_back(uint64_t loan)
+{
+	pthread_mutex_lock(&shared.lock);
+	shared.back = loan;
+	pthread_mutex_unlock(&shared.lock);
+	tell_exporter();
+}
+
+static void ask(union aq_msg *m)
+{
+	aq_msg_init(m, AQ_MSG_ASK_REPLY, m->head.seq);
+	if (shared.wanted) {
+		shared.wanted = false;
+		m->ask_reply.what = AQ_ASK_WANTED;
+		m->ask_reply.loan = shared.loan;
+		m->ask_reply.at = shared.at;
+		memcpy(m->ask_reply.token, shared.token, sizeof(shared.token));
+	} else if (shared.back) {
+		m->ask_reply.what = AQ_ASK_CLOSED;
+		m->ask_reply.loan = shared.back;
+		shared.back = 0;
+	}
+}
+
+/* Return: false when it is none of these. */
+static bool serve_sharing(int fd, union aq_msg *m, int passed)
+{
+	uint32_t seq = m->head.seq;
+	bool ours = true;
+
+	pthread_mutex_lock(&shared.lock);
+	if (m->head.type == AQ_MSG_EXPORT) {
+		memcpy(shared.token, m->export.token, sizeof(shared.token));
+		aq_msg_init(m, AQ_MSG_SHARE_REPLY, seq);
+	} else if (m->head.type == AQ_MSG_ASK) {
+		ask(m);
+	} else if (m->head.type == AQ_MSG_LEND) {
+		shared.piece = m->piece;
+		shared.lent = true;
+		if ((m->piece.result == 0) != (passed >= 0))
+			abort();
+		aq_msg_init(m, AQ_MSG_SHARE_REPLY, seq);
+	} else {
+		ours = false;
+	}
+	pthread_mutex_unlock(&shared.lock);
+	if (ours)
+		aq_msg_send(fd, m, -1);
+	return ours;
+}
+
 /* Return: false when the peer is gone. */
 static bool serve(int fd)
 {
@@ -168,6 +266,10 @@ static bool serve(int fd)
 		query(fd, &m);
 	else if (m.head.type == AQ_MSG_BELL)
 		fake_daemon.bells++;
+	else if (m.head.type == AQ_MSG_WITHDRAW)
+		fake_daemon.withdrawals++;
+	else if (serve_sharing(fd, &m, page_fd) && page_fd >= 0)
+		close(page_fd);
 	return true;
 }
 

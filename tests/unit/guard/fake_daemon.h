@@ -26,7 +26,7 @@ struct fake_daemon {
 	const uint8_t (*uuids)[16]; /* of the devices; NULL: of the fake driver's */
 	_Atomic uint64_t limit;	    /* on every device; 0: as below */
 	/* Written by the thread. */
-	_Atomic uint32_t hellos, adoptions, grows, refusals, costs, queries, bells;
+	_Atomic uint32_t hellos, adoptions, grows, refusals, costs, queries, bells, withdrawals;
 	_Atomic uint64_t overhead[2];
 	struct aq_page *_Atomic page;
 };
@@ -38,6 +38,11 @@ void fake_daemon_prepare(void);
 void fake_daemon_start(void);
 void fake_daemon_stop(void);
 void fake_daemon_clean(void);
+
+/* As another process that opens the last allocation that was exported, and closes it again. */
+void fake_daemon_borrow(uint64_t at); /* ask for it; does not wait */
+int fake_daemon_lent(uint64_t *ret_loan, uint64_t *ret_span); /* wait for the answer: its result */
+void fake_daemon_give_back(uint64_t loan);
 
 /* Bytes that the page says are used and granted. */
 uint64_t fake_daemon_used(int index);

@@ -787,6 +787,7 @@ static void test_move__without_room_it_stays_parked(void **state)
 static void test_move__what_others_know_stays(void **state)
 {
 	CUipcMemHandle handle;
+	uint64_t loan, span;
 	CUdeviceptr p, q;
 
 	ok(g.cuMemAlloc_v2(&p, 40 * MIB));
@@ -794,6 +795,9 @@ static void test_move__what_others_know_stays(void **state)
 	put(p, 40 * MIB, 1);
 	put(q, 50 * MIB, 2);
 	ok(g.cuIpcGetMemHandle(&handle, p));
+	fake_daemon_borrow(0);
+	assert_int_equal(fake_daemon_lent(&loan, &span), 0);
+	assert_int_equal(span, 40 * MIB);
 	assert_int_equal(movable(0), 50 * MIB);
 	assert_int_equal(park(0), 0);
 	assert_int_equal(parked(0), 50 * MIB);
@@ -803,7 +807,44 @@ static void test_move__what_others_know_stays(void **state)
 	same(q, 50 * MIB, 2);
 	ok(g.cuMemFree_v2(p)); /* nobody but us must have it then: it is not kept */
 	assert_int_equal(fake_daemon_used(0), 50 * MIB);
+	fake_daemon_give_back(loan); /* of a chunk that is no more */
 	ok(g.cuMemFree_v2(q));
+}
+
+/* A handle alone holds nothing; nor does memory that everybody has closed. */
+static void test_move__what_nobody_has_open_moves(void **state)
+{
+	CUipcMemHandle handle, again;
+	uint64_t loan[2], span;
+	CUdeviceptr p;
+
+	ok(g.cuMemAlloc_v2(&p, 40 * MIB));
+	put(p, 40 * MIB, 3);
+	ok(g.cuIpcGetMemHandle(&handle, p));
+	ok(g.cuIpcGetMemHandle(&again, p));
+	assert_memory_equal(&handle, &again, sizeof(handle));
+	for (int round = 0; round < 3; round++) {
+		assert_int_equal(movable(0), 40 * MIB);
+		assert_int_equal(park(0), 0);
+		assert_int_equal(parked(0), 40 * MIB);
+		fake_daemon_borrow(0); /* it has to come back for that */
+		assert_true(eventually(lease_load(&lease_device(0)->want)));
+		assert_int_equal(resume(0), 0);
+		assert_int_equal(fake_daemon_lent(&loan[0], &span), 0);
+		fake_daemon_borrow(0);
+		assert_int_equal(fake_daemon_lent(&loan[1], &span), 0);
+		assert_int_equal(movable(0), 0);
+		fake_daemon_give_back(loan[1]);
+		usleep(20000);
+		assert_int_equal(movable(0), 0); /* one still has it */
+		fake_daemon_give_back(loan[0]);
+		assert_true(eventually(movable(0) == 40 * MIB));
+		same(p, 40 * MIB, 3);
+	}
+	ok(g.cuMemFree_v2(p));
+	assert_true(eventually(fake_daemon.withdrawals));
+	fake_daemon_borrow(0); /* the daemon may not have heard that it is freed */
+	assert_int_equal(fake_daemon_lent(&loan[0], &span), -ENOENT);
 }
 
 static void test_move__a_capture_is_not_disturbed(void **state)
@@ -1254,6 +1295,7 @@ int main(int argc, char **argv)
 		EACH(test_move__too_little_host_memory_changes_nothing),
 		EACH(test_move__without_room_it_stays_parked),
 		EACH(test_move__what_others_know_stays),
+		EACH(test_move__what_nobody_has_open_moves),
 		EACH(test_move__a_capture_is_not_disturbed),
 		EACH(test_move__what_cannot_drain_goes_on),
 		EACH(test_move__storm),
