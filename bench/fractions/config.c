@@ -58,7 +58,7 @@ static const struct aq_opt opts[] = {
 	{"osl", OPT_OSL, AQ_OPT_VALUE, "N", "tokens of an answer (default 128)", NULL},
 	{"ttft-bound", OPT_BOUND, AQ_OPT_VALUE, "TIME", "of every first token (default 1s)", NULL},
 	{"window", OPT_WINDOW, AQ_OPT_VALUE, "TIME", "of a step (default 20s, quick 4s)", NULL},
-	{"steps", OPT_STEPS, AQ_OPT_VALUE, "N", "of a search at most (default 8, quick 3)", NULL},
+	{"steps", OPT_STEPS, AQ_OPT_VALUE, "N", "of a search at most (default 5, quick 3)", NULL},
 	{"first-users", OPT_FIRST, AQ_OPT_VALUE, "N", "first try on a whole GPU", NULL},
 	{"max-num-seqs", OPT_SEQUENCES, AQ_OPT_VALUE, "N",
 	 "that an engine runs at once (default 256)", NULL},
@@ -202,7 +202,7 @@ static int settle(struct fr_config *c)
 	if (!c->sequences)
 		c->sequences = SEQUENCES;
 	if (!c->steps_most)
-		c->steps_most = c->quick ? 3 : 8;
+		c->steps_most = c->quick ? 3 : 5;
 	if (!c->limit_ns)
 		c->limit_ns = c->quick ? QUICK_LIMIT_NS : UINT64_MAX;
 	if (!c->sim && access("/dev/nvidiactl", F_OK) < 0)

@@ -19,6 +19,7 @@
 #include "base/banned.h"
 
 #define ERROR_BYTES 512
+#define NUMBER_BYTES 12 /* of a number in a vector, with its comma */
 #define BACKLOG_BYTES (4u << 20) /* that a client may leave unread before it is let go */
 
 struct llm_reply {
@@ -292,34 +293,64 @@ static void answer_text(struct llm_reply *r, const char *finish)
 				 "choices", choice, "usage", usage_of(r)));
 }
 
+/* `,-0.01234567`: by hand, for a server of embeddings does little else. */
+static size_t put_number(char *to, int64_t e8)
+{
+	static const char zeros[] = ",-0.00000000";
+	const char *sign = e8 < 0 ? zeros : ",0.00000000";
+	uint64_t left = e8 < 0 ? (uint64_t)-e8 : (uint64_t)e8;
+	size_t n = strlen(sign);
+
+	memcpy(to, sign, n);
+	for (size_t i = n; left && to[i - 1] != '.'; left /= 10)
+		to[--i] = (char)('0' + left % 10);
+	return n;
+}
+
 /* A vector of length one in the direction of nothing in particular. */
-static json_t *vector_of(const struct llm_reply *r, uint32_t input)
+static int add_vector(const struct llm_reply *r, uint32_t input, struct evbuffer *to)
 {
 	uint32_t n = llm_engine_facts(r->all->engine)->model->hidden;
 	double scale = sqrt(3.0 / n); /* of numbers between -1 and 1, whose mean square is 1/3 */
-	json_t *a = json_array();
+	AQ_CLEANUP(free) char *text = malloc((size_t)n * NUMBER_BYTES);
+	size_t used = 0;
 
+	if (!text)
+		return -1;
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t x = mix(((uint64_t)r->ask.prompts[input] << 32) + i);
+		double v = ((double)(x >> 11) / (double)(1ull << 52) - 1) * scale;
 
-		json_array_append_new(
-			a, json_real(((double)(x >> 11) / (double)(1ull << 52) - 1) * scale));
+		used += put_number(text + used, llrint(v * 1e8));
 	}
-	return a;
+	return evbuffer_add(to, text + 1, used - 1);
 }
 
 static void answer_vectors(struct llm_reply *r)
 {
-	json_t *data = json_array();
+	AQ_CLEANUP(free) char *usage = NULL;
+	struct evbuffer *body = evhttp_request_get_output_buffer(r->request);
+	json_t *u = usage_of(r);
+	int bad;
 
-	for (uint32_t i = 0; i < r->ask.n_inputs; i++)
-		json_array_append_new(data,
-				      json_pack("{s:s,s:i,s:o}", "object", "embedding", "index",
-						(int)i, "embedding", vector_of(r, i)));
-	llm_reply_json(r->request, 200,
-		       json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", r->id, "object", "list",
-				 "created", (json_int_t)r->created, "model", r->all->model, "data",
-				 data, "usage", usage_of(r)));
+	usage = json_dumps(u, JSON_COMPACT);
+	json_decref(u);
+	bad = evbuffer_add_printf(body, "{\"id\":\"%s\",\"object\":\"list\",\"created\":%lld,"
+				  "\"model\":\"%s\",\"data\":[",
+				  r->id, (long long)r->created, r->all->model) < 0;
+	for (uint32_t i = 0; i < r->ask.n_inputs && !bad; i++)
+		bad = evbuffer_add_printf(body, "%s{\"object\":\"embedding\",\"index\":%u,"
+					  "\"embedding\":[",
+					  i ? "," : "", i) < 0 ||
+		      add_vector(r, i, body) < 0 || evbuffer_add(body, "]}", 2) < 0;
+	if (bad || !usage || evbuffer_add_printf(body, "],\"usage\":%s}", usage) < 0) {
+		evbuffer_drain(body, evbuffer_get_length(body));
+		llm_reply_error(r->request, 500, "out of memory");
+		return;
+	}
+	evhttp_add_header(evhttp_request_get_output_headers(r->request), "Content-Type",
+			  "application/json");
+	evhttp_send_reply(r->request, 200, NULL, NULL);
 }
 
 /* All its sequences have ended; the answer is not written yet, so that hanging up frees nothing. */

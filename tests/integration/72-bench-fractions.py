@@ -135,14 +135,12 @@ def two_models_with_as_many_requests_as_one(machine):
     text = "\n".join(child.lines(60))
     equal(child.wait(), 0, f"exit code ({text}{child.stderr()})")
     rows = {r["case"]: r for r in results(machine)}
-    equal(sorted(rows), sorted(f"resident-{how}/{n}" for how in ("one", "leases", "plain")
-                               for n in (8, 32)), "cases")
+    equal(sorted(rows), ["resident-leases/8", "resident-one/8", "resident-plain/8"], "cases")
     for row in rows.values():
         equal((row["model"], row["isl"], row["osl"]), ("qwen3-4b", 2048, 256), "as published")
         check("A100" in row["device"], row["device"])
         equal(row["users"], int(row["case"].partition("/")[2]), "requests on the GPU")
-        # The prompts of 32 take longer than so short a window.
-        check(row["tokens_per_second"] > 0 or row["users"] == 32, row)
+        check(row["tokens_per_second"] > 0, row)
     equal([rows[f"resident-{how}/8"]["arbitration"] for how in ("leases", "plain")],
           ["aliquot", "hardware"], "arbitration")
     check("Dynamo: tokens/s, 2 models, 8 requests on the GPU" in text, text)
