@@ -72,7 +72,10 @@ static int write_file(const struct fr_run *run, size_t i)
 
 	if (!f)
 		return -EIO;
+	errno = 0;
 	r = files[i].write(run, f);
+	if (r == -EIO && errno)
+		r = -errno;
 	if (fclose(f) && !r)
 		r = -errno;
 	if (!r)
@@ -137,6 +140,11 @@ static int run_all(const struct fr_config *c)
 
 	fr_catch_signals();
 	r = fr_run_cases(&run, c, keep);
+	if (r < 0 && r != -EINTR && !run.steps.count) {
+		aq_say("bench fractions: %s", run.stage.why[0] ? run.stage.why : strerror(-r));
+		fr_run_finish(&run);
+		return AQ_EXIT_FAILED;
+	}
 	if (r < 0 && r != -EINTR)
 		aq_say("bench fractions: %s", run.stage.why[0] ? run.stage.why : strerror(-r));
 	if (r == -EINTR)

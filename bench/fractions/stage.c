@@ -61,9 +61,28 @@ static int find_programs(struct fr_stage *s)
 	return 0;
 }
 
+/* The last line of a log, without its stamp; "" none. */
+static void last_words(const char *path, char *buf, size_t size)
+{
+	AQ_CLEANUP(free) char *log = NULL;
+	ssize_t n = aq_file_read(path, LOG_TAIL, &log);
+	const char *line, *colon;
+
+	buf[0] = '\0';
+	if (n <= 0)
+		return;
+	while (n > 0 && log[n - 1] == '\n')
+		log[--n] = '\0';
+	line = strrchr(log, '\n');
+	line = line ? line + 1 : log;
+	colon = strstr(line, "error: ");
+	snprintf(buf, size, "%s", colon ? colon + 7 : line);
+}
+
 static int start_daemon(struct fr_stage *s, unsigned int devices)
 {
 	char daemon[AQ_PATH_BYTES], log[AQ_PATH_BYTES], socket_path[AQ_PATH_BYTES + 32], sim[96];
+	char words[FR_WHY - 40];
 	const char *argv[] = {daemon, "--foreground", s->config->sim ? "--sim" : NULL, sim, NULL};
 	const char *environ[] = {s->rundir_variable, "ALIQUOT_SOCKET", "ALIQUOT_SIM_DIR", NULL};
 	uint64_t deadline = aq_now_ns() + DAEMON_NS;
@@ -91,7 +110,11 @@ static int start_daemon(struct fr_stage *s, unsigned int devices)
 		else
 			r = fr_sleep(20 * AQ_NS_PER_MS);
 	}
-	return explain(s, r, "aliquotd does not come up");
+	last_words(log, words, sizeof(words));
+	if (!words[0])
+		return explain(s, r, "aliquotd does not come up");
+	snprintf(s->why, sizeof(s->why), "aliquotd does not come up: %s", words);
+	return r;
 }
 
 int fr_stage_open(struct fr_stage *s, const struct fr_config *c, unsigned int devices)
@@ -189,24 +212,6 @@ static void add_server(struct arguments *a, const struct fr_stage *s, const stru
 	add(a, text(a, "%g", UTILIZATION * r->part.permille / 1000.0));
 	add(a, "--device");
 	add(a, text(a, "%u", r->part.device));
-}
-
-/* The last line that the server wrote; "" none. */
-static void last_words(const char *path, char *buf, size_t size)
-{
-	AQ_CLEANUP(free) char *log = NULL;
-	ssize_t n = aq_file_read(path, LOG_TAIL, &log);
-	const char *line, *colon;
-
-	buf[0] = '\0';
-	if (n <= 0)
-		return;
-	while (n > 0 && log[n - 1] == '\n')
-		log[--n] = '\0';
-	line = strrchr(log, '\n');
-	line = line ? line + 1 : log;
-	colon = strstr(line, "error: ");
-	snprintf(buf, size, "%s", colon ? colon + 7 : line);
 }
 
 static int take_facts(struct fr_stage *s, struct fr_replica *r, const char *line)

@@ -15,7 +15,8 @@ int llm_cu_load(void)
 	void *lib = dlopen("libcuda.so.1", RTLD_NOW);
 
 	if (!lib) {
-		aq_error("no CUDA driver: %s", dlerror());
+		aq_error("no CUDA driver: %s; without a GPU, start it by `aliquot run --sim h100 -- ...`",
+			 dlerror());
 		return -ENOENT;
 	}
 #define LLM_CU(name, symbol)                                                                       \

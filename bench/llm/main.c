@@ -138,7 +138,7 @@ static int take_real(const char *option, const char *text, double min, double ma
 static int take_model(struct settings *s, const char *name)
 {
 	s->server.engine.device.model = llm_model_find(name);
-	return s->server.engine.device.model ? 0 : bad("model", name, "not in --list");
+	return s->server.engine.device.model ? 0 : bad("model", name, "no such model; --list has them");
 }
 
 /* It stands in answers and in the labels of metrics as it is. */

@@ -91,7 +91,13 @@ static FILE *open_result(const struct aq_serve_options *o, const char *name)
 
 static int make_directory(const struct aq_serve_options *o)
 {
-	if (!o->out || !mkdir(o->out, 0777) || errno == EEXIST)
+	AQ_CLEANUP(close) int fd = -1;
+
+	if (!o->out)
+		return -1;
+	/* Now, and not after all that is to be written was measured. */
+	if ((!mkdir(o->out, 0777) || errno == EEXIST) &&
+	    (fd = open(o->out, O_DIRECTORY | O_CLOEXEC)) >= 0 && !faccessat(fd, ".", W_OK, AT_EACCESS))
 		return -1;
 	aq_say("bench serve: --out '%s': %s", o->out, strerror(errno));
 	return AQ_EXIT_FAILED;

@@ -313,6 +313,12 @@ def wrong_options_are_said(machine):
         check(errors.startswith("aliquot: "), errors)
     _, errors = bench(machine, f"http://127.0.0.1:{unused_port()}", code=1)
     check("--model" in errors, errors)
+    # Said before a minute of load, not after it.
+    for out in (STUB, "/proc/self", "/nonexistent/x"):
+        began = time.monotonic()
+        _, errors = bench(machine, f"http://127.0.0.1:{unused_port()}", "--model", "m",
+                          "--duration", "1m", "--out", out, code=1)
+        check("--out" in errors and time.monotonic() - began < 20, out, errors)
 
 
 aqtest.run(every_kind_is_counted, nothing_but_failures_is_status_1, numbers_are_those_of_the_stub,

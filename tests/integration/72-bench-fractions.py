@@ -178,6 +178,12 @@ def what_cannot_be_written_is_said_at_once(machine):
     child.lines(20)
     equal(child.wait(), 1, "exit code when DIR cannot be made")
     check("/proc/self/nowhere" in child.stderr(), child.stderr())
+    out.unlink()
+    child = machine.spawn([aqtest.CLI, "bench", "fractions", "--sim", "nosuch", "--cases", "full",
+                           "--out", str(out)])
+    equal(child.lines(20), [], "nothing is reported of a run that never began")
+    equal(child.wait(), 1, "exit code with a profile that is not there")
+    check("nosuch" in child.stderr(), child.stderr())
 
 
 def what_does_not_fit_is_said(machine):
