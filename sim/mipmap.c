@@ -62,7 +62,7 @@ static void make_levels(struct sim_mipmap *m, const CUDA_ARRAY3D_DESCRIPTOR *des
 		level.Depth = keep_depth ? desc->Depth : halved(desc->Depth, i);
 		sim_array_fill_in(&m->levels[i], &level, elem, ctx);
 		m->levels[i].mipmap = m;
-		m->levels[i].base = m->whole.bytes; /* offset for now */
+		m->levels[i].base = m->whole.bytes; /* in the whole; the caller adds its base */
 		m->whole.bytes +=
 			(m->levels[i].bytes + SIM_ALIGN_BYTES - 1) & ~(SIM_ALIGN_BYTES - 1ull);
 	}

@@ -39,7 +39,7 @@ bool sim_when_decided(struct sim_when *w, uint64_t *ret_ns)
 		*ret_ns = finish > w->floor_ns ? finish : w->floor_ns;
 		return false;
 	}
-	/* A ticket that the engine has forgotten was done long before anything asked for now. */
+	/* A ticket that the engine has forgotten was done long ago: nothing waits for it. */
 	if (r == 1 && finish > w->floor_ns)
 		w->floor_ns = finish;
 	w->on = NULL;

@@ -49,9 +49,30 @@ int aq_paths_join(char *buf, const char *dir, const char *name)
 	return n < 0 || n >= AQ_PATH_BYTES ? -ENAMETOOLONG : 0;
 }
 
-static int has_guard(const char *dir)
+int aq_paths_beside(char *buf, const char *place, bool (*fits)(const char *path))
 {
-	char path[AQ_PATH_BYTES + 32];
+	char exe[AQ_PATH_BYTES], joined[AQ_PATH_BYTES * 2];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe));
+	AQ_CLEANUP(free) char *real = NULL;
+
+	if (n < 0 || (size_t)n >= sizeof(exe))
+		return n < 0 ? -errno : -ENAMETOOLONG;
+	exe[n] = '\0';
+	*strrchr(exe, '/') = '\0';
+	if (snprintf(joined, sizeof(joined), "%s/%s", exe, place) >= (int)sizeof(joined))
+		return -ENAMETOOLONG;
+	real = realpath(joined, NULL);
+	if (!real || !fits(real))
+		return -ENOENT;
+	if (strlen(real) >= AQ_PATH_BYTES)
+		return -ENAMETOOLONG;
+	snprintf(buf, AQ_PATH_BYTES, "%s", real);
+	return 0;
+}
+
+static bool has_guard(const char *dir)
+{
+	char path[AQ_PATH_BYTES * 2];
 
 	snprintf(path, sizeof(path), "%s/guard/libcuda.so.1", dir);
 	return access(path, R_OK) == 0;
@@ -60,13 +81,12 @@ static int has_guard(const char *dir)
 int aq_paths_libdir(char *buf)
 {
 	/* Relative to the directory of the program: build tree, then installed forms. */
-	static const char *const beside[] = {
+	static const char *const places[] = {
 		"../../lib", "../lib", "../../lib/aliquot", "../lib/x86_64-linux-gnu/aliquot",
 		"../lib/aarch64-linux-gnu/aliquot", "../lib64/aliquot", "../lib/aliquot",
 	};
 	const char *env = getenv("ALIQUOT_LIBDIR");
-	char exe[AQ_PATH_BYTES];
-	ssize_t n;
+	int r = -ENOENT;
 
 	if (env && env[0] == '/') {
 		if (strlen(env) >= AQ_PATH_BYTES)
@@ -74,54 +94,32 @@ int aq_paths_libdir(char *buf)
 		snprintf(buf, AQ_PATH_BYTES, "%s", env);
 		return has_guard(buf) ? 0 : -ENOENT;
 	}
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(places) && r == -ENOENT; i++)
+		r = aq_paths_beside(buf, places[i], has_guard);
+	return r;
+}
 
-	n = readlink("/proc/self/exe", exe, sizeof(exe));
-	if (n < 0 || (size_t)n >= sizeof(exe))
-		return n < 0 ? -errno : -ENAMETOOLONG;
-	exe[n] = '\0';
-	*strrchr(exe, '/') = '\0';
-	for (size_t i = 0; i < AQ_ARRAY_SIZE(beside); i++) {
-		char joined[AQ_PATH_BYTES * 2];
-		AQ_CLEANUP(free) char *real = NULL;
-
-		snprintf(joined, sizeof(joined), "%s/%s", exe, beside[i]);
-		real = realpath(joined, NULL);
-		if (!real || !has_guard(real))
-			continue;
-		if (strlen(real) >= AQ_PATH_BYTES)
-			return -ENAMETOOLONG;
-		snprintf(buf, AQ_PATH_BYTES, "%s", real);
-		return 0;
-	}
-	return -ENOENT;
+bool aq_paths_is_program(const char *path)
+{
+	return access(path, X_OK) == 0;
 }
 
 int aq_paths_helper(char *buf, const char *name)
 {
 	static const char *const places[] = {"../libexec/aliquot", ".", "../../bin"};
 	const char *base = strrchr(name, '/');
-	char exe[AQ_PATH_BYTES], path[AQ_PATH_BYTES * 2];
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe));
+	char place[AQ_PATH_BYTES];
+	int r;
 
-	if (n < 0 || (size_t)n >= sizeof(exe))
-		return n < 0 ? -errno : -ENAMETOOLONG;
-	exe[n] = '\0';
-	*strrchr(exe, '/') = '\0';
 	base = base ? base + 1 : name;
-	for (size_t i = 0; i <= AQ_ARRAY_SIZE(places); i++) {
-		AQ_CLEANUP(free) char *real = NULL;
-
-		snprintf(path, sizeof(path), "%s/%s/%s", exe, i ? places[i - 1] : "../..",
-			 i ? base : name);
-		real = realpath(path, NULL);
-		if (!real || access(real, X_OK) < 0)
-			continue;
-		if (strlen(real) >= AQ_PATH_BYTES)
-			return -ENAMETOOLONG;
-		snprintf(buf, AQ_PATH_BYTES, "%s", real);
-		return 0;
+	if (aq_paths_join(place, "../..", name) < 0)
+		return -ENAMETOOLONG;
+	r = aq_paths_beside(buf, place, aq_paths_is_program);
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(places) && r == -ENOENT; i++) {
+		aq_paths_join(place, places[i], base); /* not longer than the one before */
+		r = aq_paths_beside(buf, place, aq_paths_is_program);
 	}
-	return -ENOENT;
+	return r;
 }
 
 int aq_paths_connect(const char *path, int type)

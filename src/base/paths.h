@@ -3,6 +3,7 @@
 #ifndef AQ_BASE_PATHS_H
 #define AQ_BASE_PATHS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define AQ_PATH_BYTES 256 /* every path of ours; sockets are shorter still (108) */
@@ -26,6 +27,15 @@ int aq_paths_make_rundir(const char *dir);
 
 /* Join @dir and @name into @buf of AQ_PATH_BYTES. Return: 0 or -ENAMETOOLONG. */
 int aq_paths_join(char *buf, const char *dir, const char *name);
+
+/**
+ * aq_paths_beside() - a place relative to the directory of the program that runs.
+ * @buf: of AQ_PATH_BYTES, without links and dots
+ * @fits: is it what is looked for? Given what goes to @buf
+ * Return: 0; -ENOENT not there, or it does not fit; other negative errno
+ */
+int aq_paths_beside(char *buf, const char *place, bool (*fits)(const char *path));
+bool aq_paths_is_program(const char *path);
 
 /**
  * aq_paths_libdir() - the directory that has guard/, sim/ and sim-driver/.

@@ -32,33 +32,18 @@
 
 int aq_start_find(char *buf)
 {
-	static const char *const beside[] = {"aliquotd", "../daemon/aliquotd"};
+	static const char *const places[] = {"aliquotd", "../daemon/aliquotd"};
 	const char *env = getenv("ALIQUOT_DAEMON");
-	char exe[AQ_PATH_BYTES];
-	ssize_t n;
 
 	if (env && env[0] == '/') {
 		if (strlen(env) >= AQ_PATH_BYTES)
 			return -ENAMETOOLONG;
 		snprintf(buf, AQ_PATH_BYTES, "%s", env);
-		return access(buf, X_OK) ? -ENOENT : 0;
+		return aq_paths_is_program(buf) ? 0 : -ENOENT;
 	}
-	n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-	if (n < 0)
-		return -errno;
-	exe[n] = '\0';
-	*strrchr(exe, '/') = '\0';
-	for (size_t i = 0; i < AQ_ARRAY_SIZE(beside); i++) {
-		AQ_CLEANUP(free) char *real = NULL;
-
-		if (aq_paths_join(buf, exe, beside[i]) < 0)
-			continue;
-		real = realpath(buf, NULL);
-		if (!real || access(real, X_OK) || strlen(real) >= AQ_PATH_BYTES)
-			continue;
-		snprintf(buf, AQ_PATH_BYTES, "%s", real);
-		return 0;
-	}
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(places); i++)
+		if (!aq_paths_beside(buf, places[i], aq_paths_is_program))
+			return 0;
 	return -ENOENT;
 }
 
