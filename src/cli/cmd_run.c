@@ -362,7 +362,9 @@ static int run_run(const struct aq_verb *verb, int argc, char **argv)
 
 	execvp(run.program[0], run.program);
 	r = errno;
-	aq_say("run '%s': %s", run.program[0], strerror(r));
+	aq_say("run '%s': %s", run.program[0], r == ENOENT ?
+	       "what is to run it (after #!, or the loader it was linked for) is not there" :
+	       strerror(r));
 	return r == ENOENT ? AQ_EXIT_NOT_FOUND : AQ_EXIT_NOT_EXECUTABLE;
 }
 

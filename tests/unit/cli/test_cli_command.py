@@ -255,7 +255,7 @@ class Run(Case):
         script.chmod(0o755)
         self.expect(("run", "--", str(script)), 0, out="from a script")
         script.write_text("#!/surely/not\n")
-        self.expect(("run", "--name", "b", "--", str(script)), 127)
+        self.expect(("run", "--name", "b", "--", str(script)), 127, err="after #!")
 
     def test_refusals(self):
         done = self.expect(("run", "--memory", "90G", "--", "true"), 125,
