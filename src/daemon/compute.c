@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/slice.h"
 #include "daemon/event.h"
 #include "daemon/gate.h"
 #include "daemon/lease_page.h"
@@ -17,6 +18,7 @@
 #include "base/banned.h"
 
 #define SAMPLE_NS (900 * AQ_NS_PER_MS) /* between two looks at the driver's samples */
+#define SLICE_NS (100 * AQ_NS_PER_US)  /* a turn of the loop takes less, and leases wait for it */
 #define MAX_SAMPLES 1024u	       /* processes on one device */
 
 static struct aqd_client *client_of(struct aqd_lessee *l)
@@ -101,6 +103,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 int aqd_compute_init(struct aqd *d)
 {
 	aqd_leases_init(&d->leases, &aq_arbiter_defaults, &ops, d);
+	(void)aq_slice_ask(SLICE_NS);
 	d->lease_timer = evtimer_new(d->base, on_timer, d);
 	return d->lease_timer ? 0 : -ENOMEM;
 }

@@ -16,16 +16,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/slice.h"
 #include "base/timing.h"
 #include "guard/conn.h"
 #include "guard/gate.h"
 #include "guard/guard.h"
 #include "guard/guest.h"
 
-#define STACK_BYTES ((size_t)512 << 10) /* guess: it calls the driver, whose needs nobody states   \
-					 */
+#define STACK_BYTES                                                                                \
+	((size_t)512 << 10) /* guess: it calls the driver, whose needs nobody states               \
+			     */
 #define MAX_CALLERS 4
-#define LEAVE_NS (50 * AQ_NS_PER_MS) /* guess: longer than any query of an event */
+#define SLICE_NS (100 * AQ_NS_PER_US) /* it works for less at a time, and others wait for it */
+#define LEAVE_NS (50 * AQ_NS_PER_MS)  /* guess: longer than any query of an event */
 
 enum { NOT_STARTED, STARTING, RUNS, CANNOT };
 
@@ -66,6 +69,7 @@ static void *run(void *arg)
 {
 	(void)arg;
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+	(void)aq_slice_ask(SLICE_NS);
 	(void)aq__relax_begin(); /* for good: it is no thread that captures */
 	while (!__atomic_load_n(&leaving, __ATOMIC_SEQ_CST)) {
 		struct aq_page *page = aq__page_get(); /* never goes, but in a child */
