@@ -92,7 +92,12 @@ struct aq_page_device {
 	_Atomic uint32_t noticed;       /* client writes */
 	_Atomic uint64_t total_ns;      /* device time of the whole fraction so far; daemon writes,
 					 * for the daemon after it */
-	uint64_t reserved_lease[1];
+	_Atomic uint32_t early_ns;      /* what handing over takes: give the lease back so long before
+					 * what is in flight is done; 0: a default; daemon writes */
+	_Atomic uint32_t edge_ns;       /* the low half of an instant (CLOCK_MONOTONIC): when
+					 * active_turn was claimed, or, once it is given back, when
+					 * what is in flight of it will be done (0: not known); client
+					 * writes it before active_turn or done_turn */
 
 	_Atomic uint32_t order;         /* enum aq_order; daemon writes */
 	_Atomic uint32_t order_turn;    /* number of the order, wraps; daemon writes */

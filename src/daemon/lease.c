@@ -58,9 +58,11 @@ void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 
 	aqd__lease_collect(l, f, c, i, now_ns);
 	dev->given = true;
+	dev->taken = false;
 	dev->given_ns = now_ns;
 	dev->waiting = f->contender.company || is_capped(f);
 	aqd_page_set_waiting(c->page, i, dev->waiting);
+	aqd_page_set_early(c->page, i, aqd__handover_early_ns(l, f->device[i]));
 	aqd_page_give(c->page, i, ++dev->turn, f->until_ns);
 	if (dev->waiting)
 		aqd_page_news(c->page);
@@ -178,6 +180,7 @@ static void release(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		uint64_t here = aqd__lease_count(l, f, i, now_ns);
 
 		used = here > used ? here : used;
+		aqd__handover_back(l, f, i, now_ns);
 		aqd__lease_publish(f, i);
 	}
 	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
@@ -246,6 +249,8 @@ static void look_at(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 			if (!dev->gated && !dev->late)
 				continue;
 			says = aqd_page_look(c->page, i);
+			if (dev->given)
+				aqd__handover_taken(l, f, dev, i, &says);
 			if (dev->late && caught_up(dev, &says))
 				aqd__lease_caught_up(l, f, c, i, now_ns);
 			wants |= dev->gated &&

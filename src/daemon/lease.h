@@ -32,6 +32,7 @@
 struct aqd_lessee_device {
 	bool gated;	  /* AQ_GATE_LEASED is set */
 	bool given;	  /* may hold the lease of @turn */
+	bool taken;	  /* seen to use it */
 	bool waiting;	  /* as written to the page */
 	bool deaf;	  /* its want does not count until it rings: it slept, or is late */
 	bool late;	  /* still out after a lease that was taken as back */
@@ -106,6 +107,14 @@ struct aqd_lease_ops {
 		     uint64_t possible_ns);
 };
 
+/* What is known of handing one device over (lease_handover.c). */
+struct aqd_handover {
+	uint64_t back_ns;  /* when it came back last */
+	uint32_t early_ns; /* learned; 0: not yet */
+	uint32_t end_ns;   /* when the work of that lease ends, as its guard said; low half */
+	bool end_known;
+};
+
 struct aqd_leases {
 	struct aq_arbiter arbiter;
 	const struct aqd_lease_ops *ops;
@@ -115,6 +124,7 @@ struct aqd_leases {
 	bool stirred;	  /* something that the arbiter decides by has changed */
 	uint64_t next_ns; /* when it wants to decide again */
 	uint32_t running[AQ_ARBITER_MAX_DEVICES]; /* fractions with a context, by device */
+	struct aqd_handover handover[AQ_ARBITER_MAX_DEVICES];
 	/* Time passes by 1/(1+n) beside n others that compete by hardware slices. */
 	struct {
 		uint32_t late;	    /* overrunners that are not stopped */

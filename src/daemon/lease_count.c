@@ -155,7 +155,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
 	uint64_t sum = f->early_ns[i], wall = minus(now_ns, f->contender.lease_start_ns), late = 0;
-	uint64_t awaited;
+	uint64_t awaited, most;
 	uint32_t d = f->device[i];
 	struct aqd_lessee *c, *tmp;
 
@@ -170,7 +170,9 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i,
 			sum += claimed(l, c, i, now_ns);
 	}
 	tick(l, d, now_ns);
-	sum = scale(less(sum, wall), minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
+	/* It is given back before its last work is done. */
+	most = wall + aqd__handover_early_ns(l, d);
+	sum = scale(less(sum, most), minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
 	sum = sum > f->early_ns[i] ? sum : f->early_ns[i]; /* that was told already */
 	f->gpu_ns[i] += sum;
 	f->early_ns[i] = 0;

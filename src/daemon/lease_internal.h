@@ -9,6 +9,14 @@
 void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
 		     uint32_t index, uint64_t now_ns);
 
+/* lease_handover.c: the lease on the device of that index is back; somebody is seen to use it; how
+ * early it is to be given back. */
+struct aqd_page_says;
+void aqd__handover_back(struct aqd_leases *l, struct aqd_lease *f, uint32_t index, uint64_t now_ns);
+void aqd__handover_taken(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee_device *dev,
+			 uint32_t index, const struct aqd_page_says *says);
+uint32_t aqd__handover_early_ns(const struct aqd_leases *l, uint32_t device);
+
 /* lease_manage.c: who is managed where, after who runs where has changed. */
 void aqd__leases_manage(struct aqd_leases *l, uint64_t now_ns);
 

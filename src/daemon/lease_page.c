@@ -46,6 +46,11 @@ void aqd_page_set_waiting(struct aq_page *page, uint32_t device, bool waiting)
 	__atomic_store_n((uint32_t *)&page->device[device].waiting, waiting, __ATOMIC_RELEASE);
 }
 
+void aqd_page_set_early(struct aq_page *page, uint32_t device, uint32_t early_ns)
+{
+	__atomic_store_n((uint32_t *)&page->device[device].early_ns, early_ns, __ATOMIC_RELAXED);
+}
+
 void aqd_page_set_total(struct aq_page *page, uint32_t device, uint64_t total_ns)
 {
 	__atomic_store_n((uint64_t *)&page->device[device].total_ns, total_ns, __ATOMIC_RELAXED);
@@ -61,6 +66,8 @@ struct aqd_page_says aqd_page_look(const struct aq_page *page, uint32_t device)
 	const struct aq_page_device *dev = &page->device[device];
 	struct aqd_page_says says;
 
+	/* Of the claim, if done_turn does not say otherwise. */
+	says.edge_ns = __atomic_load_n((uint32_t *)&dev->edge_ns, __ATOMIC_ACQUIRE);
 	says.active_turn = __atomic_load_n((uint32_t *)&dev->active_turn, __ATOMIC_SEQ_CST);
 	says.done_turn = __atomic_load_n((uint32_t *)&dev->done_turn, __ATOMIC_SEQ_CST);
 	/* After done_turn, before which they are written. */

@@ -26,6 +26,9 @@ void aqd_page_set_until(struct aq_page *page, uint32_t device, uint64_t until_ns
 /* Does somebody wait for the device? */
 void aqd_page_set_waiting(struct aq_page *page, uint32_t device, bool waiting);
 
+/* How long before its work is done a lease is to be given back. */
+void aqd_page_set_early(struct aq_page *page, uint32_t device, uint32_t early_ns);
+
 /* The fraction's device time, which a daemon leaves for the next one. May be anything. */
 void aqd_page_set_total(struct aq_page *page, uint32_t device, uint64_t total_ns);
 uint64_t aqd_page_total(const struct aq_page *page, uint32_t device);
@@ -35,6 +38,7 @@ struct aqd_page_says {
 	bool want;
 	uint32_t active_turn, done_turn;
 	uint64_t gpu_ns;
+	uint32_t edge_ns; /* may be one of a turn before */
 };
 
 struct aqd_page_says aqd_page_look(const struct aq_page *page, uint32_t device);

@@ -546,6 +546,20 @@ bool aq__flight_regular(int index, uint64_t error_ns, uint64_t now_ns)
 	return regular;
 }
 
+bool aq__flight_steady(int index, uint64_t error_ns)
+{
+	struct aq__flight *f;
+	bool steady = true;
+
+	FOR_EACH_ON(f, index)
+	{
+		aq__lock(&f->lock);
+		steady &= f->error_ns && f->error_ns < error_ns;
+		aq__unlock(&f->lock);
+	}
+	return steady;
+}
+
 bool aq__flight_drained(int index)
 {
 	struct aq__flight *f;

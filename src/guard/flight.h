@@ -51,6 +51,9 @@ uint64_t aq__flight_left(int index, uint64_t now_ns, bool look);
 /* Is all that is in flight marked, and are estimates right to @error_ns, as far as can be seen? */
 bool aq__flight_regular(int index, uint64_t error_ns, uint64_t now_ns);
 
+/* Have estimates been right to @error_ns lately? */
+bool aq__flight_steady(int index, uint64_t error_ns);
+
 /* Mark what has no mark. Return: whether nothing is in flight. No thread may be submitting. */
 bool aq__flight_drained(int index);
 

@@ -46,8 +46,10 @@
 /* A pause this long gives back what others wait for: about what handing over and back costs. */
 #define IDLE_NS (100 * AQ_NS_PER_US)
 
-/* Handing over takes 55 to 85 us (simulator, a host with nothing else to do), and more at times. */
+/* A lease is given back so long before what is in flight is done, while the daemon has not told how
+ * long handing over takes: 55 to 85 us on a host with nothing else to do (simulator). */
 #define EARLY_NS (100 * AQ_NS_PER_US)
+#define EARLY_MOST_NS AQ_NS_PER_MS
 
 #define BUSY_NS AQ_NS_PER_MS /* while threads submit or are about to, there is nothing to see */
 #define POLL_NS (100 * AQ_NS_PER_US)
@@ -110,6 +112,20 @@ static bool lease_runs(const struct aq_page_device *dev, const struct device *d,
 	return until == AQ_LEASE_UNTIL_TOLD || until > aq_now_ns();
 }
 
+/* How long before the end of what is in flight a lease is given back. */
+static uint64_t early_ns(const struct aq_page_device *dev)
+{
+	uint64_t ns = load32(&dev->early_ns);
+
+	return !ns ? EARLY_NS : ns < EARLY_MOST_NS ? ns : EARLY_MOST_NS;
+}
+
+/* An instant as the page has it: never 0, which is none. */
+static uint32_t edge(uint64_t ns)
+{
+	return (uint32_t)ns ? (uint32_t)ns : 1;
+}
+
 static void publish(struct aq_page_device *dev, int index, bool foretell, uint64_t now_ns)
 {
 	uint64_t used = aq__flight_harvest(index, foretell);
@@ -145,9 +161,10 @@ static void want_if_waiting(struct aq_page_device *dev, const struct device *d)
 static void give_back(struct aq_page_device *dev, int index, uint32_t turn, bool likely)
 {
 	struct device *d = &devices[index];
-	uint64_t now = aq_now_ns();
+	uint64_t now = aq_now_ns(), end = now + aq__flight_left(index, now, false);
 
 	publish(dev, index, true, now);
+	store32(&dev->edge_ns, aq__flight_steady(index, EARLY_NS) ? edge(end) : 0);
 	d->likely_ns = likely ? now + IDLE_NS : 0;
 	if (likely)
 		store32(&dev->want, 1);
@@ -259,6 +276,8 @@ static void claim(struct aq_page_device *dev, uint32_t turn)
 {
 	uint32_t *word = (uint32_t *)&dev->active_turn, was = load32(&dev->active_turn);
 
+	if (later(turn, was))
+		store32(&dev->edge_ns, edge(aq_now_ns()));
 	while (later(turn, was) && !__atomic_compare_exchange_n(word, &was, turn, false,
 								__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
@@ -496,7 +515,8 @@ static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, 
 static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, uint64_t now_ns)
 {
 	struct device *d = &devices[index];
-	uint64_t fresh = __atomic_load_n(&d->last_ns, __ATOMIC_RELAXED) + NAP_NS, left;
+	uint64_t fresh = __atomic_load_n(&d->last_ns, __ATOMIC_RELAXED) + NAP_NS;
+	uint64_t early = early_ns(dev), left;
 
 	if (__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST))
 		return now_ns + (now_ns < fresh ? POLL_LEAST_NS : 2 * POLL_NS);
@@ -506,8 +526,8 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 	}
 	left = aq__flight_left(index, now_ns, false);
 	if (aq__flight_regular(index, EARLY_NS, now_ns)) {
-		if (left > EARLY_NS) /* but marks may be reached sooner */
-			return now_ns + (left - EARLY_NS < NAP_NS ? left - EARLY_NS : NAP_NS);
+		if (left > early) /* but marks may be reached sooner */
+			return now_ns + (left - early < NAP_NS ? left - early : NAP_NS);
 		give_back(dev, index, turn, true);
 		return d->likely_ns;
 	}
@@ -531,19 +551,20 @@ static uint64_t tend_likely(struct aq_page_device *dev, int index, uint64_t now_
 static uint64_t tend_contended(struct aq_page_device *dev, int index, uint32_t turn,
 			       uint64_t until_ns, uint64_t now_ns)
 {
-	uint64_t left = until_ns > now_ns ? until_ns - now_ns : 0, next;
+	uint64_t left = until_ns > now_ns ? until_ns - now_ns : 0, early = early_ns(dev), next;
 
+	(void)aq__flight_left(index, now_ns, true); /* what is reached is not overdue */
 	/* What may be submitted yet is next to nothing: end it, so that the next one hears of it.
 	 */
-	if (left <= EARLY_NS && aq__flight_regular(index, EARLY_NS, now_ns)) {
+	if (left <= early && aq__flight_regular(index, EARLY_NS, now_ns)) {
 		__atomic_store_n(&devices[index].closed, (uint64_t)turn + 1, __ATOMIC_SEQ_CST);
 		return tend_end(dev, index, turn, now_ns);
 	}
 	next = tend_idle(dev, index, turn, now_ns);
 	if (until_ns == AQ_LEASE_UNTIL_TOLD)
 		return next;
-	if (left > EARLY_NS)
-		until_ns -= EARLY_NS;
+	if (left > early)
+		until_ns -= early;
 	return next < until_ns ? next : until_ns;
 }
 

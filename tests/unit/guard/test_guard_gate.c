@@ -372,6 +372,52 @@ static void test_gate__more_work_waits_for_the_next_turn(void **state)
 
 /* ---- what must not wait ---- */
 
+/* What was left to do when the lease came back, by the guard's own word; negative: nothing, or that
+ * was not known. */
+static int32_t left_at_give_back(uint32_t early_ns)
+{
+	struct aq_page_device *dev = lease_device(0);
+	struct launcher l;
+	uint32_t edge;
+	int32_t left;
+
+	lease_store(&dev->early_ns, early_ns);
+	lease_give(0, 6 * MS, true);
+	launcher_start(&l, stream, 100 * US, 70);
+	assert_true(eventually(l.launched));
+	while (!lease_is_back(0))
+		sched_yield();
+	edge = lease_load(&dev->edge_ns);
+	fprintf(stderr, "early %u edge left %d edge %u launched %d\n", early_ns,
+		(int32_t)(edge - (uint32_t)aq_now_ns()), edge, (int)l.launched);
+	left = edge ? (int32_t)(edge - (uint32_t)aq_now_ns()) : INT32_MIN;
+	while (l.launched < l.count) { /* the rest */
+		if (lease_load(&dev->want) && lease_is_back(0))
+			lease_give(0, 10 * AQ_NS_PER_S, true);
+		usleep(100);
+	}
+	launcher_end(&l);
+	ok(g.cuStreamSynchronize(stream));
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	return left;
+}
+
+static void test_gate__gives_back_as_early_as_it_is_told(void **state)
+{
+	int32_t most = INT32_MIN;
+
+	for (int i = 0; i < 10; i++) /* a late thread gives back later, never sooner */
+		assert_true(left_at_give_back(60 * US) < (int32_t)(200 * US));
+	for (int i = 0; i < 40 && most < (int32_t)(250 * US); i++) {
+		int32_t left = left_at_give_back(500 * US);
+
+		assert_true(left <= (int32_t)(700 * US));
+		most = left > most ? left : most;
+	}
+	assert_true(most >= (int32_t)(250 * US));
+	lease_store(&lease_device(0)->early_ns, 0);
+}
+
 static void test_gate__captures_are_left_alone(void **state)
 {
 	uint32_t bells;
@@ -758,6 +804,7 @@ int main(int argc, char **argv)
 		MANAGED(test_gate__threads_and_streams_drain_together),
 		MANAGED(test_gate__default_streams_of_threads_drain),
 		MANAGED(test_gate__more_work_waits_for_the_next_turn),
+		MANAGED(test_gate__gives_back_as_early_as_it_is_told),
 		MANAGED(test_gate__captures_are_left_alone),
 		MANAGED(test_gate__graphs_are_charged_by_measure),
 		MANAGED(test_gate__synchronising_needs_no_lease),
