@@ -16,6 +16,9 @@ import socketserver
 import sys
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+import aqproto  # pylint: disable=wrong-import-position
+
 RUNDIR = pathlib.Path(os.environ["XDG_RUNTIME_DIR"]) / "aliquot"
 GIB = 1 << 30
 TOTAL = 79 * GIB
@@ -67,7 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         found = re.fullmatch(r"/v1/fractions/([^/]+)", path)
         if path == "/v1/version":
-            self.answer(200, {"version": "0.0.1", "abi": 2, "pid": os.getpid(), "started_ns": 1,
+            self.answer(200, {"version": "0.0.1", "abi": aqproto.ABI, "pid": os.getpid(), "started_ns": 1,
                               "rundir": str(RUNDIR), "system": False})
         elif path == "/v1/devices":
             self.answer(200, devices())

@@ -19,6 +19,9 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+import aqproto  # pylint: disable=wrong-import-position
+
 ALIQUOT, STUB = (str(pathlib.Path(p).resolve()) for p in sys.argv[1:3])
 
 
@@ -511,7 +514,7 @@ class Verbs(Case):
         child.stdout.close()
 
     def test_version(self):
-        self.expect(("version",), 0, out=r"aliquotd 0.0.1 \(abi 2\), private, pid \d+")
+        self.expect(("version",), 0, out=rf"aliquotd 0.0.1 \(abi {aqproto.ABI}\), private, pid \d+")
         self.assertEqual(json.loads(self.expect(("version", "--json"), 0).stdout)["daemon"]
                          ["version"], "0.0.1")
 
