@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "base/timing.h"
 #include "cli/say.h"
+#include "take.h"
 #include "base/banned.h"
 
 /* Source: vLLM's --max-num-seqs on most cards (1024 from 70 GiB on), TensorRT-LLM's on most models. */
@@ -96,28 +97,21 @@ const struct aq_verb fr_verb = {
 
 static int bad(const char *option, const char *value, const char *why)
 {
-	aq_say("bench fractions: --%s '%s': %s", option, value, why);
-	return AQ_EXIT_USAGE;
+	return aq_take_bad(&fr_verb, option, value, why);
 }
 
 static int take_time(const char *option, const char *value, uint64_t *ret_ns)
 {
-	uint64_t ns;
-
-	if (aq_duration_parse(value, &ns) < 0 || ns < AQ_NS_PER_S / 10)
-		return bad(option, value, "write a time of at least 100ms, as 500ms, 30s or 5m");
-	*ret_ns = ns;
-	return -1;
+	return aq_take_time(&fr_verb, option, value, AQ_NS_PER_S / 10, ret_ns);
 }
 
 static int take_count(const char *option, const char *value, uint64_t most, uint32_t *ret_count)
 {
-	uint64_t n;
+	uint64_t n = 0;
+	int r = aq_take_number(&fr_verb, option, value, 1, most, &n);
 
-	if (aq_uint_parse(value, 1, most, &n) < 0)
-		return bad(option, value, "a number above 0, and not too large");
 	*ret_count = (uint32_t)n;
-	return -1;
+	return r;
 }
 
 static int take_name(const char *option, const char *value, const char **ret_name)
@@ -170,9 +164,7 @@ static int take_option(struct fr_config *c, int id, const char *value)
 	case OPT_LIMIT:
 		return take_time("limit", value, &c->limit_ns);
 	case OPT_SEED:
-		return aq_uint_parse(value, 0, UINT64_MAX, &c->seed)
-			       ? bad("seed", value, "a number")
-			       : -1;
+		return aq_take_number(&fr_verb, "seed", value, 0, UINT64_MAX, &c->seed);
 	case OPT_QUICK:
 		c->quick = true;
 		return -1;

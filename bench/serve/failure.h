@@ -12,30 +12,31 @@ enum aq_end {
 	AQ_ENDS,
 };
 
-static inline const char *aq_end_name(enum aq_end end)
+struct aq_end_words {
+	const char *name, *meaning;
+};
+
+static inline const struct aq_end_words *aq_end_words(enum aq_end end)
 {
-	static const char *const names[AQ_ENDS] = {
-		"ok",
-#define AQ_FAILURE(name, text, meaning) text,
+	static const struct aq_end_words words[AQ_ENDS] = {
+		{"ok", "whole answer"},
+#define AQ_FAILURE(name, text, meaning) {text, meaning},
 #include "serve/failure.def"
 #undef AQ_FAILURE
-		"unfinished",
+		{"unfinished", "the run was over first"},
 	};
 
-	return names[end];
+	return &words[end];
+}
+
+static inline const char *aq_end_name(enum aq_end end)
+{
+	return aq_end_words(end)->name;
 }
 
 static inline const char *aq_end_meaning(enum aq_end end)
 {
-	static const char *const meanings[AQ_ENDS] = {
-		"whole answer",
-#define AQ_FAILURE(name, text, meaning) meaning,
-#include "serve/failure.def"
-#undef AQ_FAILURE
-		"the run was over first",
-	};
-
-	return meanings[end];
+	return aq_end_words(end)->meaning;
 }
 
 #endif /* AQ_SERVE_FAILURE_H */

@@ -12,6 +12,7 @@
 #include "base/size.h"
 #include "base/timing.h"
 #include "cli/say.h"
+#include "take.h"
 #include "base/banned.h"
 
 #define LENGTHS_BYTES (64u << 20)
@@ -98,31 +99,13 @@ const struct aq_verb aq_serve_verb = {
 
 static int bad(const char *option, const char *value, const char *why)
 {
-	aq_say("bench serve: --%s '%s': %s", option, value, why);
-	return AQ_EXIT_USAGE;
-}
-
-static int take_time(const char *option, const char *value, uint64_t least_ns, uint64_t *ret_ns)
-{
-	uint64_t ns;
-
-	if (aq_duration_parse(value, &ns) < 0 || ns < least_ns)
-		return bad(option, value, least_ns ? "write a time, as 500ms, 30s or 5m"
-						   : "write a time, as 0, 500ms, 30s or 5m");
-	*ret_ns = ns;
-	return -1;
+	return aq_take_bad(&aq_serve_verb, option, value, why);
 }
 
 static int take_number(const char *option, const char *value, uint64_t min, uint64_t max,
 		       uint64_t *ret_value)
 {
-	char why[64];
-
-	if (!aq_uint_parse(value, min, max, ret_value))
-		return -1;
-	snprintf(why, sizeof(why), "a number from %llu to %llu", (unsigned long long)min,
-		 (unsigned long long)max);
-	return bad(option, value, why);
+	return aq_take_number(&aq_serve_verb, option, value, min, max, ret_value);
 }
 
 static int take_length(const char *option, const char *value, struct aq_dist *ret_dist)
@@ -251,7 +234,8 @@ static int take_time_option(struct aq_serve_options *o, int id, const char *valu
 
 	for (size_t i = 0; i < AQ_ARRAY_SIZE(times); i++)
 		if (times[i].id == id)
-			return take_time(times[i].name, value, times[i].least_ns, times[i].to);
+			return aq_take_time(&aq_serve_verb, times[i].name, value, times[i].least_ns,
+					    times[i].to);
 	return AQ_EXIT_USAGE;
 }
 

@@ -4,39 +4,50 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "bench/fractions/load.h"
 
-#define SPREAD(n, p50, p95, max)                                                                   \
-	"{\"count\":" #n ",\"p50\":" #p50 ",\"p95\":" #p95 ",\"p99\":7.5,\"max\":" #max "}"
-#define RESULT(ok, failed, spread)                                                                 \
-	"{\"requests\":12,\"ok\":" #ok ",\"failed\":" #failed ",\"unfinished\":2,"                 \
-	"\"tokens_per_second\":345.5,\"requests_per_second\":2,\"ttft_ms\":" spread                \
-	",\"itl_ms\":" spread "}"
+/* A result with @failed failures, whose waits and gaps are @spread. */
+static char *result_of(int ok, int failed, const char *spread)
+{
+	char *text;
+
+	assert_true(asprintf(&text,
+			     "{\"requests\":12,\"ok\":%d,\"failed\":%d,\"unfinished\":2,"
+			     "\"tokens_per_second\":345.5,\"requests_per_second\":2,"
+			     "\"ttft_ms\":%s,\"itl_ms\":%s}",
+			     ok, failed, spread, spread) > 0);
+	return text;
+}
+
+/* What the generator writes: takes the results; @b may be NULL. */
+static char *output_of(char *total, char *a, char *b, const char *more)
+{
+	char *text;
+
+	assert_true(asprintf(&text, "{\"total\":%s,\"targets\":[{\"result\":%s}%s%s%s]%s}", total, a,
+			     b ? ",{\"result\":" : "", b ? b : "", b ? "}" : "", more) > 0);
+	free(total);
+	free(a);
+	free(b);
+	return text;
+}
+
+static const char nothing[] = "{\"count\":0,\"p50\":0,\"p95\":0,\"p99\":7.5,\"max\":0}";
 
 static void test_fractions_load__reads_all_of_it(void **state)
 {
+	static const char first[] =
+		"{\"count\":10,\"p50\":100,\"p95\":900,\"p99\":7.5,\"max\":999.5}";
+	static const char second[] = "{\"count\":5,\"p50\":1,\"p95\":2,\"p99\":7.5,\"max\":3}";
+	char *text = output_of(result_of(9, 1, first), result_of(5, 0, second),
+			       result_of(4, 1, nothing), "");
 	struct fr_result total, each[2];
 
-	assert_int_equal(
-		fr_result_read(
-			"{\"total\":" RESULT(
-				9, 1,
-				SPREAD(10, 100, 900,
-				       999.5)) ",\"targets\":[{\"result\":" RESULT(5, 0,
-										   SPREAD(5, 1, 2,
-											  3)) "},{"
-											      "\"re"
-											      "sult"
-											      "\""
-											      ":" RESULT(4,
-													 1,
-													 SPREAD(0,
-														0,
-														0,
-														0)) "}]}",
-			2, &total, each),
-		0);
+	assert_int_equal(fr_result_read(text, 2, &total, each), 0);
+	free(text);
 	assert_int_equal(total.requests, 12);
 	assert_int_equal(total.ok, 9);
 	assert_int_equal(total.failed, 1);
@@ -50,46 +61,38 @@ static void test_fractions_load__reads_all_of_it(void **state)
 /* 40 ms late for gaps of 1 ms: nothing is known of the gaps, and all of the rest. */
 static void test_fractions_load__doubts_a_late_generator(void **state)
 {
+	static const char short_gaps[] =
+		"{\"count\":9,\"p50\":1,\"p95\":2,\"p99\":7.5,\"max\":3}";
+	static const char long_gaps[] =
+		"{\"count\":9,\"p50\":50,\"p95\":60,\"p99\":7.5,\"max\":70}";
+	char *text = output_of(result_of(9, 1, short_gaps), result_of(9, 1, long_gaps), NULL,
+			       ",\"generator\":{\"read_lag\":{\"p99_ms\":40}}");
 	struct fr_result total, each[1];
 
-	assert_int_equal(
-		fr_result_read(
-			"{\"total\":" RESULT(
-				9, 1,
-				SPREAD(9, 1, 2,
-				       3)) ",\"targets\":[{\"result\":" RESULT(9, 1,
-									       SPREAD(9, 50, 60,
-										      70)) "}],"
-											   "\"gener"
-											   "ator\":"
-											   "{\"read"
-											   "_lag\":"
-											   "{\"p99_"
-											   "ms\":"
-											   "40}}}",
-			1, &total, each),
-		0);
+	assert_int_equal(fr_result_read(text, 1, &total, each), 0);
+	free(text);
 	assert_true(isnan(total.itl_p50) && isnan(total.itl_p99) && total.ttft_p50 == 1);
 	assert_true(each[0].itl_p50 == 50 && each[0].lag_p99 == 40);
 }
 
 static void test_fractions_load__refuses_what_is_something_else(void **state)
 {
-	static const char *const texts[] = {
-		"",
-		"{",
-		"[]",
-		"null",
-		"{\"total\":{}}",
-		"{\"total\":[],\"targets\":[{}]}",
-		"{\"total\":" RESULT(9, 1, "3") "}",
-		"{\"total\":" RESULT(9, 1, "3") ",\"targets\":[{}]}",
-		"{\"total\":" RESULT(9, 1, "3") ",\"targets\":[{},{}]}",
-		"{\"total\":" RESULT(9, 1, "3") ",\"targets\":{\"result\":1}}"};
+	static const char *const texts[] = {"", "{", "[]", "null", "{\"total\":{}}",
+					    "{\"total\":[],\"targets\":[{}]}"};
+	static const char *const targets[] = {"", ",\"targets\":[{}]", ",\"targets\":[{},{}]",
+					      ",\"targets\":{\"result\":1}"};
 	struct fr_result total, each[2];
 
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(texts); i++)
 		assert_int_equal(fr_result_read(texts[i], 1, &total, each), -EPROTO);
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(targets); i++) {
+		char *text, *result = result_of(9, 1, "3");
+
+		assert_true(asprintf(&text, "{\"total\":%s%s}", result, targets[i]) > 0);
+		assert_int_equal(fr_result_read(text, 1, &total, each), -EPROTO);
+		free(result);
+		free(text);
+	}
 }
 
 static void test_fractions_load__within_is_every_one_and_no_failure(void **state)
