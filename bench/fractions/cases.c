@@ -59,15 +59,21 @@ static uint32_t whole_users(const struct fr_run *run, const char *name)
 	return row && row->within ? row->users : 0;
 }
 
+/* Prompts a second, more or less. */
+static double prompt_rate(const struct fr_config *c, enum model model)
+{
+	static const double faster[] = {1, 1.6, 8};
+
+	return GUESS_TOKENS_PER_S * faster[model] / c->isl;
+}
+
 static uint32_t guess(const struct fr_run *run, enum model model)
 {
 	const struct fr_config *c = run->config;
-	double users = c->bound_ms / 1000 * GUESS_TOKENS_PER_S / c->isl;
+	double users = c->bound_ms / 1000 * prompt_rate(c, model);
 
 	if (c->first_users)
 		return c->first_users;
-	if (model != main_model)
-		users *= model == small_model ? 1.6 : 8;
 	return (uint32_t)fmax(1, fmin(users, FR_USERS_MOST));
 }
 
@@ -113,15 +119,25 @@ static void set_equal(const struct fr_run *run, const struct fr_case *k, struct 
 }
 
 /* As many users of each model as the whole GPU had: what Dynamo calls equal concurrency. */
-static int match_models(struct fr_run *run, const struct fr_setup *s, uint32_t whole)
+static int match_models(struct fr_run *run, const struct fr_setup *s, enum model model,
+			uint32_t whole)
 {
+	uint32_t users = whole * (uint32_t)s->count;
+	double first_s = users / prompt_rate(run->config, model);
+	double window_s = (double)run->config->window_ns / (double)AQ_NS_PER_S;
 	struct fr_step ignored;
 
-	if (!whole || s->steady || s->count < 2 || whole * s->count > FR_USERS_MOST ||
-	    fr_rows_at(&run->steps, s->name, (uint32_t)(whole * s->count)) ||
+	if (!whole || s->steady || s->count < 2 || users > FR_USERS_MOST ||
+	    fr_rows_at(&run->steps, s->name, users) ||
 	    fr_run_seconds_left(run) < fr_step_seconds(run, false))
 		return 0;
-	return fr_step_measure(run, s, whole, &ignored);
+	if (first_s <= window_s / 2)
+		return fr_step_measure(run, s, whole, &ignored);
+	fr_notes_add(&run->notes,
+		     "%s: not with %u users on each model, whose first prompts alone take some "
+		     "%.0f s of a window of %.0f s",
+		     s->name, whole, first_s, window_s);
+	return 0;
 }
 
 static int measure_equal(struct fr_run *run, const struct fr_case *k)
@@ -134,7 +150,7 @@ static int measure_equal(struct fr_run *run, const struct fr_case *k)
 	if (!r)
 		r = fr_setup_search(run, &s, first_users(run, k), precision(run));
 	if (!r)
-		r = match_models(run, &s, whole_users(run, k->whole));
+		r = match_models(run, &s, k->model, whole_users(run, k->whole));
 	fr_stage_clear(&run->stage);
 	return r;
 }
