@@ -112,6 +112,12 @@ static bool object_new(CUmemGenericAllocationHandle handle, int index, uint32_t 
 	return ok;
 }
 
+/* Mapped by us for memory of cuMemAlloc() or of an IPC handle, which none of these calls knows. */
+static bool is_ours(uint64_t address)
+{
+	return aq__arena_of(address) || aq__import_at(address);
+}
+
 /* ---- making and importing ---- */
 
 /* CHARGE. */
@@ -210,8 +216,8 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
 	struct aq__range range;
 	CUresult r;
 
-	if (aq__arena_of((uintptr_t)address) || aq__import_at((uintptr_t)address))
-		return CUDA_ERROR_INVALID_VALUE; /* as of any memory of cuMemAlloc() */
+	if (is_ours((uintptr_t)address))
+		return CUDA_ERROR_INVALID_VALUE;
 	r = AQ__CALL(cuMemRetainAllocationHandle, handle, address);
 	if (r != CUDA_SUCCESS)
 		return r;
@@ -257,8 +263,8 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 	uint64_t object;
 	CUresult r;
 
-	if (aq__arena_of(ptr) || aq__import_at(ptr))
-		return CUDA_ERROR_INVALID_VALUE; /* ours */
+	if (is_ours(ptr))
+		return CUDA_ERROR_INVALID_VALUE;
 	range.value = object = object_of(handle);
 	r = AQ__CALL(cuMemMap, ptr, size, offset, handle, flags);
 	if (!object)
@@ -289,8 +295,8 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 	uint64_t end;
 	CUresult r;
 
-	if (aq__arena_of(ptr) || aq__import_at(ptr))
-		return CUDA_ERROR_INVALID_VALUE; /* ours */
+	if (is_ours(ptr))
+		return CUDA_ERROR_INVALID_VALUE;
 	if (__builtin_add_overflow(ptr, (uint64_t)size, &end))
 		end = UINT64_MAX;
 	aq__lock(&lock);
@@ -308,6 +314,20 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 	}
 	aq__unlock(&lock);
 	return r;
+}
+
+/* WATCH. */
+CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *desc, size_t count)
+{
+	return is_ours(ptr) ? CUDA_ERROR_INVALID_VALUE
+			    : AQ__CALL(cuMemSetAccess, ptr, size, desc, count);
+}
+
+/* WATCH. */
+CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr ptr)
+{
+	return is_ours(ptr) ? CUDA_ERROR_INVALID_VALUE
+			    : AQ__CALL(cuMemGetAccess, flags, location, ptr);
 }
 
 /* ---- sparse arrays: memory that is mapped into them ---- */
