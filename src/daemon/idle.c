@@ -20,9 +20,11 @@
 #define ASK_NS (500 * AQ_NS_PER_MS)
 #define MAY_RETRY_NS (30 * AQ_NS_PER_S) /* after an idle one could not be parked */
 
+/* A lease that nobody else waits for is kept until told, used or not: only submits tell which. */
 static bool has_lease(const struct aqd_fraction *f)
 {
-	return f->lease.given || f->lease.wanted_ns;
+	return f->lease.wanted_ns ||
+	       (f->lease.given && f->lease.until_ns != AQ_LEASE_UNTIL_TOLD);
 }
 
 uint64_t aqd_idle_ns(struct aqd *d, const struct aqd_fraction *f)

@@ -147,7 +147,8 @@ bool aqd_order_frozen(const struct aqd_client *c, uint32_t share)
 
 bool aqd_order_wants(const struct aqd_client *c, uint32_t share)
 {
-	return c->page && !c->lied && read_u32(&c->page->device[share].want);
+	return c->page && !c->lied && !c->move[share].pending &&
+	       read_u32(&c->page->device[share].want);
 }
 
 void aqd_order_adopt(struct aqd *d, struct aqd_client *c)

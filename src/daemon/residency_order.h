@@ -34,7 +34,8 @@ bool aqd_order_fresh(const struct aqd_client *c, uint32_t share);
 /* Is its grant to be left alone, because what it has to do, or undo, needs it? */
 bool aqd_order_frozen(const struct aqd_client *c, uint32_t share);
 
-/* Does it want to submit, says its page? */
+/* Does it want to submit, says its page? Not while it carries out an order: before it is drained it
+ * may want for the lease that it has. Who waits says so again and again. */
 bool aqd_order_wants(const struct aqd_client *c, uint32_t share);
 
 /* Take over what an earlier daemon had ordered, after the page was adopted. */

@@ -126,6 +126,12 @@ static uint32_t edge(uint64_t ns)
 	return (uint32_t)ns ? (uint32_t)ns : 1;
 }
 
+/* Nobody submits, lease or not. */
+static bool is_shut(const struct aq_page_device *dev, const struct device *d)
+{
+	return __atomic_load_n(&d->shut, __ATOMIC_SEQ_CST) || load32(&dev->gate) & AQ_GATE_PARKED;
+}
+
 static void publish(struct aq_page_device *dev, int index, bool foretell, uint64_t now_ns)
 {
 	uint64_t used = aq__flight_harvest(index, foretell);
@@ -165,6 +171,7 @@ static void give_back(struct aq_page_device *dev, int index, uint32_t turn, bool
 
 	publish(dev, index, true, now);
 	store32(&dev->edge_ns, aq__flight_steady(index, EARLY_NS) ? edge(end) : 0);
+	likely = likely && !is_shut(dev, d); /* its memory would be brought back for it */
 	d->likely_ns = likely ? now + IDLE_NS : 0;
 	if (likely)
 		store32(&dev->want, 1);
@@ -248,12 +255,6 @@ void aq__gate_ask(int index)
 }
 
 /* ---- may this thread submit? ---- */
-
-/* Nobody submits, lease or not. */
-static bool is_shut(const struct aq_page_device *dev, const struct device *d)
-{
-	return __atomic_load_n(&d->shut, __ATOMIC_SEQ_CST) || load32(&dev->gate) & AQ_GATE_PARKED;
-}
 
 static void uncount(struct device *d)
 {
@@ -673,14 +674,19 @@ static bool reached(const uint32_t *calls, uint64_t until_ns)
 
 int aq__gate_close_and_drain(int index, uint64_t until_ns)
 {
+	struct aq_page *page = aq__page_get();
 	struct device *d = &devices[index];
 
 	__atomic_fetch_add(&d->shut, 1, __ATOMIC_SEQ_CST);
 	if (reached(&d->calls, until_ns) && aq__gate_settle(index, until_ns)) {
 		while (!aq__flight_drained(index) && aq_now_ns() < until_ns)
 			nap(POLL_NS);
-		if (aq__flight_drained(index))
+		if (aq__flight_drained(index)) {
+			/* A lease that is kept says so until it is given back: not now. */
+			if (page)
+				want_if_waiting(&page->device[index], d);
 			return 0;
+		}
 	}
 	aq__gate_reopen(index);
 	return -EBUSY;

@@ -161,9 +161,14 @@ def undone_whatever_others_take(machine):
     park(machine, "a", code=202, wait_ms=0)
     eventually(lambda: one.do("state")["parked"], "the first has left")
     b.send(f"alloc {300 * MIB}")
-    await_resident(machine, "a")
-    one.do("state", movable=500 * MIB, parked=0)
-    two.do("state", movable=500 * MIB, parked=0)
+    eventually(lambda: machine.events("park_failed", "a"), "the second could not")
+
+    def is_back(client):
+        state = client.do("state")
+        return (state["movable"], state["parked"]) == (500 * MIB, 0)
+
+    # Once it has been idle for a second b's need has it tried again, and undone again.
+    eventually(lambda: is_back(one) and is_back(two), "both have all that they had")
     adds_up(machine)
 
 

@@ -253,15 +253,78 @@ def idle_ones_leave_by_themselves(machine):
     a.do("run", parked=0)
 
 
+def a_full_host_pool_refuses_growth(machine):
+    """Nobody leaves when host memory would not hold it: growth is refused, and says so."""
+    config = os.path.join(machine.directory, "config")
+    with open(config, "w") as file:
+        file.write("host_memory: 1G\n")
+    machine.start_daemon("--config", config)
+    take_the_rest(machine)
+    a = mover(machine, "a", 1500 * MIB, memory=0, memory_limit=ARENA)
+    b = mover(machine, "b", memory=0, memory_limit=ARENA)
+    idle(machine, "a")
+    free = machine.fraction("b")["devices"][0]["memory_free_bytes"]
+    equal(free, ARENA - 1500 * MIB, "free does not count what cannot leave")
+    equal(b.ask(f"alloc {1000 * MIB}")["code"], OOM, "growth")
+    equal(machine.events("denied", "b")[0]["reason"], "device", "why")
+    equal(machine.fraction("a")["residency"], "resident", "a")
+    a.do(f"free {600 * MIB}")
+    idle(machine, "a")
+    b.do(f"alloc {1200 * MIB}")
+    equal(machine.fraction("a")["memory_parked_bytes"], 900 * MIB, "what is left fits")
+    adds_up(machine)
+
+
+def real_program(machine, name, **terms):
+    """A program that knows every byte it has, and whose memory moves."""
+    args = machine.run_args([program("pattern"), "-"], name=name, movable=True, compute="0.01",
+                            **terms)
+    child = machine.spawn(args, kind=aqtest.Tenant)
+    child.do("start", timeout=60)
+    return child
+
+
+def free_is_a_promise(machine):
+    """Who asks how much is free and takes all of it gets it, though others have to leave for it."""
+    arena(machine)
+    a = real_program(machine, "a", memory=0, memory_limit=ARENA)
+    b = real_program(machine, "b", memory=0, memory_limit=ARENA)
+    a.do("alloc 300M")
+    idle(machine, "a")
+    info = b.do("info")
+    check(info["free"] > machine.devices()[0]["memory_free_bytes"] + 250 * MIB,
+          "free counts the idle one's:", info)
+    b.do(f"alloc {info['free'] // (2 * MIB) * 2}M", timeout=60)
+    check(machine.events("parked", "a"), "a has left for it")
+    b.do("check", bad=0)
+    b.do("free 0")
+    a.do("check", timeout=60, bad=0)
+    equal(kinds(machine, "denied", "killed", "lied"), [], "nothing was refused")
+    a.quit()
+    b.quit()
+
+
+def a_lease_that_nobody_waits_for_is_not_work(machine):
+    """On a divided device the last to have worked keeps the lease: idle it is all the same."""
+    arena(machine)
+    a = real_program(machine, "a", memory=0, memory_limit=ARENA, park_idle="1500ms")
+    b = real_program(machine, "b", memory=0, memory_limit=ARENA)
+    a.do("alloc 100M")
+    a.do("work 1")
+    time.sleep(3)
+    check(not machine.events("parked", "a"), "who has work stays")
+    a.do("rest", bad=0)
+    await_parked(machine, "a")
+    equal(machine.events("parked", "a")[0]["reason"], "idle", "reason")
+    a.do("check", bad=0)
+    a.quit()
+    b.quit()
+
+
 def real_programs_take_turns(machine):
     """Two programs of 100 MiB in room for one beside their contexts: every byte of them is kept."""
     arena(machine)
-    programs = []
-    for i in range(2):
-        args = machine.run_args([program("pattern"), "-"], name=f"p{i}", memory=0,
-                                memory_limit=ARENA, compute="0.01")
-        programs.append(machine.spawn(args, {"ALIQUOT_MOVE": "1"}, aqtest.Tenant))
-        programs[-1].do("start", timeout=60)
+    programs = [real_program(machine, f"p{i}", memory=0, memory_limit=ARENA) for i in range(2)]
     free = machine.devices()[0]["memory_free_bytes"] // MIB * MIB
     mover(machine, "ballast", memory=free - 160 * MIB)
     for child in programs:
@@ -337,4 +400,5 @@ aqtest.run(an_idle_borrower_leaves_for_growth, within_its_request_nobody_is_touc
            what_cannot_move_is_refused_or_ended, or_ended_where_that_is_allowed,
            more_than_fits_take_turns, whoever_has_work_is_resident, whoever_listens_is_asked_first,
            a_larger_request_sends_borrowers_away, a_larger_request_is_not_overtaken,
-           a_limit_below_use, idle_ones_leave_by_themselves, real_programs_take_turns, storm)
+           a_limit_below_use, idle_ones_leave_by_themselves, a_full_host_pool_refuses_growth,
+           free_is_a_promise, a_lease_that_nobody_waits_for_is_not_work, real_programs_take_turns, storm)
