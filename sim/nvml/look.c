@@ -13,6 +13,7 @@
 #define STEP_NS 50000000ull	    /* looks closer together than this replace each other */
 #define WINDOW_NS 166000000ull	    /* Source: nvmlUtilization_t, "between 1 second and 1/6" */
 #define WINDOW_LEAST_NS 20000000ull /* rates over less say nothing: wait until then */
+#define ENDED_KEPT 64u		    /* processes that have ended, of the last in a look */
 
 /* All under `lock`. looks[(next - 1) % SIM_LOOKS] is the last. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -51,6 +52,44 @@ nvmlReturn_t sim_nvml_processes(const struct sim_nvml_device *d, struct sim_proc
 	}
 }
 
+static struct sim_process_usage *process_of(const struct sim_look *look, int32_t pid)
+{
+	for (uint32_t i = 0; i < look->n_processes; i++) {
+		if (look->processes[i].pid == pid)
+			return &look->processes[i];
+	}
+	return NULL;
+}
+
+/* The driver's samples outlive the process. Without memory they do not. */
+static void add_ended(const struct sim_nvml_device *d, struct sim_look *look)
+{
+	const uint32_t room = SIM_ENGINE_CONTEXTS + SIM_ENGINE_PAST, alive = look->n_processes;
+	struct sim_account *accounts = calloc(room, sizeof(*accounts));
+	struct sim_device_times times;
+	uint32_t n, kept = 0;
+	void *more;
+
+	if (!accounts)
+		return;
+	n = sim_machine_accounts(d->machine, d->index, &times, accounts, room, NULL);
+	more = realloc(look->processes, (alive + ENDED_KEPT) * sizeof(*look->processes));
+	if (more)
+		look->processes = more;
+	for (uint32_t i = n < room ? n : room; more && i-- && !accounts[i].alive;) {
+		struct sim_process_usage *p = process_of(look, accounts[i].pid);
+
+		if (!p && kept < ENDED_KEPT) {
+			kept++;
+			p = &look->processes[look->n_processes++];
+			*p = (struct sim_process_usage){.pid = accounts[i].pid};
+		}
+		if (p && p >= &look->processes[alive])
+			p->gpu_time_ns += accounts[i].compute_ns;
+	}
+	free(accounts);
+}
+
 /* Without memory for the list a look knows of no processes. */
 static void look_now(const struct sim_nvml_device *d, struct sim_look *ret)
 {
@@ -63,7 +102,8 @@ static void look_now(const struct sim_nvml_device *d, struct sim_look *ret)
 		.compute_ns = times.compute_ns,
 	};
 	memcpy(ret->copy_ns, times.copy_ns, sizeof(ret->copy_ns));
-	sim_nvml_processes(d, &ret->processes, &ret->n_processes);
+	if (sim_nvml_processes(d, &ret->processes, &ret->n_processes) == NVML_SUCCESS)
+		add_ended(d, ret);
 }
 
 static struct sim_look *look_before(uint32_t device, uint32_t steps)
@@ -122,7 +162,7 @@ void sim_look_pair(const struct sim_nvml_device *d, uint64_t since_us,
 	for (;;) {
 		look_now(d, &now);
 		base = base_look(d->index, now.now_ns, since_us);
-		if (base && now.now_ns - base->now_ns >= WINDOW_LEAST_NS)
+		if (since_us || (base && now.now_ns - base->now_ns >= WINDOW_LEAST_NS))
 			break;
 		keep_look(d->index, &now);
 		/* Nobody waits long for a lock behind this: it happens once in a process's life. */
@@ -130,7 +170,8 @@ void sim_look_pair(const struct sim_nvml_device *d, uint64_t since_us,
 	}
 	keep_look(d->index, &now);
 	*ret_now = look_before(d->index, 1);
-	*ret_base = base_look(d->index, (*ret_now)->now_ns, since_us);
+	base = base_look(d->index, (*ret_now)->now_ns, since_us);
+	*ret_base = base ? base : *ret_now;
 }
 
 static void forget(void)
@@ -207,17 +248,25 @@ const struct sim_look *sim_look_before(uint32_t device, uint32_t steps)
 	return look_before(device, steps);
 }
 
+/* Compute time of a process between two looks. */
+static uint64_t had_ns(const struct sim_process_usage *p, const struct sim_look *base)
+{
+	const struct sim_process_usage *before = process_of(base, p->pid);
+
+	if (!before)
+		return p->gpu_time_ns;
+	return p->gpu_time_ns > before->gpu_time_ns ? p->gpu_time_ns - before->gpu_time_ns : 0;
+}
+
+bool sim_look_tells(const struct sim_process_usage *p, const struct sim_look *base)
+{
+	return p->contexts || p->memory_bytes || had_ns(p, base);
+}
+
 uint32_t sim_look_share(const struct sim_process_usage *p, const struct sim_look *base,
 			const struct sim_look *now)
 {
-	uint64_t before = 0;
-
-	for (uint32_t i = 0; i < base->n_processes; i++) {
-		if (base->processes[i].pid == p->pid)
-			before = base->processes[i].gpu_time_ns;
-	}
 	/* To the nearest, or sums over many samples would always be short. */
-	return percent((p->gpu_time_ns > before ? p->gpu_time_ns - before : 0) +
-			       (now->now_ns - base->now_ns) / 200,
+	return percent(had_ns(p, base) + (now->now_ns - base->now_ns) / 200,
 		       now->now_ns - base->now_ns);
 }

@@ -125,6 +125,15 @@ nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
 	return status;
 }
 
+static uint32_t n_told(const struct sim_look *base, const struct sim_look *now)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < now->n_processes; i++)
+		n += sim_look_tells(&now->processes[i], base);
+	return n;
+}
+
 nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
 					     nvmlProcessUtilizationSample_t *samples,
 					     unsigned int *count, unsigned long long since)
@@ -132,23 +141,28 @@ nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
 	struct sim_nvml_device d;
 	nvmlReturn_t status = sim_nvml_look(device, count, &d);
 	const struct sim_look *base, *now;
+	uint32_t n, told = 0;
 
 	if (status != NVML_SUCCESS)
 		return status;
 	sim_look_lock();
 	sim_look_pair(&d, since, &base, &now);
-	if (!now->n_processes || now->time_us <= since) {
+	n = n_told(base, now);
+	if (!n || now->time_us <= since) {
 		*count = 0;
 		status = NVML_ERROR_NOT_FOUND;
 	} else {
-		status = has_room(count, now->n_processes, samples);
+		status = has_room(count, n, samples);
 	}
-	for (uint32_t i = 0; status == NVML_SUCCESS && i < now->n_processes; i++)
-		samples[i] = (nvmlProcessUtilizationSample_t){
+	for (uint32_t i = 0; status == NVML_SUCCESS && i < now->n_processes; i++) {
+		if (!sim_look_tells(&now->processes[i], base))
+			continue;
+		samples[told++] = (nvmlProcessUtilizationSample_t){
 			.pid = (unsigned int)now->processes[i].pid,
 			.timeStamp = now->time_us,
 			.smUtil = sim_look_share(&now->processes[i], base, now),
 		};
+	}
 	sim_look_unlock();
 	return status;
 }
@@ -159,6 +173,7 @@ nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device,
 	struct sim_nvml_device d;
 	nvmlReturn_t status = sim_nvml_look(device, info, &d);
 	const struct sim_look *base, *now;
+	uint32_t n, told = 0;
 
 	if (status != NVML_SUCCESS)
 		return status;
@@ -166,19 +181,22 @@ nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device,
 		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
 	sim_look_lock();
 	sim_look_pair(&d, info->lastSeenTimeStamp, &base, &now);
-	if (!now->n_processes || now->time_us <= info->lastSeenTimeStamp) {
+	n = n_told(base, now);
+	if (!n || now->time_us <= info->lastSeenTimeStamp) {
 		info->processSamplesCount = 0;
 		status = NVML_ERROR_NOT_FOUND;
 	} else {
-		status =
-			has_room(&info->processSamplesCount, now->n_processes, info->procUtilArray);
+		status = has_room(&info->processSamplesCount, n, info->procUtilArray);
 	}
-	for (uint32_t i = 0; status == NVML_SUCCESS && i < now->n_processes; i++)
-		info->procUtilArray[i] = (nvmlProcessUtilizationInfo_v1_t){
+	for (uint32_t i = 0; status == NVML_SUCCESS && i < now->n_processes; i++) {
+		if (!sim_look_tells(&now->processes[i], base))
+			continue;
+		info->procUtilArray[told++] = (nvmlProcessUtilizationInfo_v1_t){
 			.pid = (unsigned int)now->processes[i].pid,
 			.timeStamp = now->time_us,
 			.smUtil = sim_look_share(&now->processes[i], base, now),
 		};
+	}
 	sim_look_unlock();
 	return status;
 }

@@ -300,6 +300,7 @@ static void take_over(struct aqd *d, struct aqd_client *c, struct aq_page *page)
 		aq_ledger_adopt(&d->ledger, &c->ledger, i, granted);
 	}
 	c->page = page;
+	c->seen_ns = __atomic_load_n((uint64_t *)&page->beat_ns, __ATOMIC_ACQUIRE);
 	memset(c->reading, 0, sizeof(c->reading));
 	aqd_gate_adopt(c);
 	aqd_residency_adopt(d, c);

@@ -17,9 +17,14 @@
 #include "daemon/process.h"
 #include "base/banned.h"
 
-#define SAMPLE_NS (900 * AQ_NS_PER_MS) /* between two looks at the driver's samples */
-#define SLICE_NS (100 * AQ_NS_PER_US)  /* a turn of the loop takes less, and leases wait for it */
-#define MAX_SAMPLES 1024u	       /* processes on one device */
+/* Between two looks at the driver's samples: mostly; while clients come, of which some may not live
+ * for a second; and when one ends, for many may at once. Source: the driver samples every 1/6 s to
+ * 1 s (NVML, nvmlUtilization_t). */
+#define SAMPLE_NS (900 * AQ_NS_PER_MS)
+#define SAMPLE_SOON_NS (150 * AQ_NS_PER_MS)
+#define SAMPLE_LEAST_NS (20 * AQ_NS_PER_MS)
+#define SLICE_NS (100 * AQ_NS_PER_US) /* a turn of the loop takes less, and leases wait for it */
+#define MAX_SAMPLES 1024u /* processes on one device */
 
 static struct aqd_client *client_of(struct aqd_lessee *l)
 {
@@ -159,14 +164,13 @@ void aqd_compute_end(struct aqd *d, struct aqd_fraction *f)
 
 void aqd_compute_join(struct aqd *d, struct aqd_client *c)
 {
-	if (c->page && c->fraction && !c->lied)
-		aqd_lessee_join(&d->leases, &c->fraction->lease, &c->lessee, c->page, aq_now_ns());
-	d->leases_dirty = true;
-}
+	uint64_t now = aq_now_ns();
 
-void aqd_compute_leave(struct aqd *d, struct aqd_client *c)
-{
-	aqd_lessee_leave(&d->leases, &c->lessee, aq_now_ns());
+	if (c->page && c->fraction && !c->lied) {
+		aqd_lessee_join(&d->leases, &c->fraction->lease, &c->lessee, c->page, now);
+		aqd_lessee_resume(&c->lessee, c->seen_ns, now);
+		c->seen_ns = 0;
+	}
 	d->leases_dirty = true;
 }
 
@@ -198,6 +202,16 @@ static struct aqd_lessee *lessee_of(struct aqd *d, pid_t pid, uint32_t device, u
 	return NULL;
 }
 
+/* As the driver stamps its samples. */
+static uint64_t wall_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * (AQ_NS_PER_S / AQ_NS_PER_US) +
+	       (uint64_t)ts.tv_nsec / AQ_NS_PER_US;
+}
+
 /* Whoever had work on the device: count what leases did not measure. */
 static void sample(struct aqd *d, struct aqd_device *dev)
 {
@@ -207,6 +221,7 @@ static void sample(struct aqd *d, struct aqd_device *dev)
 		  : -ENOMEM;
 
 	dev->samples = n >= 0 || n == -ENOSPC;
+	dev->sampled_ns = now;
 	for (int i = 0; i < n; i++) {
 		uint64_t span = (u[i].time_us - since) * AQ_NS_PER_US;
 		struct aqd_lessee *l;
@@ -216,35 +231,63 @@ static void sample(struct aqd *d, struct aqd_device *dev)
 			continue;
 		last = u[i].time_us > last ? u[i].time_us : last;
 		l = lessee_of(d, u[i].pid, dev->index, &index);
-		if (l && since) /* the first sample is over a time that nobody knows */
+		if (l)
 			aqd_lessee_sampled(&d->leases, l, index, u[i].sm_percent, span, now);
 	}
 	dev->sampled_us = last;
 }
 
-/* The first sample of a device says nothing, but where the next begins. */
+/* Samples count from when somebody has a context on the device. */
 static void begin_samples(struct aqd *d)
 {
 	for (uint32_t i = 0; i < d->ledger.device_count; i++) {
-		if (!d->leases.running[i])
-			d->device[i].sampled_us = 0;
-		else if (!d->device[i].sampled_us)
-			sample(d, &d->device[i]);
+		struct aqd_device *dev = &d->device[i];
+
+		if (!d->leases.running[i]) {
+			dev->sampled_us = 0;
+		} else if (!dev->sampled_us) {
+			dev->sampled_us = wall_us();
+			sample(d, dev);
+		}
 	}
+}
+
+/* A client ends that worked beside no lease: the driver has sampled it since we looked last. */
+static void sample_last(struct aqd *d, const struct aqd_client *c)
+{
+	const struct aqd_lease *f = c->lessee.lease;
+	uint64_t now = aq_now_ns();
+
+	for (uint32_t i = 0; f && c->lessee.running && i < f->device_count; i++) {
+		struct aqd_device *dev = &d->device[f->device[i]];
+
+		if (!c->lessee.device[i].gated && dev->sampled_us &&
+		    now >= dev->sampled_ns + SAMPLE_LEAST_NS)
+			sample(d, dev);
+	}
+}
+
+void aqd_compute_leave(struct aqd *d, struct aqd_client *c)
+{
+	sample_last(d, c);
+	aqd_lessee_leave(&d->leases, &c->lessee, aq_now_ns());
+	d->leases_dirty = true;
 }
 
 void aqd_compute_tick(struct aqd *d)
 {
 	uint64_t now = aq_now_ns(), before = d->gpu_ns_saved, sum = 0;
+	uint64_t often = d->quick_ticks ? SAMPLE_SOON_NS : SAMPLE_NS;
 	struct aqd_fraction *f, *tmp;
 
 	aqd_compute_look(d);
-	if (now < d->sampled_ns + SAMPLE_NS)
-		return;
-	d->sampled_ns = now;
 	for (uint32_t i = 0; i < d->ledger.device_count; i++)
-		if (d->leases.running[i] && d->device[i].sampled_us)
+		if (d->leases.running[i] && d->device[i].sampled_us &&
+		    now >= d->device[i].sampled_ns + often)
 			sample(d, &d->device[i]);
+	if (now < d->summed_ns + SAMPLE_NS)
+		return;
+	d->summed_ns = now;
 	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
 		sum += aqd_compute_gpu_ns(f);
 	d->gpu_ns_saved = sum;
@@ -253,6 +296,7 @@ void aqd_compute_tick(struct aqd *d)
 
 void aqd_compute_turn(struct aqd *d)
 {
+	bool others_run = d->leases.remanage;
 	uint64_t next, now;
 
 	if (!d->leases_dirty)
@@ -260,7 +304,8 @@ void aqd_compute_turn(struct aqd *d)
 	d->leases_dirty = false;
 	now = aq_now_ns();
 	next = aqd_leases_run(&d->leases, now);
-	begin_samples(d);
+	if (others_run)
+		begin_samples(d);
 	if (next == AQ_ARBITER_NEVER)
 		evtimer_del(d->lease_timer);
 	else

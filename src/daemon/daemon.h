@@ -84,7 +84,8 @@ struct aqd_device {
 	bool procs_warned;
 	struct aq_reclaim_episode thrash;
 	bool samples;			/* the library tells utilisation by process */
-	uint64_t sampled_us;		/* time of the last sample; 0: none yet */
+	uint64_t sampled_us;		/* time of the last sample; 0: nobody has a context */
+	uint64_t sampled_ns;		/* when the library was asked for samples */
 	struct aqd_client *first_maker; /* makes the first context; NULL: nobody, or it is made */
 	bool contexts_untold;		/* the library does not say what one takes */
 };
@@ -140,6 +141,7 @@ struct aqd_client {
 	struct aqd_conn *conn;	       /* NULL: connection lost, process alive */
 	struct aq_page *page;	       /* NULL: of an earlier daemon, not back yet */
 	uint64_t page_inode;	       /* names the memfd */
+	uint64_t seen_ns;	       /* adopted: when the daemon before saw it last; else 0 */
 	bool lied;		       /* its page or its messages were false */
 	const char *lie;	       /* found while the ledger was at work: to be dealt with */
 	uint32_t notice[AQ_MAX_DEVICES]; /* number of the last one; see idle.c */
@@ -297,7 +299,7 @@ struct aqd {
 	struct aqd_leases leases;
 	struct event *lease_timer; /* when to look at them again */
 	bool leases_dirty;	   /* ... and in this turn */
-	uint64_t sampled_ns;	   /* when devices were asked what leases do not measure */
+	uint64_t summed_ns;	   /* when device time was last added up, to be saved */
 	uint64_t gpu_ns_saved;	   /* device time of all fractions, as last noticed */
 
 	struct aq_list fractions;

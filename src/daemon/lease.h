@@ -161,6 +161,13 @@ void aqd_lease_finish(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns
 void aqd_lessee_join(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
 		     struct aq_page *page, uint64_t now_ns);
 
+/*
+ * It has joined, and an earlier daemon saw it last at @seen_ns (0: none), by its page: since then
+ * it may have worked with its gates open, which counts as its first sample says. It may lie about
+ * that at its own fraction's cost; a minute is believed.
+ */
+void aqd_lessee_resume(struct aqd_lessee *c, uint64_t seen_ns, uint64_t now_ns);
+
 /* ... no more: it died, hung up or was cut off. It is out at once. Harmless when it does not. */
 void aqd_lessee_leave(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns);
 

@@ -141,9 +141,15 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 		/* What was in flight when the gate closed ran on, and was measured by nobody. */
 		measured = dev->claimed_ns - dev->sampled_ns;
 		measured += dev->given ? minus(now_ns, dev->given_ns) : 0;
-		/* With the gate open all the time, that it was longer than the sample is
-		 * because samples began later, or come late. */
-		used = (dev->gated || measured ? span_ns : dev->open_ns) / 100 * percent;
+		/*
+		 * The gate may have been open for longer than the sample is, which came late or
+		 * after a time without a daemon; or, of a client that has just come, for less.
+		 */
+		used = span_ns / 100 * percent;
+		if (dev->open_ns > span_ns)
+			used = dev->open_ns / 100 * percent;
+		else if (!dev->gated && !measured)
+			used = less(used, dev->open_ns);
 		c->lease->gpu_ns[i] += minus(used, measured);
 	}
 	dev->percent = percent;

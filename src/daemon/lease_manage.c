@@ -5,10 +5,13 @@
  */
 #include <string.h>
 
+#include "base/timing.h"
 #include "daemon/lease.h"
 #include "daemon/lease_internal.h"
 #include "daemon/lease_page.h"
 #include "base/banned.h"
+
+#define AWAY_NS (60 * AQ_NS_PER_S) /* guess: a daemon that is away for longer is not restarted */
 
 static uint64_t bit_of(const struct aqd_lease *f, uint32_t i)
 {
@@ -119,6 +122,14 @@ void aqd_lessee_join(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 	f->touched = true;
 	l->remanage = true;
 	aqd__lessee_look(l, c, now_ns);
+}
+
+void aqd_lessee_resume(struct aqd_lessee *c, uint64_t seen_ns, uint64_t now_ns)
+{
+	if (!c->running || !seen_ns || seen_ns > now_ns || now_ns - seen_ns > AWAY_NS)
+		return;
+	for (uint32_t i = 0; i < c->lease->device_count; i++)
+		c->device[i].open_from_ns = seen_ns;
 }
 
 void aqd_lessee_leave(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns)

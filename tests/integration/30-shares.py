@@ -9,7 +9,7 @@ import time
 import aqtest
 import spinning
 from aqtest import between, check
-from spinning import DEEP, MS, Account, guarded, plain, start
+from spinning import DEEP, MS, Account, Tally, guarded, join, keep, plain, start
 
 WARM = 0.4  # seconds, until the first turns are over
 GRAPHS = "--graph 5ms --kernel 50us --depth 8"
@@ -180,16 +180,73 @@ def time_is_accounted_exactly(machine):
         between(told, true * 0.99 - 15 * MS, true * 1.01 + 15 * MS, f"gpu_time_ns of {name}")
 
 
+def short_steps_are_accounted(machine):
+    """What the host sees of such steps is mostly its own time. Without samples of them 38 % of a's
+    were missing, and b had twice what is true."""
+    machine.start_daemon()
+    tenants = [guarded(machine, "--mode sync --kernel 10us", compute="0.3", name="a"),
+               guarded(machine, "--mode sync --kernel 50us --wait query", compute="0.3", name="b"),
+               guarded(machine, "--mode sync --kernel 20us,50us,150us", compute="0.3", name="c")]
+    start(*tenants)
+    # A tenant of which the host takes the processor between a call and its mark seems to work on.
+    for (name, told, true), part in zip(accounts(machine, tenants, "abc", 3), (0.08, 0.08, 0.05)):
+        between(told, true * (1 - part) - 15 * MS, true * (1 + part) + 15 * MS,
+                f"gpu_time_ns of {name}")
+
+
+def told_as_true(before, after, part, slack_ms, what):
+    told, true = after["told"] - before["told"], after["true"] - before["true"]
+    slack = true * part + slack_ms * MS + before["edge"] + after["edge"]
+    say(what, "told", round(told / 1e6, 1), "true", round(true / 1e6, 1))
+    between(told, true - slack, true + slack, what)
+
+
 def time_is_accounted_alone(machine):
-    """Without leases it is what NVML samples say, once a second: coarser and later."""
+    """Without leases it is what the driver samples, once a second and in whole percents."""
     machine.start_daemon()
     tenant = guarded(machine, "--mode sync --kernel 2ms --idle 2ms", compute="0.3", name="alone")
     start(tenant)
-    for name, told, true in accounts(machine, [tenant], ["alone"], 3):
-        between(told, true * 0.6 - 50 * MS, true * 1.4 + 50 * MS, f"gpu_time_ns of {name}")
+    tally = Tally(machine, "alone", [tenant.pid])
+    time.sleep(1.2)
+    before = tally.at_change()
+    time.sleep(2.5)
+    # Half a percent of the wall; and the account is read some milliseconds after it has moved.
+    told_as_true(before, tally.at_change(), 0.015, 25, "alone")
+
+
+def lives_shorter_than_samples_are_accounted(machine):
+    machine.start_daemon()
+    keeper = keep(machine, "brief")
+    tally = Tally(machine, "brief", [])
+    before = tally.read()
+    for _ in range(3):
+        spinner = join(machine, keeper, DEEP["100us"], 0.3)
+        tally.pids.append(spinner.pid)
+        start(spinner)
+        spinner.last()
+        spinner.wait()
+    aqtest.eventually(lambda: not machine.fraction("brief")["clients"], "they are gone")
+    told_as_true(before, tally.read(), 0.04, 25, "three lives of 0.3 s")
+
+
+def time_without_a_daemon_is_accounted(machine):
+    daemon = machine.start_daemon()
+    tenant = guarded(machine, DEEP["100us"], compute="0.3", name="it")
+    start(tenant)
+    tally = Tally(machine, "it", [tenant.pid])
+    before = tally.at_change()
+    daemon.kill()
+    daemon.wait()
+    time.sleep(1)
+    machine.start_daemon()
+    aqtest.eventually(lambda: machine.events("adopted"), "it comes back")
+    check(machine.fraction("it")["gpu_time_ns"] >= before["told"], "device time goes back")
+    time.sleep(1)
+    told_as_true(before, tally.at_change(), 0.02, 40, "a second without a daemon")
 
 
 aqtest.run(hardware_slicing_gives_equal_parts, two_by_their_requests, whatever_they_launch,
            who_pauses_leaves_it_to_others, a_cap_holds_also_alone,
            what_is_left_over_goes_by_priority, a_high_priority_goes_first, terms_change_live,
-           time_is_accounted_exactly, time_is_accounted_alone)
+           time_is_accounted_exactly, short_steps_are_accounted, time_is_accounted_alone,
+           lives_shorter_than_samples_are_accounted, time_without_a_daemon_is_accounted)

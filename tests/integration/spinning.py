@@ -157,3 +157,46 @@ class Account:
                 return window
         raise aqtest.Failure(f"{what}: of the device {window['of_wall']} in the last of {tries} "
                              f"windows of {seconds} s")
+
+
+def keep(machine, name):
+    """A fraction that lasts, however short its programs: an idle tenant without a context."""
+    keeper = machine.tenant(start=False, name=name, memory="2G", compute="0.5")
+    aqtest.eventually(lambda: "ALIQUOT_FRACTION" in aqtest.fraction_env(keeper.pid),
+                      "the keeper runs")
+    return keeper
+
+
+def join(machine, keeper, options, seconds=60):
+    """A spinner in the keeper's fraction; begun, not going."""
+    return machine.spawn(spinner_args(options, seconds), aqtest.fraction_env(keeper.pid), Spinner)
+
+
+class Tally:
+    """Device time of a fraction, as it is told and as it is true, at instants."""
+
+    def __init__(self, machine, name, pids):
+        self.machine, self.name, self.pids = machine, name, pids
+        self.truth = watch(machine)
+
+    def true_ns(self):
+        device = self.truth.look()["devices"][0]
+        mine = [c for c in device["contexts"] if c["pid"] in self.pids]
+        return sum(c["compute_ns"] + sum(c["copy_ns"].values()) for c in mine)
+
+    def read(self):
+        """`edge`: by how much the true one may be off, for it moved while the other was asked."""
+        before = self.true_ns()
+        told = self.machine.fraction(self.name)["gpu_time_ns"]
+        after = self.true_ns()
+        return {"told": told, "true": (before + after) // 2, "edge": (after - before) // 2}
+
+    def at_change(self, patience=3):
+        """When told has moved; or, where it does not, at the end of that patience."""
+        first, until = self.read(), time.monotonic() + patience
+        while time.monotonic() < until:
+            now = self.read()
+            if now["told"] != first["told"]:
+                break
+            time.sleep(0.002)
+        return now

@@ -261,6 +261,23 @@ static void test_lease__samples_count_while_the_gate_is_open(void **state)
 	world_free(w);
 }
 
+/* The sample is of a second, of which the client had the last part only. */
+static void test_lease__a_short_life_counts_as_long_as_it_was(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g;
+
+	run(w, 700 * MS);
+	g = add(w, 500, 1000, 1, 100 * US);
+	run(w, 300 * MS);
+	sampled(w, g, 20);
+	assert_int_equal(told(g), 200 * MS);
+	run(w, 100 * MS);
+	sampled(w, g, 20); /* late by what the sample before it is longer */
+	assert_int_equal(told(g), 300 * MS);
+	world_free(w);
+}
+
 static void test_lease__time_outlives_a_daemon_in_the_page(void **state)
 {
 	struct world *w = world_new();
@@ -273,6 +290,14 @@ static void test_lease__time_outlives_a_daemon_in_the_page(void **state)
 	aqd_lessee_leave(&w->l, &g->lessee, w->now);
 	aqd_lessee_join(&w->l, next, &g->lessee, &g->page, w->now);
 	assert_int_equal(told(g), 500 * MS);
+	/* What it did while there was no daemon counts as the first sample after. */
+	aqd_lessee_leave(&w->l, &g->lessee, w->now);
+	w->now += 2 * S;
+	aqd_lessee_join(&w->l, next, &g->lessee, &g->page, w->now);
+	aqd_lessee_resume(&g->lessee, w->now - 2 * S, w->now);
+	run(w, S);
+	sampled(w, g, 50);
+	assert_int_equal(told(g), 2000 * MS);
 	/* More than can have been is not believed. */
 	aqd_lessee_leave(&w->l, &g->lessee, w->now);
 	g->page.device[0].total_ns = w->now + 1;
@@ -519,6 +544,7 @@ int main(void)
 		cmocka_unit_test(test_lease__death_hands_on_among_three),
 		cmocka_unit_test(test_lease__who_is_stopped_costs_one_quantum),
 		cmocka_unit_test(test_lease__samples_count_while_the_gate_is_open),
+		cmocka_unit_test(test_lease__a_short_life_counts_as_long_as_it_was),
 		cmocka_unit_test(test_lease__time_outlives_a_daemon_in_the_page),
 		cmocka_unit_test(test_lease__impossible_times_are_cut),
 		cmocka_unit_test(test_lease__an_idle_holder_is_not_charged),
