@@ -4,6 +4,7 @@
 #include "sim.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/timing.h"
 #include "base/banned.h"
@@ -144,12 +145,34 @@ uint64_t sim_cost_kernel(const struct sim_device *device, uint64_t bytes, uint64
 	return p->launch_ns + (memory > compute ? memory : compute);
 }
 
+/* $ALIQUOT_SIM_LINK_GB_S; 0: the profile says. What this host copies is no limit then. */
+static uint64_t link_bytes_per_s(void)
+{
+	static _Atomic uint64_t known = UINT64_MAX; /* until read; every thread reads the same */
+	uint64_t per_s = known;
+	const char *text;
+	char *end;
+	double rate;
+
+	if (per_s != UINT64_MAX)
+		return per_s;
+	text = getenv("ALIQUOT_SIM_LINK_GB_S");
+	rate = text ? strtod(text, &end) : 0;
+	/* Nonsense means the profile's; from a megabyte to what no link has. */
+	if (!text || end == text || *end || !(rate >= 0.001) || rate > 1e4)
+		rate = 0;
+	per_s = (uint64_t)(rate * 1e9);
+	known = per_s;
+	return per_s;
+}
+
 uint64_t sim_cost_copy(const struct sim_device *device, enum sim_copy_engine engine, uint64_t bytes)
 {
 	const struct sim_profile *p = device->profile;
+	uint64_t told = engine == SIM_COPY_P2P ? 0 : link_bytes_per_s();
 	uint64_t per_s = engine == SIM_COPY_H2D	  ? p->h2d_bytes_per_s
 			 : engine == SIM_COPY_D2H ? p->d2h_bytes_per_s
 						  : p->peer_bytes_per_s;
 
-	return cost_ns(bytes, per_s, 1000);
+	return cost_ns(bytes, told ? told : per_s, 1000);
 }

@@ -597,6 +597,51 @@ static void test_process__what_is_kept_for_others_is_never_seen_by_them(void **s
 	assert_int_equal(simtest_host_bytes(0), 0);
 }
 
+struct link_case {
+	const char *gb_s;
+	double bytes_per_s;
+};
+
+/* What copies take by the device's own clock is what the link is said to carry. */
+static int copier(void *arg)
+{
+	const struct link_case *c = arg;
+	size_t bytes = 4 * FRAME;
+	CUevent from, to;
+	CUdeviceptr p;
+	float ms;
+	void *host;
+
+	setenv("ALIQUOT_SIM_LINK_GB_S", c->gb_s, 1);
+	start();
+	OK(cuMemAlloc_v2(&p, bytes));
+	OK(cuMemHostAlloc(&host, bytes, 0));
+	OK(cuEventCreate(&from, 0));
+	OK(cuEventCreate(&to, 0));
+	for (int out = 0; out < 2; out++) {
+		OK(cuEventRecord(from, NULL));
+		if (out)
+			OK(cuMemcpyDtoHAsync_v2(host, p, bytes, NULL));
+		else
+			OK(cuMemcpyHtoDAsync_v2(p, host, bytes, NULL));
+		OK(cuEventRecord(to, NULL));
+		OK(cuEventSynchronize(to));
+		OK(cuEventElapsedTime(&ms, from, to));
+		CHECK(ms >= (double)bytes / c->bytes_per_s * 1e3 * 0.99);
+		CHECK(ms <= (double)bytes / c->bytes_per_s * 1e3 * 1.5 + 10);
+	}
+	return 0;
+}
+
+static void test_process__the_link_can_be_told(void **state)
+{
+	static const struct link_case cases[] = {
+		{"0.1", 1e8}, {"1", 1e9}, {"fast", 55.6e9}, {"0", 55.6e9}, {"1e9", 55.6e9}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(simtest_wait(simtest_fork(copier, (void *)&cases[i])), 0);
+}
+
 static int one_of_many(void *arg)
 {
 	struct link *l = arg;
@@ -640,6 +685,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_process__ipc_memory_is_charged_once),
 		cmocka_unit_test(test_process__pools_and_events_are_shared),
 		cmocka_unit_test(test_process__what_is_kept_for_others_is_never_seen_by_them),
+		cmocka_unit_test(test_process__the_link_can_be_told),
 		cmocka_unit_test(test_process__many_start_at_once),
 	};
 
