@@ -4,7 +4,8 @@
  * copies and what allocating costs, and takes one step when asked. One line of JSON for each line
  * of input. Whichever libcuda.so.1 the loader finds; knows nothing of parking.
  *
- *   alloc BYTES          hold so much more, in pieces of 64 MiB, every byte written
+ *   alloc BYTES [P]      hold so much more, in pieces of 64 MiB, of which P permille (1000) are
+ *                        written, in blocks of 1 MiB
  *   drop                 free all of it
  *   raw BYTES            copy BYTES from the device to pinned memory and back in pieces of 32 MiB on
  *                        two streams: bytes per second each way; `fresh` is the way in to memory
@@ -12,7 +13,8 @@
  *                        free_s what the driver takes to free it all
  *   cost BYTES N         N times allocate and free: ns of each, medians
  *   step                 one small launch (a memset) and a wait: microseconds
- *   check                words that are not as written
+ *   check [N [SEED]]     words that are not as written, or not zero where nothing was: of all, or of
+ *                        N blocks
  */
 #include <dlfcn.h>
 #include <inttypes.h>
@@ -25,6 +27,7 @@
 #include "cuda/cuda_abi.h"
 
 #define PIECE (64ull << 20)
+#define BLOCK (1ull << 20)
 #define COPY (32ull << 20)
 #define MAX_PIECES 1024
 #define MAX_ROUNDS 10000
@@ -49,6 +52,7 @@ static struct {
 
 static CUdeviceptr pieces[MAX_PIECES];
 static uint64_t bytes_of[MAX_PIECES];
+static unsigned int permille[MAX_PIECES]; /* written */
 static unsigned int n_pieces;
 
 static void load(void *handle)
@@ -93,15 +97,31 @@ static void must(CUresult r, const char *what)
 	exit(1);
 }
 
-static void hold(uint64_t bytes)
+/* What is in every word of a block: 0 where nothing is written, else not like any other. */
+static uint32_t word_of(unsigned int piece, uint64_t block)
+{
+	bool written = block * permille[piece] % 1000 < permille[piece];
+
+	return written ? (uint32_t)(piece * (PIECE / BLOCK) + block + 1) : 0;
+}
+
+static void hold(uint64_t bytes, unsigned int part)
 {
 	while (bytes && n_pieces < MAX_PIECES) {
-		uint64_t part = bytes < PIECE ? bytes : PIECE;
+		uint64_t piece = bytes < PIECE ? bytes : PIECE;
 
-		must(cu.alloc(&pieces[n_pieces], part), "cuMemAlloc");
-		must(cu.fill(pieces[n_pieces], n_pieces + 1, part / 4), "cuMemsetD32");
-		bytes_of[n_pieces++] = part;
-		bytes -= part;
+		must(cu.alloc(&pieces[n_pieces], piece), "cuMemAlloc");
+		permille[n_pieces] = part;
+		for (uint64_t at = 0; at < piece; at += BLOCK) {
+			uint32_t word = word_of(n_pieces, at / BLOCK);
+
+			if (word)
+				must(cu.fill(pieces[n_pieces] + at, word,
+					     (piece - at < BLOCK ? piece - at : BLOCK) / 4),
+				     "cuMemsetD32");
+		}
+		bytes_of[n_pieces++] = piece;
+		bytes -= piece;
 	}
 	must(cu.synchronize(), "cuCtxSynchronize");
 	printf("{\"pieces\": %u}\n", n_pieces);
@@ -114,18 +134,34 @@ static void drop(void)
 	printf("{}\n");
 }
 
-static void check(void)
+static uint64_t wrong_words(unsigned int piece, uint64_t block, uint32_t *words)
 {
-	uint32_t *words = malloc(PIECE);
+	uint64_t left = bytes_of[piece] - block * BLOCK, bytes = left < BLOCK ? left : BLOCK;
+	uint32_t want = word_of(piece, block);
 	uint64_t bad = 0;
 
-	for (unsigned int i = 0; words && i < n_pieces; i++) {
-		must(cu.read(words, pieces[i], bytes_of[i]), "cuMemcpyDtoH");
-		for (uint64_t n = 0; n < bytes_of[i] / 4; n++)
-			bad += words[n] != i + 1;
+	must(cu.read(words, pieces[piece] + block * BLOCK, bytes), "cuMemcpyDtoH");
+	for (uint64_t i = 0; i < bytes / 4; i++)
+		bad += words[i] != want;
+	return bad;
+}
+
+static void check(unsigned int blocks, unsigned int seed)
+{
+	static uint32_t words[BLOCK / 4];
+	uint64_t bad = 0, seen = 0;
+
+	for (unsigned int i = 0; i < n_pieces; i++) {
+		for (uint64_t b = 0; !blocks && b * BLOCK < bytes_of[i]; b++, seen++)
+			bad += wrong_words(i, b, words);
 	}
-	free(words);
-	printf("{\"bad\": %" PRIu64 "}\n", bad);
+	for (; n_pieces && seen < blocks; seen++) {
+		unsigned int piece = (unsigned int)rand_r(&seed) % n_pieces;
+		uint64_t in_it = (bytes_of[piece] + BLOCK - 1) / BLOCK;
+
+		bad += wrong_words(piece, (uint64_t)rand_r(&seed) % in_it, words);
+	}
+	printf("{\"bad\": %" PRIu64 ", \"blocks\": %" PRIu64 "}\n", bad, seen);
 }
 
 /* Each piece of the device goes to a place of its own in host memory, as when it is parked. */
@@ -204,7 +240,7 @@ static void step(void)
 {
 	uint64_t start = aq_now_ns();
 
-	must(cu.fill_async(pieces[0], 1, 1, NULL), "cuMemsetD32Async");
+	must(cu.fill_async(pieces[0], word_of(0, 0), 1, NULL), "cuMemsetD32Async");
 	must(cu.synchronize(), "cuCtxSynchronize");
 	printf("{\"us\": %.1f}\n", (double)(aq_now_ns() - start) / 1e3);
 }
@@ -227,11 +263,12 @@ int main(void)
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
 		unsigned long long a = 0, b = 0;
+		int n = sscanf(line, "%15s %llu %llu", verb, &a, &b);
 
-		if (sscanf(line, "%15s %llu %llu", verb, &a, &b) < 1)
+		if (n < 1)
 			continue;
 		if (!strcmp(verb, "alloc"))
-			hold(a);
+			hold(a, n > 2 && b < 1000 ? (unsigned int)b : 1000);
 		else if (!strcmp(verb, "drop"))
 			drop();
 		else if (!strcmp(verb, "raw"))
@@ -241,7 +278,7 @@ int main(void)
 		else if (!strcmp(verb, "step"))
 			step();
 		else if (!strcmp(verb, "check"))
-			check();
+			check((unsigned int)a, (unsigned int)b);
 		else
 			return 2;
 		fflush(stdout);
