@@ -6,6 +6,8 @@
  * When we fail: more captures at a time than we remember, and a device is not parked meanwhile.
  */
 #include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -181,7 +183,7 @@ static bool note(const struct aq__item *item, void *arg)
  * opens. So it is a thread of its own that waits in the driver, and is left there if it must be.
  */
 static struct {
-	uint32_t busy;	    /* atomic: the thread is at it */
+	uint32_t busy;	    /* atomic, futex: the thread is at it */
 	uint32_t abandoned; /* atomic: it is to touch no further context */
 	struct found f;	    /* by who made it busy */
 } waiter;
@@ -199,6 +201,24 @@ static void wait_for_contexts(void)
 		(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
 	}
 	__atomic_store_n(&waiter.busy, 0, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &waiter.busy, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* Return: false: it is still at it at @until_ns. */
+static bool waited(uint64_t until_ns)
+{
+	while (__atomic_load_n(&waiter.busy, __ATOMIC_ACQUIRE)) {
+		struct timespec until = {
+			.tv_sec = (time_t)(until_ns / AQ_NS_PER_S),
+			.tv_nsec = (long)(until_ns % AQ_NS_PER_S),
+		};
+
+		if (aq_now_ns() >= until_ns)
+			return false;
+		syscall(SYS_futex, &waiter.busy, FUTEX_WAIT_BITSET_PRIVATE, 1, &until, NULL,
+			FUTEX_BITSET_MATCH_ANY);
+	}
+	return true;
 }
 
 static void *wait_apart(void *arg)
@@ -227,14 +247,10 @@ bool aq__gate_settle(int index, uint64_t until_ns)
 	aq__track_sweep(note, &waiter.f);
 	if (!aq__thread_start(wait_apart, WAITER_STACK_BYTES, "aliquot-drain"))
 		wait_for_contexts();
-	while (__atomic_load_n(&waiter.busy, __ATOMIC_ACQUIRE)) {
-		if (aq_now_ns() >= until_ns) {
-			__atomic_store_n(&waiter.abandoned, 1, __ATOMIC_RELEASE);
-			return false;
-		}
-		aq_sleep_until_ns(aq_now_ns() + POLL_NS);
-	}
-	return true;
+	if (waited(until_ns))
+		return true;
+	__atomic_store_n(&waiter.abandoned, 1, __ATOMIC_RELEASE);
+	return false;
 }
 
 void aq__capture_forked(void)
