@@ -105,11 +105,13 @@ struct aq_page_device {
 	_Atomic int32_t order_result;   /* of it: 0 or negative errno; client writes */
 	_Atomic uint64_t movable_bytes; /* on the device, could be parked; client writes */
 	_Atomic uint64_t parked_bytes;  /* in host memory; client writes */
-	_Atomic uint64_t host_limit_bytes; /* of parked_bytes; daemon writes */
+	_Atomic uint64_t host_limit_bytes; /* of parked_bytes, and of pinned_bytes in whole steps
+					    * of the client's; daemon writes */
 	_Atomic uint64_t shrink_bytes;  /* please use no more than this; 0 nothing asked; daemon */
 	_Atomic uint32_t shrink_turn;   /* number of that request; futex; daemon writes */
 	_Atomic uint32_t shrink_done;   /* last one that the program answered; client writes */
-	uint64_t reserved_memory[1];
+	_Atomic uint64_t pinned_bytes;  /* host memory kept for parking, that of parked_bytes
+					 * included; client writes */
 };
 
 struct aq_page {

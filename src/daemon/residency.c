@@ -210,6 +210,8 @@ int aqd_residency_park(struct aqd *d, struct aqd_fraction *f, enum aqd_park_reas
 	e = count_movable(d, f, why);
 	if (e == 0 && !aqd_host_room(d, f, why->movable_bytes, &why->host_free_bytes))
 		e = -ENOSPC;
+	if (e == 0 || e == -ENOSPC)
+		aqd_host_claim(d, f, why->movable_bytes);
 	if (e < 0) {
 		why->reason = e == -ENODATA ? "immovable" : e == -ENOSPC ? "host_full" : "settling";
 		return e;

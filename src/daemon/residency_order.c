@@ -196,23 +196,75 @@ static uint64_t minus(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
-bool aqd_host_room(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes, uint64_t *ret_free)
+/* Host memory that a client keeps for the next time, as it says: none while it is ordered to put
+ * something there, for then that is counted. */
+static uint64_t kept_bytes(const struct aqd_client *c, uint32_t share)
 {
-	uint64_t own = 0, left_bytes, moving = 0;
+	if (!c->page || c->lied || c->move[share].host_bytes)
+		return 0;
+	return min_u64(read_u64(&c->page->device[share].pinned_bytes),
+		       c->fraction->ledger.share[share].limit_bytes);
+}
+
+struct host_books {
+	uint64_t own;	 /* set aside for the fraction */
+	uint64_t moving; /* promised, and not taken from the machine yet */
+	uint64_t kept;	 /* by others than the fraction */
+};
+
+static struct host_books host_books(struct aqd *d, const struct aqd_fraction *f)
+{
 	struct aqd_fraction *each, *next_fraction;
 	struct aq_ledger_client *l, *next;
+	struct host_books b = {0};
 
 	AQ_LIST_FOREACH (each, next_fraction, &d->fractions, link)
 		AQ_LIST_FOREACH (l, next, &each->ledger.clients, link)
 			for (uint32_t i = 0; i < each->ledger.share_count; i++) {
-				const struct aqd_move *m = &aqd_client_of(l)->move[i];
+				const struct aqd_client *c = aqd_client_of(l);
 
-				own += each == f ? m->host_bytes : 0;
-				/* Promised, and not taken from the machine yet. */
-				moving += minus(m->host_bytes, m->away_bytes);
+				b.own += each == f ? c->move[i].host_bytes : 0;
+				b.moving += minus(c->move[i].host_bytes, c->move[i].away_bytes);
+				b.kept += each == f ? 0 : kept_bytes(c, i);
 			}
-	left_bytes = min_u64(minus(d->config.host_memory_bytes, d->host_used_bytes),
-			     minus(d->config.host_memory_fraction_bytes, own));
-	*ret_free = min_u64(left_bytes, minus(available_now(d), moving));
+	return b;
+}
+
+static uint64_t pool_left(const struct aqd *d)
+{
+	return minus(d->config.host_memory_bytes, d->host_used_bytes);
+}
+
+bool aqd_host_room(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes, uint64_t *ret_free)
+{
+	struct host_books b = host_books(d, f);
+	uint64_t left = min_u64(pool_left(d), minus(d->config.host_memory_fraction_bytes, b.own));
+
+	*ret_free = min_u64(left, minus(available_now(d), b.moving));
 	return bytes <= *ret_free;
+}
+
+void aqd_host_claim(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes)
+{
+	struct host_books b = host_books(d, f);
+	struct aqd_fraction *each, *next_fraction;
+	struct aq_ledger_client *l, *next;
+	uint64_t over = minus(bytes + b.kept, pool_left(d));
+	uint64_t lacks = minus(bytes, minus(available_now(d), b.moving));
+
+	if (over < lacks)
+		over = lacks;
+	AQ_LIST_FOREACH (each, next_fraction, &d->fractions, link)
+		AQ_LIST_FOREACH (l, next, &each->ledger.clients, link)
+			for (uint32_t i = 0; over && i < each->ledger.share_count; i++) {
+				struct aqd_client *c = aqd_client_of(l);
+				uint64_t kept = each == f ? 0 : kept_bytes(c, i);
+
+				if (!kept)
+					continue;
+				__atomic_store_n((uint64_t *)&c->page->device[i].host_limit_bytes,
+						 0, __ATOMIC_RELEASE);
+				aqd_gate_news(c);
+				over = minus(over, kept);
+			}
 }

@@ -46,9 +46,17 @@ void aqd_order_forget(struct aqd *d, struct aqd_client *c);
 
 /**
  * aqd_host_room() - may a fraction put @bytes more into host memory?
- * Counts the node's budget, the fraction's, and what the machine has available now.
+ * Counts the node's budget, the fraction's, and what the machine has available now. What others keep
+ * there for the next time does not stand in the way of the former: see below.
  * @ret_free: how much it may
  */
 bool aqd_host_room(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes, uint64_t *ret_free);
+
+/**
+ * aqd_host_claim() - @bytes of a fraction are about to go there, or were refused for lack of memory.
+ * Others who keep host memory for the next time are told to let go of so much that it is within the
+ * node's budget, and that the machine has it.
+ */
+void aqd_host_claim(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes);
 
 #endif /* AQ_DAEMON_RESIDENCY_ORDER_H */

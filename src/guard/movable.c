@@ -195,6 +195,7 @@ void aq__movable_tell(struct aq__arena *a)
 	bytes = (a->pages.used_pages + a->pages.hole_pages - a->pages.fixed_pages) * PAGE;
 	__atomic_store_n((uint64_t *)&d->movable_bytes, bytes - a->parked, __ATOMIC_RELEASE);
 	__atomic_store_n((uint64_t *)&d->parked_bytes, a->parked, __ATOMIC_RELEASE);
+	__atomic_store_n((uint64_t *)&d->pinned_bytes, aq__park_pinned(a->index), __ATOMIC_RELEASE);
 	aq__unlock(&a->lock);
 }
 

@@ -42,7 +42,10 @@ struct aq__arena {
 	uint32_t peers;		/* atomic; bit: that device, too, may touch the memory */
 	uint64_t parked;	/* bytes of chunks that are in host memory; the lock */
 	uint64_t idle_since_ns; /* atomic; when the pool of empty chunks last changed; 0 empty */
-	uint64_t back_since_ns; /* moving thread; since when host memory is kept for nothing; 0 not */
+	/* Of the moving thread: */
+	uint64_t back_since_ns; /* since when host memory is kept for nothing; 0 not */
+	uint64_t left_at_ns;	/* last time that it was parked; 0 never */
+	uint64_t keep_host_ns;	/* how long host memory is kept after a resume */
 };
 
 /* The arena that an address lies in, or NULL. Any thread, no lock. */
@@ -121,6 +124,12 @@ int aq__park(struct aq__arena *a, uint64_t limit_bytes);
 
 /* Carry it back. Return: 0; negative errno, and what was parked still is. */
 int aq__unpark(struct aq__arena *a);
+
+/* Host memory that a device's arena has, with or without bytes in it. */
+uint64_t aq__park_pinned(int index);
+
+/* The same as it would be for @bytes: it comes in steps. */
+uint64_t aq__park_steps(uint64_t bytes);
 
 /* Give back host memory that was kept for the next time; nothing is parked. Calls are held. */
 void aq__park_forget(struct aq__arena *a);

@@ -31,7 +31,10 @@
 				    */
 #define POLL_NS (50 * AQ_NS_PER_US)
 #define KEEP_NS AQ_NS_PER_S /* empty chunks that nobody wanted for so long are given back */
-#define KEEP_HOST_NS (10 * AQ_NS_PER_S) /* guess: host memory for the next parking, the same */
+/* Host memory waits for the next parking for twice the time between the last two, within these.
+ * Guess: who is parked in turns with others will be again. */
+#define KEEP_HOST_NS (10 * AQ_NS_PER_S)
+#define KEEP_HOST_MAX_NS (600 * AQ_NS_PER_S)
 #define TIDY_NS (10 * AQ_NS_PER_MS)
 #define NEVER UINT64_MAX
 
@@ -180,6 +183,22 @@ static void open_again(struct aq__arena *a)
 
 /* ---- orders ---- */
 
+/* How long host memory is worth keeping, by when it was needed last. */
+static void learn_interval(struct aq__arena *a, uint64_t now_ns)
+{
+	uint64_t keep = a->left_at_ns ? 2 * (now_ns - a->left_at_ns) : 0;
+
+	a->keep_host_ns = keep < KEEP_HOST_NS	    ? KEEP_HOST_NS
+			  : keep > KEEP_HOST_MAX_NS ? KEEP_HOST_MAX_NS
+						    : keep;
+	a->left_at_ns = now_ns;
+}
+
+static uint64_t host_limit(const struct aq_page_device *d)
+{
+	return __atomic_load_n((const uint64_t *)&d->host_limit_bytes, __ATOMIC_ACQUIRE);
+}
+
 static int carry_out(struct aq_page_device *d, struct aq__arena *a, uint32_t order)
 {
 	int r;
@@ -194,10 +213,8 @@ static int carry_out(struct aq_page_device *d, struct aq__arena *a, uint32_t ord
 	if (r < 0)
 		return r;
 	if (order == AQ_ORDER_PARK)
-		r = aq__park(a,
-			     __atomic_load_n((uint64_t *)&d->host_limit_bytes, __ATOMIC_ACQUIRE));
-	else
-		r = aq__unpark(a);
+		learn_interval(a, aq_now_ns());
+	r = order == AQ_ORDER_PARK ? aq__park(a, host_limit(d)) : aq__unpark(a);
 	open_again(a);
 	a->back_since_ns = a->parked ? 0 : aq_now_ns();
 	return r;
@@ -240,24 +257,26 @@ static void empty_away(int index)
 		open_again(a);
 }
 
-/* The same for host memory after a resume. A context must not end meanwhile. */
-static uint64_t tidy_host(int index, uint64_t now_ns)
+/* The same for host memory after a resume, which the daemon may want back at once. A context must
+ * not end meanwhile. */
+static uint64_t tidy_host(const struct aq_page_device *d, int index, uint64_t now_ns)
 {
 	struct aq__arena *a = aq__arena_at(index);
+	bool wanted;
 
-	if (!a || !a->back_since_ns || load(&away[index]))
+	if (!a || load(&away[index]) || !aq__park_pinned(index))
 		return NEVER;
-	if (now_ns < a->back_since_ns + KEEP_HOST_NS)
-		return a->back_since_ns + KEEP_HOST_NS;
+	wanted = aq__park_pinned(index) > aq__park_steps(host_limit(d));
+	if (!wanted && now_ns < a->back_since_ns + a->keep_host_ns)
+		return a->back_since_ns + a->keep_host_ns;
 	/* Nobody is to wait for this: another time, if somebody is busy. */
 	if (hold_off(now_ns + TIDY_NS) < 0) {
-		a->back_since_ns = now_ns;
-		return now_ns + KEEP_HOST_NS;
+		a->back_since_ns = wanted ? a->back_since_ns : now_ns;
+		return now_ns + (wanted ? TIDY_NS : a->keep_host_ns);
 	}
-	a->back_since_ns = 0;
 	aq__park_forget(a);
 	let_change();
-	return NEVER;
+	return aq__park_pinned(index) ? now_ns + KEEP_HOST_NS : NEVER;
 }
 
 static uint64_t look(struct aq_page *page, uint64_t now_ns)
@@ -271,7 +290,7 @@ static uint64_t look(struct aq_page *page, uint64_t now_ns)
 		empty_away((int)i);
 		then = tidy((int)i, now_ns);
 		next = then < next ? then : next;
-		then = tidy_host((int)i, now_ns);
+		then = tidy_host(&page->device[i], (int)i, now_ns);
 		next = then < next ? then : next;
 	}
 	return next;

@@ -9,7 +9,8 @@
  *
  * The bytes lie in mappings of our own that are registered with the driver, so that they outlive
  * the context in which they are copied; the registration may not, and then the copy is slower. The
- * mappings are kept for a while for the next time, for to pin memory takes longer than to copy it.
+ * mappings are kept for a while for the next time, for to pin memory takes longer than to copy it;
+ * the page says how much that is.
  */
 #include "guard/movable.h"
 
@@ -29,8 +30,9 @@
 #define HOST_BYTES (HOST_PAGES * PAGE)
 #define MAX_HOSTS 16384u /* mappings: 512 GiB, more than any device has */
 #define STREAMS 2u
-/* Neighbouring chunks get access in one call, but no more than this before copying begins. Source:
- * the call takes 36 us for 2 MiB (A100), and a copy of 256 MiB 5 ms. */
+/* Neighbouring chunks get access in one call: few before the first copy begins, which waits for
+ * them, then more. Source: the call takes 36 us for 2 MiB (A100), and a copy of 256 MiB 5 ms. */
+#define GROUP_FIRST_PAGES 16u
 #define GROUP_PAGES 128u
 
 struct host {
@@ -38,7 +40,9 @@ struct host {
 	CUcontext ctx; /* that it was registered in */
 };
 
-static struct host *hosts[AQ_MAX_DEVICES]; /* [MAX_HOSTS] each; by the moving thread alone */
+/* By the moving thread alone: [MAX_HOSTS] each, filled from the front without gaps. */
+static struct host *hosts[AQ_MAX_DEVICES];
+static uint32_t n_hosts[AQ_MAX_DEVICES]; /* atomic: others read how many */
 
 struct carrier {
 	struct aq__arena *a;
@@ -65,6 +69,23 @@ static struct host *table_of(int index)
 	return hosts[index];
 }
 
+static void count_hosts(int index, uint32_t n)
+{
+	__atomic_store_n(&n_hosts[index], n, __ATOMIC_RELAXED);
+}
+
+uint64_t aq__park_pinned(int index)
+{
+	return __atomic_load_n(&n_hosts[index], __ATOMIC_RELAXED) * HOST_BYTES;
+}
+
+uint64_t aq__park_steps(uint64_t bytes)
+{
+	return bytes > UINT64_MAX - HOST_BYTES
+		       ? UINT64_MAX
+		       : (bytes + HOST_BYTES - 1) / HOST_BYTES * HOST_BYTES;
+}
+
 static void *map_host(void)
 {
 	void *bytes = mmap(NULL, HOST_BYTES, PROT_READ | PROT_WRITE,
@@ -89,16 +110,19 @@ static int ready_host(const struct carrier *c, uint32_t page)
 	h = &table[page / HOST_PAGES];
 	if (h->bytes && h->ctx == c->ctx)
 		return 0;
-	if (!h->bytes)
+	if (!h->bytes) {
 		h->bytes = map_host();
-	if (!h->bytes)
-		return -ENOMEM;
+		if (!h->bytes)
+			return -ENOMEM;
+		count_hosts(c->a->index, page / HOST_PAGES + 1);
+	}
 	r = AQ__CALL(cuMemHostRegister_v2, h->bytes, HOST_BYTES, CU_MEMHOSTREGISTER_PORTABLE);
 	if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED) {
 		/* What is in it may be the only copy there is: only what is new goes. */
 		if (!h->ctx) {
 			munmap(h->bytes, HOST_BYTES);
 			h->bytes = NULL;
+			count_hosts(c->a->index, page / HOST_PAGES);
 			return -ENOMEM;
 		}
 		return 0;
@@ -303,8 +327,9 @@ int aq__park(struct aq__arena *a, uint64_t limit_bytes)
 
 /* ---- coming ---- */
 
-/* Map neighbouring parked chunks from @first on. @ret_end: behind the last one that was mapped. */
-static int map_group(struct aq__arena *a, uint32_t first, uint32_t *ret_end)
+/* Map neighbouring parked chunks from @first on, up to about @most pages. @ret_end: behind the last
+ * one that was mapped. */
+static int map_group(struct aq__arena *a, uint32_t first, uint32_t most, uint32_t *ret_end)
 {
 	struct aq__page_info *page = a->pages.page;
 	uint32_t at = first;
@@ -319,22 +344,24 @@ static int map_group(struct aq__arena *a, uint32_t first, uint32_t *ret_end)
 		page[at].handle = handle;
 		at += page[at].chunk_pages;
 		*ret_end = at;
-	} while (at - first < GROUP_PAGES && next_chunk(a, at, true) == at);
+	} while (at - first < most && next_chunk(a, at, true) == at);
 	return aq__chunk_access(a, first, at - first) == CUDA_SUCCESS ? 0 : -EIO;
 }
 
 /* Map all that is parked and begin to copy. @ret_end: behind the last chunk that has memory. */
 static int come_back(struct carrier *c, uint32_t *ret_end)
 {
+	uint32_t at = 0, most = GROUP_FIRST_PAGES;
 	struct aq__arena *a = c->a;
-	uint32_t at = 0;
 	int r = 0;
 
 	*ret_end = 0;
 	while (r == 0 && (at = next_chunk(a, at, true)) != AQ__NO_PAGE) {
 		uint32_t end;
 
-		r = map_group(a, at, &end);
+		r = map_group(a, at, most, &end);
+		if (most < GROUP_PAGES)
+			most *= 2;
 		if (end > at)
 			*ret_end = end;
 		for (; r == 0 && at < end; at += a->pages.page[at].chunk_pages)
@@ -428,24 +455,23 @@ int aq__unpark(struct aq__arena *a)
 	return r;
 }
 
-/* Give a mapping back to the host. One that the driver does not let go of stays. */
-static void drop_host(struct host *h)
+/* Give a mapping back to the host. Return: whether the driver lets it go. */
+static bool drop_host(struct host *h)
 {
-	CUresult r;
+	CUresult r = AQ__CALL(cuMemHostUnregister, h->bytes);
 
-	if (!h->bytes)
-		return;
-	r = AQ__CALL(cuMemHostUnregister, h->bytes);
 	if (r != CUDA_SUCCESS && r != CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED)
-		return;
+		return false;
 	munmap(h->bytes, HOST_BYTES);
 	*h = (struct host){.bytes = NULL};
+	return true;
 }
 
 void aq__park_forget(struct aq__arena *a)
 {
 	struct any_context w = {.index = a->index};
 	struct host *table = hosts[a->index];
+	uint32_t n = n_hosts[a->index];
 	CUcontext popped;
 
 	if (!table || a->parked)
@@ -453,16 +479,15 @@ void aq__park_forget(struct aq__arena *a)
 	aq__track_sweep(is_on_device, &w);
 	if (!w.ctx || AQ__CALL(cuCtxPushCurrent_v2, w.ctx) != CUDA_SUCCESS)
 		return;
-	for (uint32_t i = 0; i < MAX_HOSTS; i++) /* they are filled from the front, in one piece */
-		if (table[i].bytes)
-			drop_host(&table[i]);
-		else
-			break;
+	while (n && drop_host(&table[n - 1]))
+		count_hosts(a->index, --n);
 	(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
+	aq__movable_tell(a);
 }
 
 /* The mappings are not in the child at all (MADV_DONTFORK). */
 void aq__park_forked(void)
 {
 	memset(hosts, 0, sizeof(hosts));
+	memset(n_hosts, 0, sizeof(n_hosts));
 }

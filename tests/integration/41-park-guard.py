@@ -186,6 +186,37 @@ def what_is_shared_stays(machine):
     a.quit()
     b.quit()
 
+def own_memory(child):
+    """Bytes of the host's memory that the process has for itself."""
+    with open(f"/proc/{child.pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon:")) << 10
+
+
+def kept_host_memory_yields(machine):
+    """What a program keeps pinned for its next parking is given up when another needs the pool."""
+    config = os.path.join(machine.directory, "config")
+    with open(config, "w") as file:
+        file.write("host_memory: 250M\n")
+    machine.start_daemon("--config", config)
+    a = pattern(machine, "a", ("100M",), memory=GIB)
+    b = pattern(machine, "b", ("100M",), memory=GIB)
+    c = pattern(machine, "c", ("100M",), memory=GIB)
+    for name in ("a", "b"):
+        park(machine, name)
+        resume(machine, name)
+    kept = own_memory(a)
+    park(machine, "b")  # in its own
+    time.sleep(0.3)
+    check(own_memory(a) > kept - 10 * MIB, "there was room beside it:", own_memory(a), kept)
+    park(machine, "c")
+    # Long before it would be given back anyway.
+    eventually(lambda: own_memory(a) < kept - 90 * MIB, "a let go", 6)
+    for child, name in ((a, "a"), (b, "b"), (c, "c")):
+        resume(machine, name)
+        child.do("check", bad=0)
+        child.quit()
+
+
 def shrinking_below_use_parks(machine):
     arena(machine)
     a = pattern(machine, "a", ("400M",), memory=ARENA)
@@ -203,4 +234,5 @@ def shrinking_below_use_parks(machine):
 aqtest.run(all_bytes_survive, graphs_survive, work_brings_it_back, its_room_is_free_for_others,
            while_threads_work, a_new_daemon_brings_it_back, left_alone_it_leaves,
            asked_not_to_nothing_moves, killed_on_the_way,
-           two_processes_move_together, what_is_shared_stays, shrinking_below_use_parks)
+           two_processes_move_together, what_is_shared_stays, kept_host_memory_yields,
+           shrinking_below_use_parks)

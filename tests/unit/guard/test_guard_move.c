@@ -60,6 +60,16 @@ static uint64_t parked(int i)
 	return load64(&lease_device(i)->parked_bytes);
 }
 
+static uint64_t pinned(int i)
+{
+	return load64(&lease_device(i)->pinned_bytes);
+}
+
+static void host_limit(int i, uint64_t bytes)
+{
+	__atomic_store_n((uint64_t *)&lease_device(i)->host_limit_bytes, bytes, __ATOMIC_SEQ_CST);
+}
+
 static void give_order(int i, uint32_t what)
 {
 	lease_store(&lease_device(i)->order, what);
@@ -75,11 +85,10 @@ static int result_of_order(int i)
 	return __atomic_load_n((int32_t *)&d->order_result, __ATOMIC_SEQ_CST);
 }
 
-static void begin_park(int i, uint64_t host_limit)
+static void begin_park(int i, uint64_t limit)
 {
 	lease_gate(i, AQ_GATE_PARKED);
-	__atomic_store_n((uint64_t *)&lease_device(i)->host_limit_bytes, host_limit,
-			 __ATOMIC_SEQ_CST);
+	host_limit(i, limit);
 	give_order(i, AQ_ORDER_PARK);
 }
 
@@ -1077,6 +1086,36 @@ static void test_move__host_memory_is_given_back(void **state)
 	set_free(&s);
 }
 
+/* What is kept of it is told, and given back at once when the daemon wants it. */
+static void test_move__host_memory_is_counted_and_yields(void **state)
+{
+	const uint64_t step = 32 * MIB;
+	uint64_t away, kib;
+	struct set s;
+
+	set_make(&s);
+	assert_int_equal(pinned(0), 0);
+	assert_int_equal(park(0), 0);
+	away = parked(0);
+	assert_in_range(pinned(0), away, away + step);
+	kib = resident_kib();
+	assert_int_equal(resume(0), 0);
+	assert_in_range(pinned(0), away, away + step);
+	host_limit(0, away); /* it may: nothing happens */
+	lease_news();
+	usleep(100000);
+	assert_in_range(pinned(0), away, away + step);
+	host_limit(0, 0);
+	lease_news();
+	assert_true(eventually(pinned(0) == 0));
+	assert_true(eventually((kib - resident_kib()) * 1024 >= away * 9 / 10));
+	set_check(&s);
+	assert_int_equal(park(0), 0);
+	assert_int_equal(resume(0), 0);
+	set_check(&s);
+	set_free(&s);
+}
+
 static void test_move__a_forked_child_moves_nothing(void **state)
 {
 	struct set s;
@@ -1300,6 +1339,7 @@ int main(int argc, char **argv)
 		EACH(test_move__what_cannot_drain_goes_on),
 		EACH(test_move__storm),
 		EACH(test_move__host_memory_is_given_back),
+		EACH(test_move__host_memory_is_counted_and_yields),
 		EACH(test_move__a_forked_child_moves_nothing),
 		cmocka_unit_test(test_move__failures_lose_nothing),
 	};
