@@ -32,6 +32,8 @@
 
 #define LOW_FDS 100	   /* guess: above what programs and shells count on */
 #define REPLY_TIMEOUT_S 10 /* guess: a daemon that says nothing for so long is gone */
+#define MAX_SILENCES 2
+#define MAX_DEATHS 16 /* of daemons during one request, which may wait for long; guess */
 #define BACKOFF_FIRST_NS (50 * AQ_NS_PER_MS)
 #define BACKOFF_LAST_NS (500 * AQ_NS_PER_MS)
 #define REFUSED_NS (10 * AQ_NS_PER_S) /* guess: asking again is an event in the daemon's log */
@@ -400,21 +402,25 @@ static int exchange(const union aq_msg *request, int pass_fd, union aq_msg *repl
 
 int aq__conn_call(union aq_msg *msg, enum aq_msg_type reply, bool wait)
 {
-	int saved = errno, r = -ENOTCONN, cancel;
+	int saved = errno, r = -ENOTCONN, cancel, deaths = 0, silences = 0;
 	union aq_msg answer;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	pthread_mutex_lock(&conn.lock);
-	for (int tries = 0; tries < 2; tries++) {
+	while (deaths < MAX_DEATHS && silences < MAX_SILENCES) {
+		int failed;
+
 		if (!conn.up && !wait_for_daemon(wait))
 			break;
 		msg->head.seq = ++conn.seq;
-		if (exchange(msg, -1, &answer, reply, NULL) == 0) {
+		failed = exchange(msg, -1, &answer, reply, NULL);
+		if (!failed) {
 			memcpy(msg, &answer, answer.head.size);
 			r = 0;
 			break;
 		}
 		lost();
+		*(failed == -EAGAIN ? &silences : &deaths) += 1;
 	}
 	pthread_mutex_unlock(&conn.lock);
 	pthread_setcancelstate(cancel, NULL);

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The daemon dies; its clients go on with what they have; the next one adopts them as they are."""
+import os
+import random
 import signal
 import time
 
@@ -152,7 +154,32 @@ def a_fraction_without_holders_is_dropped(machine):
     check(whole.free() > 70 * GIB, "the whole device is there:", whole.free() // MIB)
 
 
+def killed_between_moves(machine):
+    """While memory is on its way to the host or back, idle and at work; every byte is looked at."""
+    rng = random.Random(int(os.environ.get("AQ_SEED", "7")))
+    daemon = machine.start_daemon()
+    child = machine.spawn(machine.run_args([aqtest.program("pattern"), "-"], name="moved",
+                                           memory="4G"), kind=aqtest.Tenant)
+    child.do("start")
+    for size in ("1000", "300K", "2M", "70M", "200M"):
+        child.do(f"alloc {size}")
+    for round_number in range(12):
+        if round_number == 6:
+            child.do("work 2")
+        order = rng.choice(("park", "resume"))
+        machine.http("POST", f"/v1/fractions/moved/{order}", {"wait_ms": rng.choice((0, 100))})
+        time.sleep(rng.random() * 0.06)
+        kill_daemon(machine, daemon)
+        time.sleep(rng.random() * 0.1)
+        daemon = machine.start_daemon()
+        adopted(machine, 1)
+        if round_number < 6:
+            child.do("check", bad=0)
+    check(child.do("rest", bad=0, timeout=60)["rounds"] > 0, "no work was done")
+    child.do("check", bad=0)
+    child.quit()
+
 
 aqtest.run(static_then_adopted, new_programs_meanwhile_fail_closed, killed_ten_times,
            clients_that_died_meanwhile, a_clean_stop_keeps_fractions,
-           a_fraction_without_holders_is_dropped)
+           a_fraction_without_holders_is_dropped, killed_between_moves)
