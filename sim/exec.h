@@ -38,6 +38,7 @@
 #define SIM_NEVER UINT64_MAX
 
 struct sim_capturing;
+struct sim_green;
 
 /* An instant that may not be decided yet: the later of floor_ns and the end of a compute ticket. */
 struct sim_when {
@@ -87,6 +88,7 @@ struct sim_stream {
 	unsigned int flags; /* as given */
 	uint64_t id;
 	struct sim_exec *exec;
+	struct sim_green *green; /* that it was made in, NULL none; under the lock */
 	struct aq_list link;  /* sim_exec.streams */
 	struct aq_list queue; /* not issued */
 	unsigned int n_queued;

@@ -404,6 +404,14 @@ CUresult sim_exec_unsafe_call(void);
 
 /* Handle to stream, checked. @per_thread: NULL means the calling thread's own default stream. */
 CUresult sim_stream_resolve(CUstream handle, bool per_thread, struct sim_stream **ret_stream);
+
+/* A stream of a context; of a part of it too if @green (green.c). As cuStreamCreateWithPriority(). */
+struct sim_green;
+CUresult sim_stream_new(CUstream *ret, struct sim_context *ctx, struct sim_green *green,
+			unsigned int flags, int priority);
+
+/* Streams of that part are of the whole context from now on. */
+void sim_stream_green_gone(struct sim_exec *x, const struct sim_green *green);
 struct sim_context *sim_stream_context(struct sim_stream *stream);
 /* Call fn(arg) from the executor when all earlier work of the stream is done, at no cost. */
 CUresult sim_exec_call(struct sim_stream *stream, void (*fn)(void *), void *arg);

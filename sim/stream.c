@@ -224,7 +224,8 @@ CUresult sim_exec_call(struct sim_stream *stream, void (*fn)(void *), void *arg)
  * Entry points.
  */
 
-static CUresult create(struct sim_context *ctx, CUstream *ret, unsigned int flags, int priority)
+CUresult sim_stream_new(CUstream *ret, struct sim_context *ctx, struct sim_green *green,
+			unsigned int flags, int priority)
 {
 	struct sim_stream *s;
 
@@ -236,6 +237,8 @@ static CUresult create(struct sim_context *ctx, CUstream *ret, unsigned int flag
 		priority = PRIORITY_GREATEST;
 	sim_exec_lock();
 	s = stream_create(ctx->exec, SIM_STREAM_CREATED, flags, priority);
+	if (s)
+		s->green = green;
 	sim_exec_unlock();
 	if (!s)
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -246,13 +249,13 @@ static CUresult create(struct sim_context *ctx, CUstream *ret, unsigned int flag
 CUresult cuStreamCreate(CUstream *stream, unsigned int flags)
 {
 	SIM_ENTER_CONTEXT(ctx);
-	return create(ctx, stream, flags, 0);
+	return sim_stream_new(stream, ctx, NULL, flags, 0);
 }
 
 CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
 {
 	SIM_ENTER_CONTEXT(ctx);
-	return create(ctx, stream, flags, priority);
+	return sim_stream_new(stream, ctx, NULL, flags, priority);
 }
 
 CUresult cuStreamDestroy_v2(CUstream stream)
@@ -357,6 +360,27 @@ static CUresult get_ctx(CUstream stream, CUcontext *ret, bool per_thread)
 	return r;
 }
 
+static CUgreenCtx green_of(struct sim_stream *s)
+{
+	struct sim_green *green;
+
+	sim_exec_lock();
+	green = s->green;
+	sim_exec_unlock();
+	return (CUgreenCtx)green;
+}
+
+void sim_stream_green_gone(struct sim_exec *x, const struct sim_green *green)
+{
+	struct sim_stream *s, *tmp;
+
+	sim_exec_lock();
+	AQ_LIST_FOREACH (s, tmp, &x->streams, link)
+		if (s->green == green)
+			s->green = NULL;
+	sim_exec_unlock();
+}
+
 static CUresult get_ctx_v2(CUstream stream, CUcontext *ret, CUgreenCtx *ret_green, bool per_thread)
 {
 	struct sim_stream *s;
@@ -368,7 +392,7 @@ static CUresult get_ctx_v2(CUstream stream, CUcontext *ret, CUgreenCtx *ret_gree
 	if (r != CUDA_SUCCESS)
 		return r;
 	*ret = sim_context_handle(s->exec->ctx);
-	*ret_green = NULL;
+	*ret_green = green_of(s);
 	return CUDA_SUCCESS;
 }
 
@@ -562,7 +586,7 @@ CUresult cuStreamGetGreenCtx(CUstream stream, CUgreenCtx *ctx)
 		return CUDA_ERROR_INVALID_VALUE;
 	r = sim_stream_resolve(stream, false, &s);
 	if (r == CUDA_SUCCESS)
-		*ctx = NULL;
+		*ctx = green_of(s);
 	return r;
 }
 

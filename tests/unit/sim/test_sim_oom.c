@@ -20,9 +20,13 @@ static void everything(void)
 	const CUDA_ARRAY3D_DESCRIPTOR desc = {
 		.Width = 64, .Height = 64, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
 	CUmemGenericAllocationHandle h;
+	CUdevResourceDesc desc_of_sms;
 	CUmipmappedArray mipmap;
+	CUdevResource sms;
 	CUdeviceptr p, va;
 	CUmemoryPool pool;
+	CUgreenCtx green;
+	CUstream stream;
 	CUcontext ctx;
 	CUarray array;
 	void *pinned;
@@ -51,6 +55,13 @@ static void everything(void)
 			ok(cuMemAddressFree(va, 8 * FRAME));
 		}
 		ok(cuMemRelease(h));
+	}
+	ok(cuDeviceGetDevResource(0, &sms, CU_DEV_RESOURCE_TYPE_SM));
+	if (went(cuDevResourceGenerateDesc(&desc_of_sms, &sms, 1)) &&
+	    went(cuGreenCtxCreate(&green, desc_of_sms, 0, CU_GREEN_CTX_DEFAULT_STREAM))) {
+		if (went(cuGreenCtxStreamCreate(&stream, green, CU_STREAM_NON_BLOCKING, 0)))
+			ok(cuStreamDestroy_v2(stream));
+		ok(cuGreenCtxDestroy(green));
 	}
 	if (went(cuMemPoolCreate(&pool, &pool_props))) {
 		if (went(cuMemAllocFromPoolAsync(&p, 1000, pool, NULL)))
