@@ -197,10 +197,8 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size
 			*pitch = (width + PITCH_ALIGN - 1) / PITCH_ALIGN * PITCH_ALIGN;
 		if (r != CUDA_ERROR_NOT_SUPPORTED)
 			return r;
-		r = hold(&h, pitched(width, height), "cuMemAllocPitch_v2");
-	} else { /* should it be taken after all, it is charged then */
-		r = hold(&h, 0, "cuMemAllocPitch_v2");
 	}
+	r = hold(&h, pitched(width, height), "cuMemAllocPitch_v2");
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuMemAllocPitch_v2, dptr, pitch, width, height, elem_bytes);
