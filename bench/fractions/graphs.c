@@ -12,14 +12,15 @@
 #include "plot/plot.h"
 #include "base/banned.h"
 
-#define GROUPS_MOST 12
+#define GROUPS_MOST 16
 
-static char *subtitle(const struct fr_run *run, char *buf, size_t size)
+static char *subtitle(const struct fr_run *run, bool steady, char *buf, size_t size)
 {
 	const struct fr_config *c = run->config;
 
-	snprintf(buf, size, "%s%s, ISL %u, OSL %u, every TTFT <= %g ms, all users at once",
-		 c->sim ? "simulated " : "", run->stage.device, c->isl, c->osl, c->bound_ms);
+	snprintf(buf, size, "%s%s, ISL %u, OSL %u, every TTFT <= %g ms, users %s; * host-bound",
+		 c->sim ? "simulated " : "", run->stage.device, c->isl, c->osl, c->bound_ms,
+		 steady ? "in turn" : "at once");
 	return buf;
 }
 
@@ -28,15 +29,34 @@ static int path_of(const struct fr_run *run, const char *name, char *path)
 	return aq_paths_join(path, run->config->out, name);
 }
 
-/* A bar for each answer; parts of a case (`mixed/chat`) are left to the table. */
-static int draw_answers(const struct fr_run *run, const char *file, const char *title,
-			const char *label, bool of_users)
+/* Cases that are no number of users of one GPU, and parts of a case (`mixed/chat`). */
+static bool is_other(const char *name)
 {
+	return strchr(name, '/') || !strncmp(name, "shift", 5) || !strncmp(name, "mixed-", 6) ||
+	       !strcmp(name, "scale-out");
+}
+
+/* Two lines, and a star where the host was the bound. */
+static const char *group_name(const struct fr_row *row, char name[FR_CASE_BYTES + 2])
+{
+	char *dash;
+
+	snprintf(name, FR_CASE_BYTES + 2, "%s%s", row->name, fr_host_bound(&row->host) ? " *" : "");
+	dash = strrchr(name, '-');
+	if (dash)
+		*dash = '\n';
+	return name;
+}
+
+/* A bar for each answer of users who begin at once, or one after the other. */
+static int draw_answers(const struct fr_run *run, const char *file, const char *title,
+			const char *label, bool of_users, bool steady)
+{
+	char names[GROUPS_MOST][FR_CASE_BYTES + 2], path[AQ_PATH_BYTES], text[256];
 	const char *groups[GROUPS_MOST], *series[] = {label};
 	double values[GROUPS_MOST];
-	char path[AQ_PATH_BYTES], text[256];
 	struct aq_bars b = {.title = title,
-			    .subtitle = subtitle(run, text, sizeof(text)),
+			    .subtitle = subtitle(run, steady, text, sizeof(text)),
 			    .y_label = label,
 			    .groups = groups,
 			    .series = series,
@@ -47,10 +67,9 @@ static int draw_answers(const struct fr_run *run, const char *file, const char *
 	for (size_t i = 0; i < run->answers.count && b.group_count < GROUPS_MOST; i++) {
 		const struct fr_row *row = &run->answers.rows[i];
 
-		if (strchr(row->name, '/') || !strncmp(row->name, "shift", 5) ||
-		    !strcmp(row->name, "scale-out"))
+		if (is_other(row->name) || !strncmp(row->name, "steady", 6) != steady)
 			continue;
-		groups[b.group_count] = row->name;
+		groups[b.group_count] = group_name(row, names[b.group_count]);
 		values[b.group_count++] = !of_users	? row->result.tokens_per_second
 					  : row->within ? row->users
 							: 0;
@@ -95,7 +114,7 @@ static int draw_steps(const struct fr_run *run)
 	AQ_CLEANUP(free) struct curve *curves = calloc(AQ_PLOT_SERIES, sizeof(*curves));
 	char path[AQ_PATH_BYTES], text[256];
 	struct aq_plot p = {.title = "Longest time to first token by users of one GPU",
-			    .subtitle = subtitle(run, text, sizeof(text)),
+			    .subtitle = subtitle(run, false, text, sizeof(text)),
 			    .x = {.label = "users"},
 			    .y = {.label = "longest TTFT (ms)"},
 			    .rules = {{.label = "bound", .at = run->config->bound_ms}},
@@ -125,7 +144,7 @@ static int draw_scale(const struct fr_run *run)
 	AQ_CLEANUP(free) double *xy = calloc(2 * s->count + 1, sizeof(*xy));
 	char path[AQ_PATH_BYTES], text[256];
 	struct aq_plot p = {.title = "Scale-out: time to first token as replicas join on one GPU",
-			    .subtitle = subtitle(run, text, sizeof(text)),
+			    .subtitle = subtitle(run, false, text, sizeof(text)),
 			    .x = {.label = "seconds"},
 			    .y = {.label = "TTFT (ms)"},
 			    .rules = {{.label = "bound", .at = run->config->bound_ms}},
@@ -159,7 +178,7 @@ static int draw_shift(const struct fr_run *run)
 	double values[6];
 	char path[AQ_PATH_BYTES], text[256];
 	struct aq_bars b = {.title = "Demand moves from the first model to the second: TTFT p95",
-			    .subtitle = subtitle(run, text, sizeof(text)),
+			    .subtitle = subtitle(run, false, text, sizeof(text)),
 			    .y_label = "TTFT p95 (ms)",
 			    .groups = groups,
 			    .series = parts,
@@ -183,13 +202,86 @@ static int draw_shift(const struct fr_run *run)
 	return r || !b.group_count ? r : aq_bars_save(&b, path);
 }
 
+static const struct {
+	uint32_t requests;
+	double hami, mps;
+} published[] = {
+#define FR_RESIDENT(n, hami, mps) {n, hami, mps},
+#define FR_RESIDENT_EACH(n, both, hami, mps)
+#include "fractions/resident.def"
+#undef FR_RESIDENT
+#undef FR_RESIDENT_EACH
+};
+
+/* Percent of one model's tokens; NAN where the host was the bound or nothing was measured. */
+static double of_one(const struct fr_run *run, const char *how, uint32_t requests)
+{
+	const struct fr_row *row, *one;
+	char name[FR_CASE_BYTES];
+
+	snprintf(name, sizeof(name), "resident-%s/%u", how, requests);
+	row = fr_rows_find(&run->answers, name);
+	snprintf(name, sizeof(name), "resident-one/%u", requests);
+	one = fr_rows_find(&run->answers, name);
+	if (!row || !one || fr_host_bound(&row->host) || fr_host_bound(&one->host))
+		return NAN;
+	return 100 * fr_ratio(row->result.tokens_per_second, one->result.tokens_per_second);
+}
+
+static int draw_resident(const struct fr_run *run)
+{
+	static const char *const series[] = {"leases", "plain slicing", "MPS v3, published",
+					     "HAMi, published"};
+	char names[AQ_ARRAY_SIZE(published)][32], path[AQ_PATH_BYTES], text[160];
+	const char *groups[AQ_ARRAY_SIZE(published)];
+	double values[4 * AQ_ARRAY_SIZE(published)];
+	const struct fr_row *any = NULL;
+	struct aq_bars b = {.title = "Two models with as many requests as one: tokens per second",
+			    .subtitle = text,
+			    .y_label = "% of one model",
+			    .groups = groups,
+			    .series = series,
+			    .series_count = 4,
+			    .values = values};
+	int r = path_of(run, "resident.svg", path);
+
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(published); i++) {
+		double *v = values + 4 * b.group_count;
+
+		snprintf(names[b.group_count], sizeof(names[0]), "resident-one/%u",
+			 published[i].requests);
+		if (!fr_rows_find(&run->answers, names[b.group_count]))
+			continue;
+		any = fr_rows_find(&run->answers, names[b.group_count]);
+		snprintf(names[b.group_count], sizeof(names[0]), "%u", published[i].requests);
+		v[0] = of_one(run, "leases", published[i].requests);
+		v[1] = of_one(run, "plain", published[i].requests);
+		v[2] = published[i].mps;
+		v[3] = published[i].hami;
+		groups[b.group_count] = names[b.group_count];
+		b.group_count++;
+	}
+	if (r || !any)
+		return r;
+	snprintf(text, sizeof(text), "%s%s, %s, ISL %u, OSL %u, by requests on the GPU",
+		 any->simulated ? "simulated " : "", any->device, any->model, any->isl, any->osl);
+	return aq_bars_save(&b, path);
+}
+
 int fr_report_plots(const struct fr_run *run)
 {
-	int r = draw_answers(run, "users.svg", "Users of one GPU within the bound", "users", true);
+	int r = draw_answers(run, "users.svg", "Users of one GPU within the bound", "users", true,
+			     false);
 
 	if (!r)
 		r = draw_answers(run, "throughput.svg",
-				 "Tokens per second of one GPU at those users", "tokens/s", false);
+				 "Tokens per second of one GPU at those users", "tokens/s", false,
+				 false);
+	if (!r)
+		r = draw_answers(run, "users-steady.svg", "Users of one GPU within the bound",
+				 "users", true, true);
+	if (!r)
+		r = draw_resident(run);
 	if (!r)
 		r = draw_steps(run);
 	if (!r)

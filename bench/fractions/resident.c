@@ -22,7 +22,14 @@
 
 #define WINDOW_MOST (10 * AQ_NS_PER_S) /* steady: more would show nothing else */
 
-static const uint32_t residents[] = {2, 4, 8, 16, 32}, residents_quick[] = {8};
+static const uint32_t residents[] = {
+#define FR_RESIDENT(n, hami, mps) n,
+#define FR_RESIDENT_EACH(n, both, hami, mps)
+#include "fractions/resident.def"
+#undef FR_RESIDENT
+#undef FR_RESIDENT_EACH
+};
+static const uint32_t residents_quick[] = {8};
 
 static size_t counts(const struct fr_config *c, const uint32_t **ret)
 {

@@ -144,6 +144,10 @@ def two_models_with_as_many_requests_as_one(machine):
     equal([rows[f"resident-{how}/8"]["arbitration"] for how in ("leases", "plain")],
           ["aliquot", "hardware"], "arbitration")
     check("Dynamo: tokens/s, 2 models, 8 requests on the GPU" in text, text)
+    plot = (out_of(machine) / "resident.svg").read_text()
+    equal(xml.etree.ElementTree.fromstring(plot).tag[-3:], "svg", "the plot")
+    for words in ("MPS v3, published", "68", "NVIDIA A100-SXM4-40GB", "2048"):
+        check(words in plot, "not in the plot:", words)
 
 
 def what_is_measured_is_kept(machine):
