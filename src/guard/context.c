@@ -496,13 +496,22 @@ HOOK_PRIMARY(cuDevicePrimaryCtxReset_v2, true)
 
 /* ---- green contexts: a part of a primary context, which they retain ---- */
 
+/* LIFECYCLE. The first that retains the primary context makes it, as cuDevicePrimaryCtxRetain(). */
 CUresult cuGreenCtxCreate(CUgreenCtx *ctx, CUdevResourceDesc desc, CUdevice dev, unsigned int flags)
 {
 	int index = ctx ? aq__device_index(dev) : AQ__UNBOUND;
+	uint32_t before = primary_owner(dev); /* before it is asked whether there is one */
+	uint64_t expected = 0;
 	struct aq__cost c;
-	CUresult r = aq__cost_begin(&c, index, primary_active(dev) ? 0 : context_bytes(index),
-				    "cuGreenCtxCreate");
+	CUresult r;
 
+	if (index >= 0 && !primary_active(dev)) {
+		expected = context_bytes(index);
+		aq__move_hold();
+		primary_ended(dev, before);
+		aq__move_go();
+	}
+	r = aq__cost_begin(&c, index, expected, "cuGreenCtxCreate");
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuGreenCtxCreate, ctx, desc, dev, flags);
@@ -510,20 +519,36 @@ CUresult cuGreenCtxCreate(CUgreenCtx *ctx, CUdevResourceDesc desc, CUdevice dev,
 		(void)AQ__CALL(cuGreenCtxDestroy, *ctx);
 		r = CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	if (r == CUDA_SUCCESS)
-		running();
-	else
+	if (r != CUDA_SUCCESS)
 		aq__cost_undone(&c);
+	else if (index >= 0)
+		primary_made(primary_of(dev), dev, index);
 	return r;
 }
 
+/* LIFECYCLE. The last that held a primary context ends it. The driver does not tell of which device
+ * one is: those that have a primary context are looked at. */
 CUresult cuGreenCtxDestroy(CUgreenCtx ctx)
 {
+	uint32_t before[N_PRIMARIES];
 	struct aq__place p;
 	CUresult r;
 
 	aq__place_here(&p);
+	aq__move_hold();
+	for (CUdevice dev = 0; dev < N_PRIMARIES; dev++) {
+		before[dev] = primary_owner(dev);
+		if (before[dev])
+			aq__gate_context_gone(seen_primary(dev));
+	}
 	r = AQ__CALL(cuGreenCtxDestroy, ctx);
+	for (CUdevice dev = 0; r == CUDA_SUCCESS && dev < N_PRIMARIES; dev++) {
+		if (!before[dev] || primary_active(dev))
+			continue;
+		primary_ended(dev, before[dev]);
+		aq__cost_gone(aq__device_index(dev), "cuGreenCtxDestroy");
+	}
+	aq__move_go();
 	if (r == CUDA_SUCCESS)
 		aq__unmeasured(p.index);
 	return r;
