@@ -37,6 +37,11 @@
 
 #define AQ_LEASE_UNTIL_TOLD UINT64_MAX /* value of lease_until_ns */
 
+/* Values of `waiting`. */
+#define AQ_WAITING_NOBODY 0u
+#define AQ_WAITING_OTHERS 1u
+#define AQ_WAITING_URGENT 2u /* the lease has ended for a higher priority */
+
 /* What the daemon wants done with a client's movable memory on a device. */
 enum aq_order {
 	AQ_ORDER_STAY = 0, /* on the device, or on its way back to it */
@@ -58,9 +63,15 @@ enum aq_order {
  * consistent); the daemon ends a lease early by writing 0 to lease_until_ns first and looking at
  * active_turn after. So a lease of which active_turn is not the turn is back at once, without a
  * word from the client; otherwise it is back when the client writes the turn into done_turn, after
- * its threads have left the driver and what they submitted has run. A client that has to wait sets
- * `want`, and clears it when it gives a lease back and has nothing more to submit. After changing
- * want or done_turn it rings (AQ_MSG_BELL); nothing is in the message but which device to look at.
+ * its threads have left the driver and what they submitted has run, or will have by the time that
+ * somebody else can begin. A client that has to wait sets `want`, and clears it when it gives a
+ * lease back and has nothing more to submit. After changing want or done_turn it rings
+ * (AQ_MSG_BELL); nothing is in the message but which device to look at.
+ *
+ * A lease that ends for a higher priority is not waited for: that one is given its own at once, and
+ * the hardware divides the device until what is in flight of the lower one is done. The daemon says
+ * so in `waiting` and writes the 0 after; the client gives back as soon as it knows how much that
+ * is, and counts it in gpu_ns.
  *
  * Residency. The daemon writes `order`, then adds 1 to order_turn. The client carries it out
  * (parking: with the gate closed by AQ_GATE_PARKED and its work drained), writes order_result and
@@ -80,8 +91,8 @@ struct aq_page_device {
 	_Atomic uint32_t gate;          /* AQ_GATE_*; daemon writes */
 	_Atomic uint32_t lease_turn;    /* number of the lease, wraps; futex; daemon writes */
 	_Atomic uint64_t lease_until_ns; /* CLOCK_MONOTONIC; 0 not held; daemon writes */
-	_Atomic uint32_t waiting;       /* others wait for the device, or did lately, or a cap is in
-					 * force: bound what is in flight, give the lease back as
+	_Atomic uint32_t waiting;       /* AQ_WAITING_*: others wait for the device, or did lately, or
+					 * a cap is in force: bound what is in flight, give the lease back as
 					 * soon as it is drained; daemon writes */
 	_Atomic uint32_t want;          /* 0 or 1; client writes */
 	_Atomic uint32_t active_turn;   /* last turn in which it may have submitted; client writes */

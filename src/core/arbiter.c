@@ -219,6 +219,12 @@ void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t us
 		c->debt_ns = -c->lag_ns;
 }
 
+void aq_arbiter_add(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns, uint64_t now_ns)
+{
+	update(a, c, now_ns);
+	count(c, saturate(used_ns));
+}
+
 void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
 			 uint64_t now_ns)
 {
@@ -232,7 +238,7 @@ void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 	if (c->lag_ns < floor)
 		c->lag_ns = floor;
 	c->state = AQ_LEASE_NONE;
-	c->contested = c->waited_for = c->company = false;
+	c->contested = c->waited_for = c->urgent = c->company = false;
 }
 
 /* Where a contender stands at one instant; what choices are made by. */
@@ -371,6 +377,15 @@ static uint64_t review_ns(const struct aq_arbiter *a, const struct aq_contender 
 	return c->turn_end_ns - a->tuning.quantum_ns * REVIEW_PARTS / 16;
 }
 
+/* Does @rival, which waits for a device of it, end a lease by its priority? */
+static bool preempts(const struct aq_arbiter *a, const struct aq_contender *c,
+		     const struct standing *rival, uint64_t now_ns)
+{
+	struct standing mine = standing_of(a, c, now_ns);
+
+	return rival->c->terms.priority > c->terms.priority && before(rival, &mine);
+}
+
 /* When a lease ends because of @rival, which waits for a device of it. */
 static uint64_t rival_end(const struct aq_arbiter *a, struct aq_contender *c,
 			  const struct standing *rival, uint64_t now_ns)
@@ -378,7 +393,7 @@ static uint64_t rival_end(const struct aq_arbiter *a, struct aq_contender *c,
 	struct standing mine = standing_of(a, c, now_ns), then;
 	uint64_t left = c->turn_end_ns > now_ns ? c->turn_end_ns - now_ns : 0;
 
-	if (rival->c->terms.priority > c->terms.priority && before(rival, &mine))
+	if (preempts(a, c, rival, now_ns))
 		return now_ns;
 	if (c->leftover && rival->owed && !mine.owed)
 		return c->lease_start_ns + a->tuning.quantum_ns / LEFTOVER_PART;
@@ -408,6 +423,8 @@ static uint64_t review_holders(struct aq_arbiter *a, uint64_t now_ns, uint64_t *
 		rival = first_waiting(a, c->terms.devices, 0, now_ns, &theirs);
 		c->waited_for = rival != NULL;
 		c->contested |= c->waited_for;
+		/* A gang may have to wait for another device. */
+		c->urgent = rival && !is_gang(rival) && preempts(a, c, &theirs, now_ns);
 		if (c->state == AQ_LEASE_DRAINING)
 			continue;
 

@@ -58,6 +58,7 @@ struct aq_contender {
 	enum aq_lease_state state;
 	bool changed;	 /* by aq_arbiter_decide(); the caller acts on it and clears it */
 	bool waited_for; /* as of the last decision: somebody waits for a device of its lease */
+	bool urgent;	 /* ... and goes first by its priority: not to wait for what is in flight */
 	bool company;	 /* ... or did lately, or would go first: have little in flight */
 	uint64_t lease_start_ns;
 	uint64_t lease_until_ns; /* AQ_ARBITER_NEVER: until told otherwise */
@@ -125,6 +126,13 @@ void aq_arbiter_released(struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 /* What the contender had in flight runs on after its lease was taken as back: until it is charged
  * for that. What it is entitled to in that time is put by, for it does use the device. */
 void aq_arbiter_overruns(struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns);
+
+/**
+ * aq_arbiter_add() - of a lease that was passed over for somebody urgent, @used_ns more was in
+ * flight than was counted when it was taken as back. No debt: nobody waited for it.
+ */
+void aq_arbiter_add(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns,
+		    uint64_t now_ns);
 
 /**
  * aq_arbiter_charge() - the end of an overrun: for @used_ns it used the device without a lease.

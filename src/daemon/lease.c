@@ -49,6 +49,17 @@ static bool is_capped(const struct aqd_lease *f)
 	return f->terms.limit_permille < 1000;
 }
 
+static uint32_t waiting_of(const struct aqd_lease *f)
+{
+	return f->contender.company || is_capped(f) ? AQ_WAITING_OTHERS : AQ_WAITING_NOBODY;
+}
+
+static void set_waiting(struct aqd_lessee *c, uint32_t i, uint32_t waiting)
+{
+	c->device[i].waiting = waiting;
+	aqd_page_set_waiting(c->page, i, waiting);
+}
+
 /* ---- giving ---- */
 
 void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c, uint32_t i,
@@ -60,8 +71,7 @@ void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 	dev->given = true;
 	dev->taken = false;
 	dev->given_ns = now_ns;
-	dev->waiting = f->contender.company || is_capped(f);
-	aqd_page_set_waiting(c->page, i, dev->waiting);
+	set_waiting(c, i, waiting_of(f));
 	aqd_page_set_early(c->page, i, aqd__handover_early_ns(l, f->device[i]));
 	aqd_page_give(c->page, i, ++dev->turn, f->until_ns);
 	if (dev->waiting)
@@ -89,7 +99,7 @@ static void give_all(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 /* The lease goes on, until another instant or with other company. */
 static void adjust(struct aqd_lease *f)
 {
-	bool waiting = f->contender.company || is_capped(f);
+	uint32_t waiting = waiting_of(f);
 	bool sooner = f->contender.lease_until_ns < f->until_ns;
 	bool moved = f->contender.lease_until_ns != f->until_ns;
 	struct aqd_lessee *c, *tmp;
@@ -105,8 +115,7 @@ static void adjust(struct aqd_lease *f)
 				continue;
 			news |= sooner || (waiting && !dev->waiting);
 			if (waiting != dev->waiting)
-				aqd_page_set_waiting(c->page, i, waiting);
-			dev->waiting = waiting;
+				set_waiting(c, i, waiting);
 			if (moved)
 				aqd_page_set_until(c->page, i, f->until_ns);
 		}
@@ -132,6 +141,8 @@ static void end(struct aqd_lease *f, uint64_t now_ns)
 
 			if (!c->device[i].given)
 				continue;
+			if (f->contender.urgent)
+				set_waiting(c, i, AQ_WAITING_URGENT);
 			aqd_page_set_until(c->page, i, 0);
 			says = aqd_page_look(c->page, i);
 			news |= holds(&c->device[i], &says);
@@ -201,8 +212,8 @@ static void release(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 	aq_arbiter_released(&l->arbiter, &f->contender, used, now_ns);
 }
 
-/* Time is up: go on without those who are not out. */
-static void take_back(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
+/* Go on without those who are not out: time is up, or somebody goes first. */
+static void take_back(struct aqd_leases *l, struct aqd_lease *f, bool passed, uint64_t now_ns)
 {
 	struct aqd_lessee *c, *tmp;
 
@@ -212,7 +223,11 @@ static void take_back(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns
 
 			if (!holds(&c->device[i], &says))
 				continue;
-			aqd__lease_overruns(l, f, c, i, now_ns);
+			if (passed && c->device[i].waiting != AQ_WAITING_URGENT) {
+				set_waiting(c, i, AQ_WAITING_URGENT);
+				aqd_page_news(c->page);
+			}
+			aqd__lease_overruns(l, f, c, i, passed, now_ns);
 		}
 	release(l, f, now_ns);
 }
@@ -226,7 +241,9 @@ static bool settle(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		release(l, f, now_ns);
 	else if (f->contender.waited_for &&
 		 (out == ONLY_LATE || now_ns >= f->ended_ns + AQD_LEASE_GRACE_NS))
-		take_back(l, f, now_ns);
+		take_back(l, f, false, now_ns);
+	else if (f->contender.urgent)
+		take_back(l, f, true, now_ns);
 	else
 		return false;
 	return true;
@@ -330,9 +347,12 @@ uint64_t aqd_leases_run(struct aqd_leases *l, uint64_t now_ns)
 	}
 	if (again)
 		l->next_ns = now_ns; /* in the next turn of the loop */
-	AQ_LIST_FOREACH (f, tmp, &l->all, link)
+	AQ_LIST_FOREACH (f, tmp, &l->all, link) {
 		if (f->given && f->ended_ns && f->contender.waited_for)
 			l->next_ns = earlier(l->next_ns, f->ended_ns + AQD_LEASE_GRACE_NS);
+		if (f->late)
+			l->next_ns = earlier(l->next_ns, aqd__lease_passed_look(l, f, now_ns));
+	}
 	return l->next_ns;
 }
 

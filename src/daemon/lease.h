@@ -12,6 +12,9 @@
  * it, or has given it back. Who is not out AQD_LEASE_GRACE_NS after the end while others wait has
  * *overrun*: the lease counts as back, the others go on beside it (the hardware divides the device
  * meanwhile), and what ran on is charged when the client gives back at last.
+ *
+ * Who goes first by priority does not wait for that: a lower lease is *passed over* at once, in the
+ * same way, but without a word to anybody and without a debt, if it is given back within the grace.
  */
 #ifndef AQ_DAEMON_LEASE_H
 #define AQ_DAEMON_LEASE_H
@@ -33,10 +36,11 @@ struct aqd_lessee_device {
 	bool gated;	  /* AQ_GATE_LEASED is set */
 	bool given;	  /* may hold the lease of @turn */
 	bool taken;	  /* seen to use it */
-	bool waiting;	  /* as written to the page */
+	uint32_t waiting; /* as written to the page */
 	bool deaf;	  /* its want does not count until it rings: it slept, or is late */
 	bool late;	  /* still out after a lease that was taken as back */
 	bool late_counts; /* late: competes for the device, as far as is known */
+	bool passed;	  /* late, but not for long, nor by its fault: it was passed over */
 	uint32_t turn;	  /* of the last lease given */
 	uint32_t late_turn;
 	uint64_t given_ns;	/* when */

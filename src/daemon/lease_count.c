@@ -187,8 +187,23 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i,
 	return sum > awaited ? sum : awaited;
 }
 
+/* From now on it competes for the device, as far as is known, and owes for it. */
+static void overran(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c, uint32_t i,
+		    uint64_t late_ns, uint64_t now_ns)
+{
+	struct aqd_lessee_device *dev = &c->device[i];
+	uint32_t d = f->device[i];
+
+	tick(l, d, now_ns);
+	dev->late_counts = !l->ops->stopped(l->context, c);
+	l->clock[d].late += dev->late_counts;
+	f->overruns++;
+	aq_arbiter_overruns(&l->arbiter, &f->contender, now_ns);
+	l->ops->overran(l->context, c, i, late_ns);
+}
+
 void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
-			 uint32_t i, uint64_t now_ns)
+			 uint32_t i, bool passed, uint64_t now_ns)
 {
 	struct aqd_lessee_device *dev = &c->device[i];
 	uint32_t d = f->device[i];
@@ -199,18 +214,47 @@ void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_l
 		return;
 	}
 	tick(l, d, now_ns);
-	dev->late_counts = !l->ops->stopped(l->context, c);
-	l->clock[d].late += dev->late_counts;
 	dev->late = true;
+	dev->passed = passed;
+	dev->late_counts = false;
 	dev->late_turn = dev->turn;
 	dev->late_from_ns = dev->given_ns;
 	dev->late_since_ns = now_ns;
 	dev->late_clock_ns = l->clock[d].late_ns;
 	dev->late_paid_ns = 0;
 	f->late++;
-	f->overruns++;
-	aq_arbiter_overruns(&l->arbiter, &f->contender, now_ns);
-	l->ops->overran(l->context, c, i, minus(now_ns, f->ended_ns));
+	if (!passed)
+		overran(l, f, c, i, minus(now_ns, f->ended_ns), now_ns);
+}
+
+/* Does somebody else have the device, or wait for it? */
+static bool in_the_way(const struct aqd_leases *l, const struct aqd_lease *f, uint32_t i)
+{
+	return l->clock[f->device[i]].held && !f->given;
+}
+
+uint64_t aqd__lease_passed_look(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
+{
+	uint64_t next = AQ_ARBITER_NEVER;
+	struct aqd_lessee *c, *tmp;
+
+	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
+		for (uint32_t i = 0; i < f->device_count; i++) {
+			struct aqd_lessee_device *dev = &c->device[i];
+			uint64_t due = dev->late_since_ns + AQD_LEASE_GRACE_NS;
+
+			if (!dev->late || !dev->passed)
+				continue;
+			if (now_ns < due) {
+				next = less(next, due);
+			} else if (in_the_way(l, f, i)) {
+				dev->passed = false;
+				overran(l, f, c, i, minus(now_ns, dev->late_since_ns), now_ns);
+			} else {
+				next = less(next, now_ns + AQD_LEASE_GRACE_NS);
+			}
+		}
+	return next;
 }
 
 void aqd__lease_late_look(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
@@ -220,7 +264,7 @@ void aqd__lease_late_look(struct aqd_leases *l, struct aqd_lease *f, struct aqd_
 	uint32_t d = f->device[i];
 	bool counts;
 
-	if (!dev->late)
+	if (!dev->late || dev->passed)
 		return;
 	counts = !l->ops->stopped(l->context, c);
 	if (counts == dev->late_counts)
@@ -242,11 +286,18 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 	l->clock[d].late -= dev->late_counts;
 	dev->late = false;
 	f->late--;
-	debt = scale(minus(ns, in_lease), minus(l->clock[d].late_ns, dev->late_clock_ns),
-		     minus(now_ns, dev->late_since_ns));
+	debt = minus(ns, in_lease);
+	if (!dev->passed) /* else it is known what it was, without others' */
+		debt = scale(debt, minus(l->clock[d].late_ns, dev->late_clock_ns),
+			     minus(now_ns, dev->late_since_ns));
 	f->gpu_ns[i] += less(ns, in_lease) + debt;
 	debt = minus(debt, dev->late_paid_ns);
 	l->stirred = true;
+	if (dev->passed) {
+		if (f->joined)
+			aq_arbiter_add(&l->arbiter, &f->contender, debt, now_ns);
+		return;
+	}
 	if (f->joined)
 		aq_arbiter_charge(&l->arbiter, &f->contender, debt, now_ns);
 	l->ops->caught_up(l->context, c, i, minus(now_ns, dev->late_since_ns), debt);

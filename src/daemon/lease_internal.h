@@ -44,9 +44,13 @@ void aqd__lease_open_until(struct aqd_lessee_device *dev, uint64_t now_ns);
 void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devices, bool held,
 		       uint64_t now_ns);
 
-/* A client has work under way on a lease that is now taken as back. */
+/* A client has work under way on a lease that is now taken as back. @passed: passed over. */
 void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
-			 uint32_t index, uint64_t now_ns);
+			 uint32_t index, bool passed, uint64_t now_ns);
+
+/* Tell of clients of the fraction that were passed over, and keep others waiting for longer than
+ * the grace. Return: when to come again. */
+uint64_t aqd__lease_passed_look(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns);
 
 /* Has an overrunner been stopped, or sent on? */
 void aqd__lease_late_look(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,

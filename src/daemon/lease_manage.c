@@ -113,7 +113,7 @@ void aqd_lessee_join(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 	for (uint32_t i = 0; i < f->device_count; i++) {
 		/* It may come from an earlier daemon, with a lease and work under way. */
 		aqd_page_set_until(page, i, 0);
-		aqd_page_set_waiting(page, i, false);
+		aqd_page_set_waiting(page, i, AQ_WAITING_NOBODY);
 		aqd__lease_adopt_total(f, c, i, now_ns);
 		c->device[i].turn = page->device[i].lease_turn;
 		c->device[i].counted_ns = now_ns;

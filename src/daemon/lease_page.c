@@ -41,7 +41,7 @@ void aqd_page_set_until(struct aq_page *page, uint32_t device, uint64_t until_ns
 			 __ATOMIC_SEQ_CST);
 }
 
-void aqd_page_set_waiting(struct aq_page *page, uint32_t device, bool waiting)
+void aqd_page_set_waiting(struct aq_page *page, uint32_t device, uint32_t waiting)
 {
 	__atomic_store_n((uint32_t *)&page->device[device].waiting, waiting, __ATOMIC_RELEASE);
 }

@@ -23,8 +23,8 @@ void aqd_page_give(struct aq_page *page, uint32_t device, uint32_t turn, uint64_
 /* Change the end of a lease; 0 ends it. Ordered before whatever is read from the page next. */
 void aqd_page_set_until(struct aq_page *page, uint32_t device, uint64_t until_ns);
 
-/* Does somebody wait for the device? */
-void aqd_page_set_waiting(struct aq_page *page, uint32_t device, bool waiting);
+/* Does somebody wait for the device? AQ_WAITING_*. */
+void aqd_page_set_waiting(struct aq_page *page, uint32_t device, uint32_t waiting);
 
 /* How long before its work is done a lease is to be given back. */
 void aqd_page_set_early(struct aq_page *page, uint32_t device, uint32_t early_ns);

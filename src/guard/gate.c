@@ -50,6 +50,9 @@
  * long handing over takes: 55 to 85 us on a host with nothing else to do (simulator). */
 #define EARLY_NS (100 * AQ_NS_PER_US)
 #define EARLY_MOST_NS AQ_NS_PER_MS
+/* By which that may be wrong when a higher priority has the device already: it is put right later.
+ */
+#define URGENT_ERROR_NS AQ_NS_PER_MS
 
 #define BUSY_NS AQ_NS_PER_MS /* while threads submit or are about to, there is nothing to see */
 #define POLL_NS (100 * AQ_NS_PER_US)
@@ -511,12 +514,14 @@ static uint64_t tend_idle(struct aq_page_device *dev, int index, uint32_t turn, 
 /*
  * A lease that is used has ended. Where what is in flight can be foretold, it is given back a
  * little before that is done: who has it next needs as long to hear of it, and the device is not
- * idle meanwhile. What still runs is charged as ever.
+ * idle meanwhile. What still runs is charged as ever. A higher priority is there already, and only
+ * has to be told how much that is.
  */
 static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, uint64_t now_ns)
 {
 	struct device *d = &devices[index];
 	uint64_t fresh = __atomic_load_n(&d->last_ns, __ATOMIC_RELAXED) + NAP_NS;
+	bool urgent = load32(&dev->waiting) == AQ_WAITING_URGENT && !load64(&dev->lease_until_ns);
 	uint64_t early = early_ns(dev), left;
 
 	if (__atomic_load_n(&d->calls, __ATOMIC_SEQ_CST))
@@ -526,8 +531,8 @@ static uint64_t tend_end(struct aq_page_device *dev, int index, uint32_t turn, u
 		return d->likely_ns;
 	}
 	left = aq__flight_left(index, now_ns, false);
-	if (aq__flight_regular(index, EARLY_NS, now_ns)) {
-		if (left > early) /* but marks may be reached sooner */
+	if (aq__flight_regular(index, urgent ? URGENT_ERROR_NS : EARLY_NS, now_ns)) {
+		if (left > early && !urgent) /* but marks may be reached sooner */
 			return now_ns + (left - early < NAP_NS ? left - early : NAP_NS);
 		give_back(dev, index, turn, true);
 		return d->likely_ns;

@@ -3,10 +3,11 @@
  * The lease protocol of include/aliquot/abi.h between a daemon and two clients on one device, word
  * by word: every store and every load of the page is a step of its own, in the order in which
  * src/daemon/lease.c and src/guard/gate.c make them. Says nothing of who is next, of how long things
- * take, nor of the grace after which a daemon goes on without who does not come out.
+ * take, nor of the grace after which a daemon goes on without who does not come out. With -DPRIORITY
+ * client 0 is of a higher priority: its leases end those of client 1, and do not wait for its work.
  *
- * Checked: never have both clients work under way by a lease (assertion in `enter`); whoever waits
- * is served in the end (ltl served). Bells are not in it: a lost one is repeated, so that the daemon
+ * Checked: never have both clients work under way by a lease, but for what the higher priority has
+ * passed over (assertion in `enter`); whoever waits is served in the end (ltl served). Bells are not in it: a lost one is repeated, so that the daemon
  * looks again in the end, and that is all that it may rely on. One client may die at any instant
  * (-DDEATH). See run_models.py.
  *
@@ -27,6 +28,7 @@ byte turn[2] = OLD; /* the turn that client i has read and goes by */
 bool inside[2];	    /* work is under way by a lease */
 bool waiting[2];
 bool dead[2];
+bool passed; /* client 1 has not given back yet what it was passed over for: `late` in the daemon */
 
 /* ---- a client with one thread, which does the work of the guard's own thread, too ---- */
 
@@ -34,13 +36,20 @@ bool dead[2];
 
 inline give_back(i, more)
 {
-	inside[i] = false;
+	atomic { inside[i] = false; passed = passed && i == 0 };
 	want[i] = more;
 	/* Only forward: see claim() in gate.c. */
 	if
 	:: d_step { turn[i] <= done[i] -> done[i] = turn[i] }
 	:: else
 	fi
+}
+
+inline enter(i)
+{
+	inside[i] = true;
+	waiting[i] = false;
+	assert(!inside[1 - i] || (i == 0 && passed))
 }
 
 proctype client(byte i) provided (!dead[i])
@@ -61,14 +70,11 @@ submit:
 	d_step { turn[i] <= claimed[i] -> claimed[i] = turn[i] }; /* the claim, before the looks */
 	had = (turn[i] == 0); /* first look: is it lease_turn still? */
 	if
-	:: had && RUNS(i) -> had = false; goto enter /* second look */
+	:: atomic { had && RUNS(i) -> had = false; enter(i) } /* second look */
 	:: else -> had = false; give_back(i, true); goto must_wait
 	fi;
 
-enter:
-	inside[i] = true;
-	waiting[i] = false;
-	assert(!(inside[0] && inside[1]));
+commands:
 	/* Commands; each looks again before the next. */
 	if
 	:: true -> skip
@@ -87,7 +93,7 @@ holding: /* all has drained, but the lease is kept, as long as it lasts and nobo
 	:: want[1 - i] -> goto leave		  /* news: somebody waits */
 	:: turn[i] == 0 ->			  /* something to submit: looks first */
 		if
-		:: RUNS(i) && turn[i] == 0 -> goto enter
+		:: atomic { RUNS(i) && turn[i] == 0 -> enter(i) }; goto commands
 		:: else -> goto leave
 		fi
 	fi;
@@ -110,7 +116,7 @@ gone:
 /* Dies at any instant, once: what it had under way goes with it. */
 proctype death()
 {
-	d_step { dead[1] = true; inside[1] = false; waiting[1] = false }
+	d_step { dead[1] = true; inside[1] = false; passed = false; waiting[1] = false }
 }
 
 /* Leases come to their end by themselves, but not before who waits for one could see it. */
@@ -131,6 +137,17 @@ proctype clock()
 #define HOLDS (a == 0 && b != a)
 #else
 #define HOLDS (a != OLD && b != a && b != 0)
+#endif
+
+/* -DANYBODY passes over whoever holds, whoever waits: the assertion must find that. */
+#ifdef ANYBODY
+#define PASSES_OVER want[1 - holder]
+#else
+#ifdef PRIORITY
+#define PASSES_OVER (holder == 1 && want[0])
+#else
+#define PASSES_OVER false
+#endif
 #endif
 
 byte holder = NOBODY, last = 1, a, b;
@@ -172,6 +189,11 @@ proctype daemon()
 			b = done[holder];
 			if
 			:: d_step { dead[holder] || !HOLDS -> holder = NOBODY; a = 0; b = 0 }
+			:: d_step {
+				!dead[holder] && HOLDS && PASSES_OVER ->
+				passed = passed || holder == 1;
+				holder = NOBODY; a = 0; b = 0
+			}
 			:: else -> d_step { a = 0; b = 0 }
 			fi
 		:: else

@@ -23,9 +23,16 @@ CHECKS = [
     ("lease", ["-DFORGET_SLIPS", "-DNO_CLOCK"], SAFETY, ["-E"], False,
      "a daemon that forgets slips is found out"),
     ("lease", ["-DNO_CLOCK"], LIVENESS, ["-a", "-f", "-E"], True, "nobody waits for ever"),
+    ("lease", ["-DPRIORITY", "-DNO_CLOCK"], SAFETY, ["-E"], True,
+     "only a higher priority runs beside a lower one"),
+    ("lease", ["-DANYBODY", "-DNO_CLOCK"], SAFETY, ["-E"], False, "an equal that does so is found out"),
+    ("lease", ["-DPRIORITY", "-DNO_CLOCK"], LIVENESS, ["-a", "-f", "-E"], True,
+     "nobody waits for ever, nor for a higher priority"),
 ]
 LONG = [  # AQ_ALL=1: a minute more
     ("lease", ["-DDEATH"], SAFETY, ["-E"], True, "two never run at once, nor when one dies"),
+    ("lease", ["-DPRIORITY"], SAFETY, ["-E"], True,
+     "only a higher priority runs beside a lower one, leases ending"),
     ("lease", [], LIVENESS, ["-a", "-f", "-E"], True, "nobody waits for ever, leases ending"),
 ]
 

@@ -302,6 +302,54 @@ static void test_arbiter__a_high_priority_waits_for_what_is_in_flight_only(void 
 	free(w);
 }
 
+/* Two contenders: the first has the lease, the second begins to want it. Return: is that urgent? */
+static bool is_urgent(uint64_t devices, uint32_t mine, uint32_t theirs)
+{
+	struct aq_arbiter_terms terms = {1, 500, 1000, mine}, other = {devices, 500, 1000, theirs};
+	struct aq_contender low, high;
+	struct aq_arbiter a;
+
+	aq_arbiter_init(&a, &aq_arbiter_defaults);
+	assert_int_equal(aq_arbiter_join(&a, &low, &terms, S), 0);
+	assert_int_equal(aq_arbiter_join(&a, &high, &other, S), 0);
+	aq_arbiter_want(&a, &low, true, S);
+	aq_arbiter_decide(&a, S);
+	assert_false(low.urgent);
+	aq_arbiter_want(&a, &high, true, S + MS);
+	aq_arbiter_decide(&a, S + MS);
+	assert_true(low.waited_for);
+	/* The same holds for who comes when the lease has ended, but is not back yet. */
+	if (low.state == AQ_LEASE_HELD) {
+		aq_arbiter_decide(&a, low.lease_until_ns);
+		assert_int_equal(low.state, AQ_LEASE_DRAINING);
+	}
+	return low.urgent;
+}
+
+static void test_arbiter__only_who_goes_first_is_urgent(void **state)
+{
+	assert_true(is_urgent(1, 0, 2));
+	assert_true(is_urgent(1, 0, 1));
+	assert_false(is_urgent(1, 1, 1));
+	assert_false(is_urgent(1, 2, 0));
+	assert_false(is_urgent(3, 0, 2)); /* a gang may have to wait for the other device */
+}
+
+/* What was in flight of a lease that was passed over counts, but is no debt to be paid first. */
+static void test_arbiter__what_was_passed_over_is_no_debt(void **state)
+{
+	struct aq_arbiter_terms terms = {1, 500, 1000, 0};
+	struct aq_contender c;
+	struct aq_arbiter a;
+
+	aq_arbiter_init(&a, &aq_arbiter_defaults);
+	assert_int_equal(aq_arbiter_join(&a, &c, &terms, S), 0);
+	aq_arbiter_add(&a, &c, 5 * MS, S);
+	assert_int_equal(aq_arbiter_lag(&a, &c, S), -(int64_t)(5 * MS));
+	assert_int_equal(c.service_ns, 5 * MS);
+	assert_int_equal(c.debt_ns, 0);
+}
+
 static void test_arbiter__nobody_starves(void **state)
 {
 	struct world *w = world_new(5);
@@ -451,6 +499,8 @@ int main(void)
 		cmocka_unit_test(test_arbiter__the_rest_goes_by_priority_then_weight),
 		cmocka_unit_test(test_arbiter__a_cap_holds_in_every_second),
 		cmocka_unit_test(test_arbiter__a_high_priority_waits_for_what_is_in_flight_only),
+		cmocka_unit_test(test_arbiter__only_who_goes_first_is_urgent),
+		cmocka_unit_test(test_arbiter__what_was_passed_over_is_no_debt),
 		cmocka_unit_test(test_arbiter__nobody_starves),
 		cmocka_unit_test(test_arbiter__alone_means_undisturbed),
 		cmocka_unit_test(test_arbiter__an_overrun_is_a_debt),

@@ -137,6 +137,72 @@ static void test_handover__nonsense_is_not_learned_from(void **state)
 	world_free(p.w);
 }
 
+/* A low one in the middle of a kernel, and a high one that wakes up now and then. */
+static struct guard *high_beside(struct world *w, struct guard *low)
+{
+	struct guard *high = add(w, 500, 1000, 2, 100 * US);
+
+	high->busy_ns = 100 * US;
+	high->idle_ns = 20 * MS;
+	low->kernel_ns = 8 * MS;
+	run(w, 20 * MS); /* what was launched before the gate closed */
+	high->worst_wait_ns = 0;
+	return high;
+}
+
+static void test_handover__a_high_priority_waits_for_nothing(void **state)
+{
+	struct world *w = world_new();
+	struct guard *low = add(w, 500, 1000, 0, 8 * MS), *high = high_beside(w, low);
+	uint64_t before = low->total_ns, told = low->lessee.lease->gpu_ns[0];
+
+	run(w, 4 * S);
+	assert_true(high->total_ns > 15 * MS);
+	assert_true(high->worst_wait_ns <= 2 * WAKE_NS + 10 * US);
+	/* Nobody did anything wrong, and all of it counts. */
+	assert_int_equal(w->overruns, 0);
+	assert_int_equal(w->returns, 0);
+	assert_int_equal(w->lies, 0);
+	before = low->total_ns - before;
+	told = low->lessee.lease->gpu_ns[0] - told;
+	assert_true(before > 3900 * MS);
+	assert_true(told > before - 20 * MS && told < before + 20 * MS);
+	world_free(w);
+}
+
+/* Who gives nothing back within the grace, while others work, has overrun all the same. */
+static void test_handover__who_goes_on_for_long_is_told_of(void **state)
+{
+	struct world *w = world_new();
+	struct guard *low = add(w, 500, 1000, 0, 8 * MS), *high = high_beside(w, low);
+
+	run(w, S);
+	assert_int_equal(w->overruns, 0);
+	low->kernel_ns = 200 * MS;
+	high->busy_ns = 100 * MS;
+	run(w, 110 * MS);
+	low->kernel_ns = 8 * MS;
+	run(w, 300 * MS);
+	assert_int_equal(w->overruns, 1);
+	assert_int_equal(w->returns, 1);
+	assert_true(w->charged_ns > 50 * MS);
+	world_free(w);
+}
+
+/* Equals wait for each other's work. */
+static void test_handover__equals_do_not_go_first(void **state)
+{
+	struct world *w = world_new();
+	struct guard *a = add(w, 500, 1000, 1, 8 * MS), *b = add(w, 500, 1000, 1, 100 * US);
+
+	run(w, 50 * MS);
+	w->overlap_ns = 0;
+	run(w, S);
+	assert_int_equal(w->overlap_ns, 0);
+	assert_true(a->total_ns && b->total_ns);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -144,6 +210,9 @@ int main(void)
 		cmocka_unit_test(test_handover__one_late_thread_says_little),
 		cmocka_unit_test(test_handover__there_are_bounds),
 		cmocka_unit_test(test_handover__nonsense_is_not_learned_from),
+		cmocka_unit_test(test_handover__a_high_priority_waits_for_nothing),
+		cmocka_unit_test(test_handover__who_goes_on_for_long_is_told_of),
+		cmocka_unit_test(test_handover__equals_do_not_go_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -418,6 +418,31 @@ static void test_gate__gives_back_as_early_as_it_is_told(void **state)
 	lease_store(&lease_device(0)->early_ns, 0);
 }
 
+/* A higher priority has the device already: what is in flight is counted, and not waited for. */
+static void test_gate__gives_back_at_once_when_it_is_urgent(void **state)
+{
+	struct aq_page_device *dev = lease_device(0);
+	uint64_t used, spent;
+	struct launcher l;
+
+	lease_give(0, UINT64_MAX, true);
+	launcher_start(&l, stream, 10 * MS, 8); /* learned from */
+	launcher_end(&l);
+	ok(g.cuStreamSynchronize(stream));
+	lease_end(0);
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	used = lease_gpu_ns(0);
+	spent = truth(0);
+	lease_give(0, UINT64_MAX, true);
+	ok(launch(stream, 10 * MS));
+	lease_store(&dev->waiting, AQ_WAITING_URGENT);
+	lease_end(0);
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	assert_true(lease_gpu_ns(0) - used > 8 * MS);
+	ok(g.cuStreamSynchronize(stream));
+	within_percent(lease_gpu_ns(0) - used, truth(0) - spent, 5);
+}
+
 static void test_gate__captures_are_left_alone(void **state)
 {
 	uint32_t bells;
@@ -805,6 +830,7 @@ int main(int argc, char **argv)
 		MANAGED(test_gate__default_streams_of_threads_drain),
 		MANAGED(test_gate__more_work_waits_for_the_next_turn),
 		MANAGED(test_gate__gives_back_as_early_as_it_is_told),
+		MANAGED(test_gate__gives_back_at_once_when_it_is_urgent),
 		MANAGED(test_gate__captures_are_left_alone),
 		MANAGED(test_gate__graphs_are_charged_by_measure),
 		MANAGED(test_gate__synchronising_needs_no_lease),
