@@ -110,9 +110,11 @@ static bool plausible(const struct import *m, const struct aq_msg_piece *p, uint
 		(p->span_bytes == m->span && p->offset == m->offset && p->bytes == m->bytes));
 }
 
-/* Map what @fd names. The handle is not needed once it is mapped. */
-static CUresult map_piece(CUdeviceptr at, uint64_t bytes, int fd)
+/* Map what @fd names. The handle is not needed once it is mapped.
+ * @home: device that the memory is on, where the driver says so */
+static CUresult map_piece(CUdeviceptr at, uint64_t bytes, int fd, CUdevice *home)
 {
+	CUmemAllocationProp prop = {.location.id = *home};
 	struct aq__item old, item = {.key = at, .class = AQ__PIECE, .bytes = bytes};
 	CUmemGenericAllocationHandle handle;
 	CUresult r = AQ__CALL(cuMemImportFromShareableHandle, &handle, (void *)(intptr_t)fd,
@@ -124,6 +126,8 @@ static CUresult map_piece(CUdeviceptr at, uint64_t bytes, int fd)
 		r = AQ__CALL(cuMemMap, at, bytes, 0, handle, 0);
 	else
 		r = CUDA_ERROR_OUT_OF_MEMORY;
+	if (AQ__CALL(cuMemGetAllocationPropertiesFromHandle, &prop, handle) == CUDA_SUCCESS)
+		*home = prop.location.id;
 	(void)AQ__CALL(cuMemRelease, handle);
 	if (r != CUDA_SUCCESS)
 		(void)aq__track_take(AQ__PIECE, at, &item);
@@ -141,7 +145,8 @@ static void unmap(CUdeviceptr base, uint64_t span)
 }
 
 /* One piece at @at; with the first one it becomes known how many there are. */
-static CUresult open_piece(struct import *m, CUdeviceptr *base, uint64_t at, uint64_t *ret_bytes)
+static CUresult open_piece(struct import *m, CUdeviceptr *base, uint64_t at, CUdevice *home,
+			   uint64_t *ret_bytes)
 {
 	struct aq_msg_piece p;
 	int fd = -1;
@@ -156,7 +161,7 @@ static CUresult open_piece(struct import *m, CUdeviceptr *base, uint64_t at, uin
 		r = AQ__CALL(cuMemAddressReserve, base, m->span, 0, 0, 0);
 	}
 	if (r == CUDA_SUCCESS)
-		r = map_piece(*base + at, p.piece_bytes, fd);
+		r = map_piece(*base + at, p.piece_bytes, fd, home);
 	if (r == CUDA_SUCCESS)
 		*ret_bytes = p.piece_bytes;
 	if (fd >= 0)
@@ -164,18 +169,30 @@ static CUresult open_piece(struct import *m, CUdeviceptr *base, uint64_t at, uin
 	return r;
 }
 
+/* What is opened may be used on the device that it is on and on that of the context. */
+static CUresult let_use(CUdeviceptr base, uint64_t bytes, CUdevice dev, CUdevice home)
+{
+	CUmemAccessDesc desc[2];
+
+	for (int i = 0; i < 2; i++)
+		desc[i] = (CUmemAccessDesc){
+			.location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = i ? home : dev},
+			.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+		};
+	return AQ__CALL(cuMemSetAccess, base, bytes, desc, home == dev ? 1 : 2);
+}
+
 static CUresult map_all(struct import *m, CUdevice dev, CUdeviceptr *ret_base)
 {
-	CUmemAccessDesc desc = {.location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = dev},
-				.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+	CUdevice home = dev;
 	CUdeviceptr base = 0;
 	CUresult r = CUDA_SUCCESS;
 	uint64_t bytes = 0;
 
 	for (uint64_t at = 0; r == CUDA_SUCCESS && (!at || at < m->span); at += bytes)
-		r = open_piece(m, &base, at, &bytes);
+		r = open_piece(m, &base, at, &home, &bytes);
 	if (r == CUDA_SUCCESS)
-		r = AQ__CALL(cuMemSetAccess, base, m->span, &desc, 1);
+		r = let_use(base, m->span, dev, home);
 	if (r == CUDA_SUCCESS) {
 		*ret_base = base;
 		return r;

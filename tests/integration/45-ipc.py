@@ -12,7 +12,7 @@ import struct
 import time
 
 import aqtest
-from aqtest import GIB, MIB, check, equal, eventually, program
+from aqtest import GIB, MIB, check, equal, eventually, on, program
 from rawmover import adds_up, await_resident, is_resident, park, resume
 
 INVALID, MAP_FAILED = 1, 205
@@ -51,8 +51,8 @@ def untrusted():
         os._exit(98)
 
 
-def fill(child, sizes):
-    child.do("start")
+def fill(child, sizes, device=0):
+    child.do(f"start {device}")
     for size in sizes:
         child.do(f"alloc {size}")
     return child
@@ -65,11 +65,11 @@ def first(machine, name, sizes=(), **terms):
     return fill(machine.spawn(args, kind=aqtest.Tenant, preexec=untrusted), sizes)
 
 
-def sibling(machine, member, sizes=()):
+def sibling(machine, member, sizes=(), device=0):
     """One more in the same fraction."""
     env = {**aqtest.fraction_env(member.pid), "ALIQUOT_MOVE": "1"}
     return fill(machine.spawn([program("pattern"), "-"], env, kind=aqtest.Tenant,
-                              preexec=untrusted), sizes)
+                              preexec=untrusted), sizes, device)
 
 
 def handle_of(child, n):
@@ -82,9 +82,17 @@ def borrow(child, handle, size):
 
 def movable(machine, name):
     """How much leaves when it is parked; it comes back."""
-    parked = park(machine, name)["memory_parked_bytes"]
+    status, answer = machine.http("POST", f"/v1/fractions/{name}/park", {})
+    if status == 409:
+        return 0
+    equal(status, 200, f"status of parking {name} ({answer})")
     resume(machine, name)
-    return parked
+    return answer["memory_parked_bytes"]
+
+
+def await_movable(machine, name, size):
+    """Exporters hear a little later that somebody has closed something."""
+    eventually(lambda: movable(machine, name) == size, f"{size} bytes are movable again")
 
 
 def siblings_share(machine):
@@ -132,6 +140,31 @@ def fractions_share(machine):
         child.quit()
 
 
+@on("h100:2")
+def devices_share(machine):
+    """Memory of one device is opened in a context of another, as the ranks of a server do."""
+    machine.start_daemon()
+    a = first(machine, "a", ("30M",), memory=4 * GIB, gpus=2)
+    b = sibling(machine, a, device=1)
+    b.do("alloc 5M")
+    before = machine.used("a")
+    lent, back = borrow(b, handle_of(a, 0), "30M"), borrow(a, handle_of(b, 0), "5M")
+    b.do(f"look {lent} 1", bad=0)
+    a.do(f"look {back} 1", bad=0)
+    b.do(f"poke {lent} 5")
+    a.do(f"poke {back} 6")
+    a.do("expect 0 5")
+    b.do("expect 0 6")
+    for rank in (a, b):
+        rank.do("check", bad=0)
+        rank.do("return 0")
+    equal(machine.used("a"), before, "charged once")
+    await_movable(machine, "a", 36 * MIB)
+    for rank in (a, b):
+        rank.do("check", bad=0)
+        rank.quit()
+
+
 def closed_by_all_moves_again(machine):
     machine.start_daemon()
     a = first(machine, "a", ("50M", "70M"), memory=4 * GIB)
@@ -149,7 +182,7 @@ def closed_by_all_moves_again(machine):
     equal(movable(machine, "a"), 70 * MIB, "movable while one has it open")
     c.kill()
     c.wait()
-    eventually(lambda: movable(machine, "a") == 120 * MIB, "movable when the last one is dead")
+    await_movable(machine, "a", 120 * MIB)
     equal(park(machine, "a")["memory_parked_bytes"], 120 * MIB, "all of it is parked")
     a.do("check", bad=0)
     a.quit()
@@ -171,7 +204,7 @@ def opening_brings_it_back(machine):
         b.do(f"return {lent}")
         a.do(f"expect 0 {seed + 1}")
         a.do("check", bad=0)
-        eventually(lambda: movable(machine, "a") == 120 * MIB, "movable again")
+        await_movable(machine, "a", 120 * MIB)
     park(machine, "a", hold=True)
     b.send(f"borrow {handle} 50M")
     time.sleep(0.3)
@@ -222,7 +255,7 @@ def a_new_daemon_knows_them(machine):
     b.do(f"look {answer['id']} 2", bad=0)
     b.do(f"return {answer['id']}")
     # Whoever had the first one open may have it still: nobody tells the new daemon.
-    eventually(lambda: movable(machine, "a") == 70 * MIB, "the second one moves again")
+    await_movable(machine, "a", 70 * MIB)
     equal(park(machine, "a")["memory_parked_bytes"], 70 * MIB, "parked")
     b.do(f"poke {lent} 9")
     a.do("expect 0 9")
@@ -289,6 +322,6 @@ def a_thousand(machine):
     b.quit()
 
 
-aqtest.run(siblings_share, fractions_share, closed_by_all_moves_again, opening_brings_it_back,
+aqtest.run(siblings_share, fractions_share, devices_share, closed_by_all_moves_again, opening_brings_it_back,
            everybody_opens_everybodys, a_new_daemon_knows_them, without_a_daemon,
            what_is_gone_cannot_be_opened, a_thousand)

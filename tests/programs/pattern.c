@@ -6,7 +6,7 @@
  *
  *   pattern [COMMAND...] [-]     commands from the arguments, then from stdin if `-` is last
  *
- *   start               cuInit, the primary context of device 0
+ *   start [DEVICE]      cuInit, the primary context of device 0, or of that one
  *   alloc SIZE          allocate (K, M, G) and fill
  *   free N              free the N-th allocation
  *   check               bad = words of all allocations that are not as they were written
@@ -201,12 +201,12 @@ static void answer(const char *verb, CUresult r)
 	printf("%s code=%d", verb, (int)r);
 }
 
-static CUresult do_start(void)
+static CUresult do_start(unsigned int device)
 {
 	CUresult r = cuInit(0);
 
 	if (r == CUDA_SUCCESS)
-		r = cuDevicePrimaryCtxRetain(&ctx, 0);
+		r = cuDevicePrimaryCtxRetain(&ctx, (CUdevice)device);
 	return r == CUDA_SUCCESS ? cuCtxSetCurrent(ctx) : r;
 }
 
@@ -395,7 +395,7 @@ static bool obey(char *line)
 	if (!verb)
 		return true;
 	if (!strcmp(verb, "start")) {
-		answer(verb, do_start());
+		answer(verb, do_start(number(arg)));
 	} else if (!strcmp(verb, "alloc") && arg) {
 		answer(verb, do_alloc(parse_size(arg)));
 	} else if (!strcmp(verb, "free")) {
