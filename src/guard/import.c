@@ -210,27 +210,61 @@ static uint32_t imports_top(void)
 	return __atomic_load_n(&n_imports, __ATOMIC_ACQUIRE);
 }
 
-/* Lock held. Once more what is open already, or a place for it, or NULL. */
-static struct import *find_place(const uint8_t *token, CUcontext ctx, bool *ret_open)
+/* Lock held. What has this token in this context, or is about to, or no longer; NULL: nothing. */
+static struct import *find_import(const uint8_t *token, CUcontext ctx)
 {
-	struct import *place = NULL;
-
-	*ret_open = false;
 	for (uint32_t i = 0; i < n_imports; i++) {
 		struct import *m = &imports[i];
 
-		if (!m->refs) {
-			place = place ? place : m;
-		} else if (m->base && m->ctx == ctx && !memcmp(m->token, token, AQ_TOKEN_BYTES)) {
-			*ret_open = true;
+		if (m->refs && m->ctx == ctx && !memcmp(m->token, token, AQ_TOKEN_BYTES))
 			return m;
+	}
+	return NULL;
+}
+
+/* Lock held. A place for one, or NULL. */
+static struct import *free_place(void)
+{
+	for (uint32_t i = 0; i < n_imports; i++) {
+		if (!imports[i].refs)
+			return &imports[i];
+	}
+	if (n_imports == MAX_OPEN)
+		return NULL;
+	__atomic_store_n(&n_imports, n_imports + 1, __ATOMIC_RELEASE);
+	return &imports[n_imports - 1];
+}
+
+/*
+ * Once more what is open already, *ptr, or a place to open it in, *ret_place. Waits for a thread
+ * that is about to open or close it: it has one address in a context. Return: whether there is
+ * either.
+ */
+static bool find_or_begin(const uint8_t *token, CUcontext ctx, uint32_t owner, CUdeviceptr *ptr,
+			  struct import **ret_place)
+{
+	struct import *m;
+
+	*ret_place = NULL;
+	aq__lock(&lock);
+	while ((m = find_import(token, ctx)) != NULL && !m->base) {
+		aq__unlock(&lock);
+		aq_sleep_until_ns(aq_now_ns() + NAP_FIRST_NS);
+		aq__lock(&lock);
+	}
+	if (m) {
+		m->refs++;
+		*ptr = m->base + m->offset;
+	} else {
+		m = *ret_place = free_place();
+		if (m) {
+			*m = (struct import){.ctx = ctx, .owner = owner, .refs = 1};
+			m->number = __atomic_add_fetch(&last_number, 1, __ATOMIC_RELAXED);
+			memcpy(m->token, token, sizeof(m->token));
 		}
 	}
-	if (!place && n_imports < MAX_OPEN) {
-		place = &imports[n_imports];
-		__atomic_store_n(&n_imports, n_imports + 1, __ATOMIC_RELEASE);
-	}
-	return place;
+	aq__unlock(&lock);
+	return m != NULL;
 }
 
 static CUresult open_fresh(struct import *place, CUdevice dev, CUdeviceptr *ptr)
@@ -256,7 +290,6 @@ static CUresult open_shared(const struct aq__handle *h, CUdeviceptr *ptr, unsign
 	CUcontext ctx = NULL;
 	CUdevice dev;
 	CUresult r;
-	bool open;
 
 	if (!ptr || flags != CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -267,20 +300,9 @@ static CUresult open_shared(const struct aq__handle *h, CUdeviceptr *ptr, unsign
 		return CUDA_ERROR_INVALID_CONTEXT; /* a process does not open its own memory */
 	(void)AQ__CALL(cuCtxGetCurrent, &ctx);
 	aq__place_here(&here);
-	aq__lock(&lock);
-	place = find_place(h->token, ctx, &open);
-	if (place && open) {
-		place->refs++;
-		*ptr = place->base + place->offset;
-	} else if (place) {
-		*place = (struct import){.ctx = ctx, .owner = here.owner, .refs = 1};
-		place->number = __atomic_add_fetch(&last_number, 1, __ATOMIC_RELAXED);
-		memcpy(place->token, h->token, sizeof(place->token));
-	}
-	aq__unlock(&lock);
-	if (!place)
+	if (!find_or_begin(h->token, ctx, here.owner, ptr, &place))
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	return open ? CUDA_SUCCESS : open_fresh(place, dev, ptr);
+	return place ? open_fresh(place, dev, ptr) : CUDA_SUCCESS;
 }
 
 /* CHARGE, to the exporter. */

@@ -238,6 +238,20 @@ def everybody_opens_everybodys(machine):
         rank.quit()
 
 
+def threads_open_it_together(machine):
+    """As the driver's own: one address in a context, however many open it."""
+    machine.start_daemon()
+    a = first(machine, "a", ("6M",), memory=4 * GIB)
+    b = sibling(machine, a)
+    handle = handle_of(a, 0)
+    for _ in range(10):
+        b.do(f"together {handle} 8", addresses=1)
+    await_movable(machine, "a", 6 * MIB)
+    equal(b.ask("together " + handle[:16] + "5a" * 56 + " 8")["code"], INVALID, "a wrong one")
+    a.quit()
+    b.quit()
+
+
 def a_new_daemon_knows_them(machine):
     daemon = machine.start_daemon()
     a = first(machine, "a", ("50M", "70M"), memory=4 * GIB)
@@ -323,5 +337,5 @@ def a_thousand(machine):
 
 
 aqtest.run(siblings_share, fractions_share, devices_share, closed_by_all_moves_again, opening_brings_it_back,
-           everybody_opens_everybodys, a_new_daemon_knows_them, without_a_daemon,
+           everybody_opens_everybodys, threads_open_it_together, a_new_daemon_knows_them, without_a_daemon,
            what_is_gone_cannot_be_opened, a_thousand)

@@ -23,6 +23,7 @@
  *   poke N SEED         fill it with the pattern SEED
  *   expect N SEED       from now on our own N-th allocation is to have the pattern SEED
  *   return N            close what is borrowed
+ *   together HEX N      open another's in N threads at once and close it again: how many addresses
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -344,6 +345,46 @@ static void do_open(const char *hex, unsigned int n)
 	printf(" bad=%" PRIu64, bad);
 }
 
+struct opener {
+	pthread_t thread;
+	const char *hex;
+	CUdeviceptr p;
+	CUresult result;
+};
+
+static void *open_it(void *arg)
+{
+	struct opener *o = arg;
+
+	o->result = cuCtxSetCurrent(ctx);
+	if (o->result == CUDA_SUCCESS)
+		o->result = open_handle(o->hex, &o->p);
+	return NULL;
+}
+
+static void do_together(const char *hex, unsigned int n)
+{
+	struct opener all[MAX_WORKERS];
+	unsigned int addresses = 0;
+	CUresult r = CUDA_SUCCESS;
+
+	n = n < MAX_WORKERS ? n : MAX_WORKERS;
+	for (unsigned int i = 0; i < n; i++) {
+		all[i] = (struct opener){.hex = hex};
+		if (pthread_create(&all[i].thread, NULL, open_it, &all[i]))
+			exit(2);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		pthread_join(all[i].thread, NULL);
+		r = r == CUDA_SUCCESS ? all[i].result : r;
+		addresses += !i || all[i].p != all[0].p;
+	}
+	for (unsigned int i = 0; i < n && r == CUDA_SUCCESS; i++)
+		r = cuIpcCloseMemHandle(all[i].p);
+	answer("together", r);
+	printf(" addresses=%u", addresses);
+}
+
 static unsigned int number(const char *text)
 {
 	unsigned int n = text ? (unsigned int)strtoul(text, NULL, 10) : 0;
@@ -423,6 +464,8 @@ static bool obey(char *line)
 		do_open(arg, number(more));
 	} else if (!strcmp(verb, "borrow") && arg && strlen(arg) == 2 * sizeof(CUipcMemHandle)) {
 		do_borrow(arg, more ? parse_size(more) : 0);
+	} else if (!strcmp(verb, "together") && arg && strlen(arg) == 2 * sizeof(CUipcMemHandle)) {
+		do_together(arg, number(more));
 	} else if (!strcmp(verb, "expect") && arg && more) {
 		allocs[number(arg)].seed = strtoull(more, NULL, 10);
 		answer(verb, CUDA_SUCCESS);
