@@ -159,6 +159,12 @@ CUresult cuMemcpyPeerAsync_ptsz(PEER_PARAMS, CUstream stream)
 /*
  * Batches: in any order by contract; here one after the other. Not for the legacy default stream.
  */
+static bool order_is_valid(const CUmemcpyAttributes *attr)
+{
+	return attr->srcAccessOrder > CU_MEMCPY_SRC_ACCESS_ORDER_INVALID &&
+	       attr->srcAccessOrder <= CU_MEMCPY_SRC_ACCESS_ORDER_ANY;
+}
+
 static CUresult batch(const CUdeviceptr *dsts, const CUdeviceptr *srcs, const size_t *sizes,
 		      size_t count, const CUmemcpyAttributes *attrs, const size_t *attr_idx,
 		      size_t nattrs, size_t *fail_idx, CUstream stream, bool per_thread)
@@ -181,9 +187,8 @@ static CUresult batch(const CUdeviceptr *dsts, const CUdeviceptr *srcs, const si
 		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 	}
 	for (size_t i = 0; i < nattrs; i++)
-		if (attrs[i].srcAccessOrder == CU_MEMCPY_SRC_ACCESS_ORDER_INVALID ||
-		    attrs[i].srcAccessOrder > CU_MEMCPY_SRC_ACCESS_ORDER_ANY ||
-		    (i && attr_idx[i] <= attr_idx[i - 1]) || attr_idx[i] >= count)
+		if (!order_is_valid(&attrs[i]) || (i && attr_idx[i] <= attr_idx[i - 1]) ||
+		    attr_idx[i] >= count)
 			return CUDA_ERROR_INVALID_VALUE;
 	for (size_t i = 0; i < count; i++) {
 		r = sizes[i] ? linear(dsts[i], SIM_SIDE_ANY, srcs[i], SIM_SIDE_ANY, sizes[i],
@@ -259,4 +264,29 @@ CUresult cuMemcpyDtoDAsync(CUdeviceptr_v1 dst, CUdeviceptr_v1 src, unsigned int 
 			   CUstream stream)
 {
 	return cuMemcpyDtoDAsync_v2(dst, src, bytes, stream);
+}
+
+/*
+ * One copy with attributes: as without, for none of them is of account here.
+ */
+static CUresult with_attributes(CUdeviceptr dst, CUdeviceptr src, size_t bytes,
+				const CUmemcpyAttributes *attr, CUstream stream, bool per_thread)
+{
+	if (!attr || !order_is_valid(attr))
+		return CUDA_ERROR_INVALID_VALUE;
+	return linear(dst, SIM_SIDE_ANY, src, SIM_SIDE_ANY, bytes, stream, per_thread, SIM_ASYNC);
+}
+
+CUresult cuMemcpyWithAttributesAsync(CUdeviceptr dst, CUdeviceptr src, size_t bytes,
+				     CUmemcpyAttributes *attr, CUstream stream)
+{
+	SIM_ENTER_CONTEXT(ctx);
+	return with_attributes(dst, src, bytes, attr, stream, false);
+}
+
+CUresult cuMemcpyWithAttributesAsync_ptsz(CUdeviceptr dst, CUdeviceptr src, size_t bytes,
+					  CUmemcpyAttributes *attr, CUstream stream)
+{
+	SIM_ENTER_CONTEXT(ctx);
+	return with_attributes(dst, src, bytes, attr, stream, true);
 }

@@ -299,6 +299,20 @@ CUresult cuMemcpy3DBatchAsync_v2_ptsz(size_t nops, CUDA_MEMCPY3D_BATCH_OP *ops,
 	return batch(nops, ops, NULL, flags, stream, true);
 }
 
+CUresult cuMemcpy3DWithAttributesAsync(CUDA_MEMCPY3D_BATCH_OP *op, unsigned long long flags,
+				       CUstream stream)
+{
+	SIM_ENTER_CONTEXT(ctx);
+	return op && !flags ? batch_one(op, stream, false) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemcpy3DWithAttributesAsync_ptsz(CUDA_MEMCPY3D_BATCH_OP *op, unsigned long long flags,
+					    CUstream stream)
+{
+	SIM_ENTER_CONTEXT(ctx);
+	return op && !flags ? batch_one(op, stream, true) : CUDA_ERROR_INVALID_VALUE;
+}
+
 /*
  * Of before CUDA 3.2: sizes of 32 bits. Arrays and host memory have no address that would not fit.
  */

@@ -133,6 +133,28 @@ CUresult cuLaunchHostFunc_ptsz(CUstream stream, CUhostFn fn, void *data)
 	return launch_fn(stream, fn, data, true);
 }
 
+/* How the driver's own thread waits for its turn is of no account here. */
+static CUresult check_mode(unsigned int sync_mode)
+{
+	return sync_mode > 1 ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult cuLaunchHostFunc_v2(CUstream stream, CUhostFn fn, void *data, unsigned int sync_mode)
+{
+	CUresult r = check_mode(sync_mode);
+
+	SIM_ENTER_CONTEXT(ctx);
+	return r ? r : launch_fn(stream, fn, data, false);
+}
+
+CUresult cuLaunchHostFunc_v2_ptsz(CUstream stream, CUhostFn fn, void *data, unsigned int sync_mode)
+{
+	CUresult r = check_mode(sync_mode);
+
+	SIM_ENTER_CONTEXT(ctx);
+	return r ? r : launch_fn(stream, fn, data, true);
+}
+
 CUresult cuStreamAddCallback(CUstream stream, CUstreamCallback callback, void *data,
 			     unsigned int flags)
 {

@@ -113,11 +113,6 @@ bool aq__calls_none(void)
 	return true;
 }
 
-void aq__calls_unfollowed(void)
-{
-	__atomic_fetch_add(&unfollowed, 1, __ATOMIC_RELAXED);
-}
-
 /* The child's only thread keeps its place; those of the others are free. */
 void aq__calls_forked(void)
 {

@@ -68,9 +68,6 @@ void aq__calls_barrier(void);
 /* After a barrier: is nobody inside? The calling thread counts, too. */
 bool aq__calls_none(void);
 
-/* A call is made that cannot be followed: from now on nobody can tell who is inside. */
-void aq__calls_unfollowed(void);
-
 /* In a forked child. */
 void aq__calls_forked(void);
 

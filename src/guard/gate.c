@@ -472,15 +472,6 @@ void aq__gate_leave(struct aq__pass *p, CUresult r)
 	errno = saved;
 }
 
-void aq__gate_wait(void)
-{
-	struct aq__pass p;
-
-	aq__calls_unfollowed();
-	aq__gate_enter(&p, NULL, false, NULL, false);
-	aq__gate_leave(&p, CUDA_ERROR_NOT_READY); /* it is not counted what follows */
-}
-
 /* ---- giving back ---- */
 
 /* A lease is in use, has time left, and others wait. */

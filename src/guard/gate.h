@@ -97,9 +97,6 @@ void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const 
 /* After it, with its result. */
 void aq__gate_leave(struct aq__pass *p, CUresult r);
 
-/* The same for calls of which neither stream nor end is known (untyped.c). */
-void aq__gate_wait(void);
-
 /*
  * Nobody submits to the device from now on, and all that was submitted is done; whoever comes waits
  * until aq__gate_reopen(). For work that needs the device to itself; from the gate's thread only.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hooks of entry points whose signature nobody has published. They cannot be written in C, for
- * their arguments are not known; but to pass the gate and then jump to the driver's own needs no
- * more than to leave all argument registers and the stack as they are.
+ * their arguments are not known; but to jump to the driver's own needs no more than to leave all
+ * argument registers and the stack as they are.
  */
 #ifndef AQ_GUARD_UNTYPED_H
 #define AQ_GUARD_UNTYPED_H

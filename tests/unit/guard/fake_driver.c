@@ -686,10 +686,10 @@ CUresult cuLaunchKernel(CUfunction func, unsigned int gx, unsigned int gy, unsig
 }
 
 /* One of those whose signature is unknown: any number of arguments, in all kinds of registers. */
-EXPORT int cuLaunchHostFunc_v2(long a, long b, long c, long d, long e, long f, double x, double y,
-			       long on_stack);
-EXPORT int cuLaunchHostFunc_v2(long a, long b, long c, long d, long e, long f, double x, double y,
-			       long on_stack)
+EXPORT int cuStreamGetDevResource(long a, long b, long c, long d, long e, long f, double x,
+				  double y, long on_stack);
+EXPORT int cuStreamGetDevResource(long a, long b, long c, long d, long e, long f, double x,
+				  double y, long on_stack)
 {
 	return (int)(a + 10 * b + 100 * c + 1000 * d + 10000 * e + 100000 * f + (long)(x * y) +
 		     1000000 * on_stack);

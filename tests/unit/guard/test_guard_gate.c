@@ -206,6 +206,27 @@ static void test_gate__two_leases_do_not_count_the_time_between(void **state)
 	within_percent(lease_gpu_ns(0) - used, truth(0) - spent, 2);
 }
 
+static void test_gate__copies_with_attributes_are_charged(void **state)
+{
+	CUmemcpyAttributes attributes = {.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM};
+	uint64_t used = lease_gpu_ns(0), spent = truth(0);
+	const size_t bytes = 16 << 20;
+	CUdeviceptr p[2];
+
+	for (int i = 0; i < 2; i++)
+		ok(g.cuMemAlloc_v2(&p[i], bytes));
+	lease_give(0, UINT64_MAX, false);
+	for (int i = 0; i < 20; i++)
+		ok(g.cuMemcpyWithAttributesAsync(p[i % 2], p[!(i % 2)], bytes, &attributes,
+						 stream));
+	lease_end(0);
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	assert_true(truth(0) - spent > 50 * US);
+	assert_true(lease_gpu_ns(0) - used >= truth(0) - spent); /* the bytes are the host's work */
+	for (int i = 0; i < 2; i++)
+		ok(g.cuMemFree_v2(p[i]));
+}
+
 static void test_gate__idle_time_between_steps_is_not_charged(void **state)
 {
 	uint64_t used = lease_gpu_ns(0), spent = truth(0);
@@ -821,6 +842,7 @@ int main(int argc, char **argv)
 		MANAGED(test_gate__waits_for_a_lease_and_says_so),
 		MANAGED(test_gate__the_end_waits_for_what_is_in_flight_and_charges_it),
 		MANAGED(test_gate__two_leases_do_not_count_the_time_between),
+		MANAGED(test_gate__copies_with_attributes_are_charged),
 		MANAGED(test_gate__idle_time_between_steps_is_not_charged),
 		MANAGED(test_gate__a_pause_gives_back_what_others_wait_for),
 		MANAGED(test_gate__an_end_without_a_number_is_no_lease),

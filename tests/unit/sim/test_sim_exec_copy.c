@@ -135,6 +135,13 @@ static void test_sim_exec_copy__batches(void **state)
 	      cuMemcpyBatchAsync_v2(NULL, srcs, sizes, 3, &attrs, attr_idx, 1, s));
 	FAILS(CUDA_ERROR_INVALID_HANDLE,
 	      cuMemcpyBatchAsync_v2(dsts, srcs, sizes, 1, &attrs, attr_idx, 1, NULL));
+	ok(cuMemcpyWithAttributesAsync(d, srcs[2], 100, &attrs, s));
+	ok(cuMemcpyDtoHAsync_v2(out, d, 300, s));
+	ok(cuStreamSynchronize(s));
+	assert_int_equal(out[99], 3);
+	attrs.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_INVALID;
+	FAILS(CUDA_ERROR_INVALID_VALUE, cuMemcpyWithAttributesAsync(d, srcs[2], 100, &attrs, s));
+	FAILS(CUDA_ERROR_INVALID_VALUE, cuMemcpyWithAttributesAsync(d, srcs[2], 100, NULL, s));
 	ok(cuMemFree_v2(d));
 }
 
