@@ -95,7 +95,7 @@ struct aq_msg_hello_reply {
 struct aq_msg_grow {
 	struct aq_msg_head head;
 	uint32_t device;            /* index into the page */
-	uint32_t reserved;
+	uint32_t movable;           /* 0 or 1: it is for memory that can be parked */
 	uint64_t need_bytes;        /* what the call at hand lacks */
 	uint64_t call_bytes;        /* what the whole call asked for, for the event */
 	char api[AQ_API_BYTES];     /* entry point that needs it, for the event */

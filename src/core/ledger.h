@@ -234,13 +234,18 @@ uint64_t aq_ledger_device_free(const struct aq_ledger *l, uint32_t device);
  */
 int aq_ledger_lend(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share, bool lent);
 
+/* What of a device the fractions but @except (or NULL) lend: requested, and not held. */
+uint64_t aq_ledger_lent(const struct aq_ledger *l, const struct aq_ledger_fraction *except,
+			uint32_t device);
+
 /**
  * aq_ledger_shortfall() - how much the device lacks for @f to hold @bytes more than it uses, its
  * request not lent, as things are held now: what others would have to give up.
+ * @beside_lent: it is to fit beside what others lend, too
  * Return: 0 none; UINT64_MAX: the fraction's limit forbids it, whatever others do
  */
 uint64_t aq_ledger_shortfall(const struct aq_ledger *l, const struct aq_ledger_fraction *f,
-			     uint32_t share, uint64_t bytes);
+			     uint32_t share, uint64_t bytes, bool beside_lent);
 
 /* What of a device a fraction commits now, and would if its unused grants were taken back. */
 uint64_t aq_ledger_committed(const struct aq_ledger *l, const struct aq_ledger_fraction *f,

@@ -359,8 +359,23 @@ int aq_ledger_lend(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t s
 	return 0;
 }
 
+uint64_t aq_ledger_lent(const struct aq_ledger *l, const struct aq_ledger_fraction *except,
+			uint32_t device)
+{
+	struct aq_ledger_fraction *f, *tmp;
+	uint64_t sum = 0;
+
+	AQ_LIST_FOREACH (f, tmp, &l->fractions, link) {
+		int i = f == except ? -1 : share_on(f, device);
+
+		if (i >= 0 && f->share[i].lent)
+			sum += minus(f->share[i].request_bytes, f->share[i].held_bytes);
+	}
+	return sum;
+}
+
 uint64_t aq_ledger_shortfall(const struct aq_ledger *l, const struct aq_ledger_fraction *f,
-			     uint32_t share, uint64_t bytes)
+			     uint32_t share, uint64_t bytes, bool beside_lent)
 {
 	const struct aq_ledger_share *s = &f->share[share];
 	const struct aq_ledger_device *d = &l->device[s->device];
@@ -369,6 +384,8 @@ uint64_t aq_ledger_shortfall(const struct aq_ledger *l, const struct aq_ledger_f
 
 	if (used > s->limit_bytes || bytes > s->limit_bytes - used)
 		return UINT64_MAX;
+	if (beside_lent)
+		others += aq_ledger_lent(l, f, s->device);
 	return minus(others + max_u64(s->request_bytes, used + bytes), d->total_bytes);
 }
 

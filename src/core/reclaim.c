@@ -35,10 +35,14 @@ static bool is_idle(const struct aq_reclaim_policy *p, const struct aq_reclaim_c
 	return c->idle_ns >= p->idle_ns;
 }
 
-/* Room that there is once it is parked and what is left of its request is lent. */
-static uint64_t gain(const struct aq_reclaim_candidate *c)
+/* Room that there is once it is parked; what is left of its request is lent then. */
+static uint64_t gain(const struct aq_reclaim_need *need, const struct aq_reclaim_candidate *c)
 {
-	return minus(c->settled_bytes, minus(c->used_bytes, c->movable_bytes));
+	uint64_t stays = minus(c->used_bytes, c->movable_bytes);
+
+	if (need->fixed && stays < c->request_bytes)
+		stays = c->request_bytes;
+	return minus(c->settled_bytes, stays);
 }
 
 /* How much longer it stays whoever wants its room for a burst. */
@@ -56,7 +60,7 @@ static bool may_park(const struct aq_reclaim_policy *p, const struct aq_reclaim_
 		     const struct aq_reclaim_candidate *c)
 {
 	if ((c->place != AQ_RECLAIM_HERE && c->place != AQ_RECLAIM_COMING) || !borrows(c) ||
-	    !c->parkable || !gain(c))
+	    !c->parkable || !gain(need, c))
 		return false;
 	return need->entitled || is_idle(p, c) || c->priority <= need->priority;
 }
@@ -123,12 +127,12 @@ static void take_what_is_free(struct planner *p)
 	for (uint32_t i = 0; i < p->count && p->lacks; i++)
 		add(p, AQ_RECLAIM_REVOKE, i, minus(p->c[i].committed_bytes, p->c[i].settled_bytes));
 	for (uint32_t i = 0; i < p->count && p->lacks; i++)
-		if (p->c[i].place == AQ_RECLAIM_AWAY)
+		if (p->c[i].place == AQ_RECLAIM_AWAY && !p->need->fixed)
 			add(p, AQ_RECLAIM_LEND, i,
 			    minus(p->c[i].settled_bytes, p->c[i].used_bytes));
 	for (uint32_t i = 0; i < p->count && p->lacks; i++)
 		if (p->c[i].place == AQ_RECLAIM_LEAVING)
-			p->lacks = minus(p->lacks, gain(&p->c[i]));
+			p->lacks = minus(p->lacks, gain(p->need, &p->c[i]));
 }
 
 /* How much longer this one stays for this need. */
@@ -148,7 +152,7 @@ static uint64_t parkable(const struct planner *p, bool now)
 
 	for (uint32_t i = 0; i < p->count; i++)
 		if (may_park(p->policy, p->need, &p->c[i]) && !(now && waits_ns(p, i)))
-			sum += gain(&p->c[i]);
+			sum += gain(p->need, &p->c[i]);
 	return sum;
 }
 
@@ -191,7 +195,7 @@ static bool park_one(struct planner *p, bool idle)
 	}
 	if (best == UINT32_MAX)
 		return false;
-	add(p, AQ_RECLAIM_PARK, best, gain(&p->c[best]));
+	add(p, AQ_RECLAIM_PARK, best, gain(p->need, &p->c[best]));
 	return true;
 }
 
@@ -294,10 +298,10 @@ uint64_t aq_reclaim_possible(const struct aq_reclaim_policy *policy,
 
 	for (uint32_t i = 0; i < count; i++) {
 		sum += minus(c[i].committed_bytes, c[i].settled_bytes);
-		if (c[i].place == AQ_RECLAIM_AWAY)
+		if (c[i].place == AQ_RECLAIM_AWAY && !need->fixed)
 			sum += minus(c[i].settled_bytes, c[i].used_bytes);
 		else if (c[i].place == AQ_RECLAIM_LEAVING || may_park(policy, need, &c[i]))
-			sum += gain(&c[i]);
+			sum += gain(need, &c[i]);
 	}
 	return sum;
 }

@@ -52,6 +52,7 @@ struct aq_reclaim_candidate {
 struct aq_reclaim_need {
 	uint64_t short_bytes; /* that others must give up */
 	bool entitled;	      /* a request is to be met, not a burst */
+	bool fixed;	      /* for what cannot move: nothing that is lent is for it */
 	uint32_t priority;
 };
 

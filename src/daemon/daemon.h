@@ -153,6 +153,7 @@ struct aqd_client {
 	uint32_t anew_shares; /* those of them of which nothing else is known */
 	struct aqd_lessee lessee;
 	struct aqd_move move[AQ_MAX_DEVICES];
+	bool moves; /* it has asked for memory that can be parked, or had some when it came back */
 	uint64_t fresh_ns[AQ_MAX_DEVICES]; /* until then its grant is for what it waited for */
 	struct aqd_sharing sharing;
 };
@@ -176,6 +177,7 @@ struct aqd_need {
 	uint32_t share;		       /* of the request */
 	uint64_t bytes;
 	uint64_t since_ns;
+	bool fixed; /* for what cannot move: not of what is lent */
 	bool told;  /* that nobody can make room */
 	bool waits; /* room is on its way, or will be: later bursts stay behind */
 };

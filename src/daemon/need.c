@@ -265,16 +265,10 @@ static bool do_step(struct aqd *d, const struct field *field, const struct aq_re
 }
 
 /* Plan for one device and do what the plan says. */
-static enum aq_reclaim_answer reclaim(struct aqd *d, const struct aqd_fraction *by,
-				      enum aq_priority priority, uint32_t device, bool entitled,
-				      uint64_t short_bytes)
+static enum aq_reclaim_answer reclaim(struct aqd *d, const struct aqd_fraction *by, uint32_t device,
+				      const struct aq_reclaim_need *need)
 {
 	struct aq_reclaim_policy policy = aq_reclaim_defaults;
-	struct aq_reclaim_need need = {
-		.short_bytes = short_bytes,
-		.entitled = entitled,
-		.priority = (uint32_t)priority,
-	};
 	struct aq_reclaim_plan plan;
 	struct field field;
 
@@ -282,9 +276,9 @@ static enum aq_reclaim_answer reclaim(struct aqd *d, const struct aqd_fraction *
 	policy.may_kill = d->config.reclaim_kill;
 	if (!gather(d, by, device, &field))
 		return AQ_RECLAIM_REFUSE;
-	plan = aq_reclaim_plan(&policy, &need, field.c, field.count, field.steps);
+	plan = aq_reclaim_plan(&policy, need, field.c, field.count, field.steps);
 	for (uint32_t i = 0; i < plan.count; i++)
-		if (!do_step(d, &field, &field.steps[i], device, by, short_bytes))
+		if (!do_step(d, &field, &field.steps[i], device, by, need->short_bytes))
 			break; /* things are not as they were: the next plan knows */
 	free_field(&field);
 	return plan.answer;
@@ -295,6 +289,7 @@ struct want {
 	const struct aqd_fraction *f;
 	uint64_t bytes[AQ_MAX_DEVICES];
 	bool entitled;
+	bool fixed;
 	uint64_t devices; /* of which it lacks something */
 };
 
@@ -312,6 +307,7 @@ static struct want want_of(struct aqd *d, struct aqd_need *n)
 		if (aq_ledger_used(&d->ledger, &w.f->ledger, i) + w.bytes[i] > s->request_bytes)
 			w.entitled = false;
 	}
+	w.fixed = n->conn && n->fixed && !w.entitled; /* a request fits beside all others anyway */
 	return w;
 }
 
@@ -333,15 +329,38 @@ static void enlist(struct aqd *d, struct aqd_need *n, struct aqd_fraction *f)
 	d->residency_dirty = true;
 }
 
-bool aqd_need_room(struct aqd *d, struct aqd_conn *conn, uint32_t share, uint64_t bytes,
+bool aqd_need_lent(struct aqd *d, const struct aqd_fraction *f, uint32_t share, uint64_t bytes,
+		   struct aq_refusal *ret_why)
+{
+	const struct aq_ledger_share *s = &f->ledger.share[share];
+	uint64_t used = aq_ledger_used(&d->ledger, &f->ledger, share), lacks;
+
+	if (used + bytes <= s->request_bytes)
+		return false;
+	lacks = aq_ledger_shortfall(&d->ledger, &f->ledger, share, bytes, true);
+	if (!lacks || lacks == UINT64_MAX || !aq_ledger_lent(&d->ledger, &f->ledger, s->device))
+		return false;
+	*ret_why = (struct aq_refusal){
+		.reason = AQ_REFUSED_DEVICE,
+		.device = s->device,
+		.asked_bytes = bytes,
+		.limit_bytes = s->limit_bytes,
+		.used_bytes = used,
+		.free_bytes = minus(bytes, lacks),
+	};
+	return true;
+}
+
+bool aqd_need_room(struct aqd *d, struct aqd_conn *conn, uint32_t share, uint64_t bytes, bool fixed,
 		   const union aq_msg *msg)
 {
 	struct aqd_need *n = &conn->need;
 
 	if (conn->refused_room || conn->in_turn ||
-	    aq_ledger_shortfall(&d->ledger, &conn->client->fraction->ledger, share, bytes) ==
+	    aq_ledger_shortfall(&d->ledger, &conn->client->fraction->ledger, share, bytes, fixed) ==
 		    UINT64_MAX)
 		return false;
+	n->fixed = fixed;
 	n->conn = conn;
 	n->share = share;
 	n->bytes = bytes;
@@ -384,7 +403,8 @@ bool aqd_need_request(struct aqd *d, const struct aqd_fraction *self, uint32_t d
 		      uint64_t bytes)
 {
 	const struct aq_ledger_device *l = &d->ledger.device[device];
-	uint64_t own = 0, own_request = 0, short_bytes;
+	struct aq_reclaim_need need = {.entitled = true, .priority = AQ_PRIORITY_NORMAL};
+	uint64_t own = 0, own_request = 0;
 	int share = self ? share_on(self, device) : -1;
 	enum aq_reclaim_answer answer;
 
@@ -394,10 +414,10 @@ bool aqd_need_request(struct aqd *d, const struct aqd_fraction *self, uint32_t d
 	}
 	if (bytes > l->total_bytes - (l->request_bytes - own_request))
 		return false; /* promised to others already */
-	short_bytes = minus(l->committed_bytes - own + max_u64(own, bytes), l->total_bytes);
-	if (!short_bytes)
+	need.short_bytes = minus(l->committed_bytes - own + max_u64(own, bytes), l->total_bytes);
+	if (!need.short_bytes)
 		return true;
-	answer = reclaim(d, self, AQ_PRIORITY_NORMAL, device, true, short_bytes);
+	answer = reclaim(d, self, device, &need);
 	d->queue_again = d->queue_again || answer != AQ_RECLAIM_REFUSE;
 	d->residency_dirty = true;
 	return answer != AQ_RECLAIM_REFUSE;
@@ -421,14 +441,28 @@ bool aqd_need_placement(struct aqd *d, const struct aq_placement_ask *ask)
 	return made >= ask->device_count;
 }
 
+/* Have its processes asked for memory that moves? */
+static bool moves(const struct aqd_fraction *f)
+{
+	struct aq_ledger_client *l, *next;
+
+	AQ_LIST_FOREACH (l, next, &f->ledger.clients, link)
+		if (aqd_client_of(l)->moves)
+			return true;
+	return false;
+}
+
 uint64_t aqd_need_free(struct aqd *d, const struct aqd_fraction *f, uint32_t share)
 {
 	const struct aq_ledger_share *s = &f->ledger.share[share];
+	bool fixed = !moves(f);
+	uint64_t lent = fixed ? aq_ledger_lent(&d->ledger, &f->ledger, s->device) : 0;
 	uint64_t plain = aq_ledger_free(&d->ledger, &f->ledger, share);
 	uint64_t used = aq_ledger_used(&d->ledger, &f->ledger, share), others, room;
-	struct aq_reclaim_need need = {.priority = (uint32_t)f->ledger.priority};
+	struct aq_reclaim_need need = {.priority = (uint32_t)f->ledger.priority, .fixed = fixed};
 	struct field field;
 
+	plain = max_u64(minus(plain, lent), min_u64(plain, minus(s->request_bytes, used)));
 	if (used >= s->limit_bytes || plain >= s->limit_bytes - used ||
 	    !gather(d, f, s->device, &field))
 		return plain;
@@ -436,7 +470,7 @@ uint64_t aqd_need_free(struct aqd *d, const struct aqd_fraction *f, uint32_t sha
 	for (uint32_t i = 0; i < field.count; i++)
 		if (field.c[i].idle_ns < aq_reclaim_defaults.idle_ns)
 			field.c[i].parkable = false;
-	others = d->ledger.device[s->device].committed_bytes -
+	others = d->ledger.device[s->device].committed_bytes + lent -
 		 aq_ledger_committed(&d->ledger, &f->ledger, share, false);
 	others = minus(others,
 		       aq_reclaim_possible(&aq_reclaim_defaults, &need, field.c, field.count));
@@ -476,7 +510,7 @@ static bool try_now(struct aqd *d, struct aqd_need *n, const struct want *w)
 		aqd_residency_want(d, n->fraction, false);
 		return false;
 	}
-	if (aq_ledger_shortfall(&d->ledger, &w->f->ledger, n->share, n->bytes))
+	if (aq_ledger_shortfall(&d->ledger, &w->f->ledger, n->share, n->bytes, w->fixed))
 		return false;
 	aqd_need_drop(n);
 	conn->in_turn = true;
@@ -499,8 +533,9 @@ static void tell_stuck(struct aqd *d, struct aqd_need *n, const struct want *w)
 	facts.asked_bytes = 0;
 	for (uint32_t i = 0; i < w->f->ledger.share_count; i++) {
 		facts.asked_bytes += w->bytes[i];
-		limit = limit || (w->bytes[i] && aq_ledger_shortfall(&d->ledger, &w->f->ledger, i,
-								     w->bytes[i]) == UINT64_MAX);
+		limit = limit ||
+			(w->bytes[i] && aq_ledger_shortfall(&d->ledger, &w->f->ledger, i,
+							    w->bytes[i], false) == UINT64_MAX);
 	}
 	facts.reason = limit ? "limit" : "device";
 	aqd_event(d, AQD_EVENT_resume_failed, &facts, "it has work and waits: %s of it %s",
@@ -519,16 +554,21 @@ static bool serve(struct aqd *d, struct aqd_need *n, const struct want *w, uint6
 	if (!resident) /* its fraction comes first, and waits by itself */
 		return false;
 	for (uint32_t i = 0; i < w->f->ledger.share_count; i++) {
-		uint64_t lacks =
-			w->bytes[i] ? aq_ledger_shortfall(&d->ledger, &w->f->ledger, i, w->bytes[i])
-				    : 0;
+		struct aq_reclaim_need need = {
+			.entitled = w->entitled,
+			.fixed = w->fixed,
+			.priority = (uint32_t)w->f->ledger.priority,
+		};
 
-		if (!lacks)
+		if (w->bytes[i])
+			need.short_bytes = aq_ledger_shortfall(&d->ledger, &w->f->ledger, i,
+							       w->bytes[i], w->fixed);
+		if (!need.short_bytes)
 			continue;
 		shorts = true;
-		refused = refused || lacks == UINT64_MAX ||
-			  reclaim(d, w->f, w->f->ledger.priority, w->f->ledger.share[i].device,
-				  w->entitled, lacks) == AQ_RECLAIM_REFUSE;
+		refused = refused || need.short_bytes == UINT64_MAX ||
+			  reclaim(d, w->f, w->f->ledger.share[i].device, &need) ==
+				  AQ_RECLAIM_REFUSE;
 	}
 	if (shorts && !refused && try_now(d, n, w)) /* what was free at once did */
 		return true;

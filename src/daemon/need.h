@@ -13,10 +13,19 @@
  * aqd_need_room() - hold a request for memory until there is room, if that can be.
  * @conn:  of a client; its request is kept and tried again by aqd_request_retry()
  * @bytes: that the client lacks on @share
+ * @fixed: for what cannot move: see aqd_need_lent()
  * Return: false when nobody can make that room: refuse it
  */
-bool aqd_need_room(struct aqd *d, struct aqd_conn *conn, uint32_t share, uint64_t bytes,
+bool aqd_need_room(struct aqd *d, struct aqd_conn *conn, uint32_t share, uint64_t bytes, bool fixed,
 		   const union aq_msg *msg);
+
+/**
+ * aqd_need_lent() - would so much more, for what cannot move, take what a parked fraction lends?
+ * Who cannot be sent away would not give it back: it has to fit beside all requests, lent or not.
+ * @ret_why: the refusal, if it is to be refused for that
+ */
+bool aqd_need_lent(struct aqd *d, const struct aqd_fraction *f, uint32_t share, uint64_t bytes,
+		   struct aq_refusal *ret_why);
 
 /* Would a burst of this fraction overtake somebody who waits for the same device, be it a new
  * request, or a larger one, that borrowers are leaving for? */

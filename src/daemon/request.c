@@ -294,6 +294,7 @@ static void grow(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 	struct aq_refusal why;
 	uint64_t granted = 0, bytes;
 	union aq_msg reply;
+	bool lent;
 	int r;
 
 	aq_msg_init(&reply, AQ_MSG_GROW_REPLY, m->head.seq);
@@ -306,11 +307,14 @@ static void grow(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 	if (must_wait(d, conn, msg))
 		return;
 	bytes = lacks(d, c, m->device, m->need_bytes);
-	if (must_make_room(d, conn, m->device, bytes) &&
-	    aqd_need_room(d, conn, m->device, bytes, msg))
+	c->moves = c->moves || m->movable;
+	lent = !m->movable && aqd_need_lent(d, f, m->device, bytes, &why);
+	if ((must_make_room(d, conn, m->device, bytes) || lent) &&
+	    aqd_need_room(d, conn, m->device, bytes, !m->movable, msg))
 		return;
-	r = aq_ledger_grow(&d->ledger, &c->ledger, m->device, m->need_bytes, &why, &granted);
-	if (r < 0 && aqd_need_room(d, conn, m->device, bytes, msg))
+	r = lent ? -ENOMEM
+		 : aq_ledger_grow(&d->ledger, &c->ledger, m->device, m->need_bytes, &why, &granted);
+	if (r < 0 && aqd_need_room(d, conn, m->device, bytes, !m->movable, msg))
 		return;
 	if (r == 0) {
 		aqd_client_add_grant(d, c, m->device, granted);
@@ -358,16 +362,19 @@ static void cost(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 		reply_cost(d, conn, m, -ENODEV);
 	} else if (m->phase == AQ_COST_BEGIN) {
 		uint64_t bytes;
+		bool lent;
 		int r;
 
 		if (must_wait(d, conn, msg))
 			return;
 		bytes = aqd_context_expected(d, c, m);
-		if (must_make_room(d, conn, m->device, bytes) &&
-		    aqd_need_room(d, conn, m->device, bytes, msg))
+		lent = aqd_need_lent(d, c->fraction, m->device, bytes, &why);
+		if ((must_make_room(d, conn, m->device, bytes) || lent) &&
+		    aqd_need_room(d, conn, m->device, bytes, true, msg))
 			return;
-		r = aq_ledger_reserve(&d->ledger, &c->ledger, m->device, bytes, &why);
-		if (r < 0 && aqd_need_room(d, conn, m->device, bytes, msg))
+		r = lent ? -ENOMEM
+			 : aq_ledger_reserve(&d->ledger, &c->ledger, m->device, bytes, &why);
+		if (r < 0 && aqd_need_room(d, conn, m->device, bytes, true, msg))
 			return;
 		if (r < 0)
 			event_denied(d, c, m->device, m->api, bytes, &why);

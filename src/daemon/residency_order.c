@@ -158,6 +158,8 @@ void aqd_order_adopt(struct aqd *d, struct aqd_client *c)
 		struct aqd_move *m = &c->move[i];
 		uint64_t limit = c->fraction->ledger.share[i].limit_bytes;
 
+		c->moves = c->moves || read_u64(&page->movable_bytes) ||
+			   read_u64(&page->parked_bytes);
 		m->turn = read_u32(&page->order_turn);
 		m->park = read_u32(&page->order) == AQ_ORDER_PARK;
 		m->pending = read_u32(&page->order_done) != m->turn;

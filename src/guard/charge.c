@@ -24,13 +24,14 @@ static struct aq_page_device *device(int index)
 }
 
 /* Return: 0 granted; -ENOMEM refused; -ENOTCONN. */
-static int grow(int index, uint64_t need_bytes, uint64_t call_bytes, const char *api)
+static int grow(int index, uint64_t need_bytes, uint64_t call_bytes, const char *api, bool movable)
 {
 	union aq_msg msg;
 	int r;
 
 	aq_msg_init(&msg, AQ_MSG_GROW, 0);
 	msg.grow.device = (uint32_t)index;
+	msg.grow.movable = movable;
 	msg.grow.need_bytes = need_bytes;
 	msg.grow.call_bytes = call_bytes;
 	aq_copy_padded(msg.grow.api, sizeof(msg.grow.api), api);
@@ -92,7 +93,8 @@ static bool trim_for(int index)
 }
 
 /* The grant does not do. */
-static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const char *api)
+static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const char *api,
+			     bool movable)
 {
 	bool squeezed = false;
 	uint32_t missing = grains;
@@ -107,7 +109,7 @@ static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const c
 			squeezed = true;
 			continue;
 		}
-		if (grow(index, aq_grain_bytes(missing), asked, api) == 0)
+		if (grow(index, aq_grain_bytes(missing), asked, api, movable) == 0)
 			continue;
 		/* Somebody else took what there was when we asked. */
 		if (squeezed || !aq__pools_squeeze())
@@ -117,8 +119,8 @@ static CUresult reserve_more(int index, uint32_t grains, uint64_t asked, const c
 	return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *api,
-			 uint32_t *ret_grains)
+static CUresult reserve(int index, uint64_t bytes, uint64_t asked, const char *api, bool movable,
+			uint32_t *ret_grains)
 {
 	uint32_t grains, missing;
 
@@ -128,17 +130,28 @@ CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *
 	if (index == AQ__ABSENT)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	if (!aq_grains(bytes, &grains)) {
-		(void)grow(index, bytes, asked, api); /* refused; told for the event's sake */
+		(void)grow(index, bytes, asked, api, movable); /* refused; told for the event's sake */
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	if (__builtin_expect(!use(device(index), grains, &missing), 0)) {
-		CUresult r = reserve_more(index, grains, asked, api);
+		CUresult r = reserve_more(index, grains, asked, api, movable);
 
 		if (r != CUDA_SUCCESS)
 			return r;
 	}
 	*ret_grains = grains;
 	return CUDA_SUCCESS;
+}
+
+CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *api,
+			 uint32_t *ret_grains)
+{
+	return reserve(index, bytes, asked, api, false, ret_grains);
+}
+
+CUresult aq__reserve_movable(int index, uint64_t bytes, const char *api, uint32_t *ret_grains)
+{
+	return reserve(index, bytes, bytes, api, true, ret_grains);
 }
 
 CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains)

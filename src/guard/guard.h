@@ -64,6 +64,9 @@ void aq__each_device(void (*fn)(CUdevice dev, int index, void *arg), void *arg);
  */
 CUresult aq__reserve(int index, uint64_t bytes, const char *api, uint32_t *ret_grains);
 
+/* The same, for memory that can be parked: it may be had of what others only lend. */
+CUresult aq__reserve_movable(int index, uint64_t bytes, const char *api, uint32_t *ret_grains);
+
 /* The same for a call that asked for @asked bytes, of which @bytes is the worst that may come. */
 CUresult aq__reserve_for(int index, uint64_t bytes, uint64_t asked, const char *api,
 			 uint32_t *ret_grains);

@@ -294,7 +294,7 @@ static CUresult charge(struct aq__arena *a, uint32_t *pages, uint32_t n, const c
 	if (*pages > n && aq__reserve_now(a->index, *pages * PAGE_GRAINS))
 		return CUDA_SUCCESS;
 	*pages = n;
-	return aq__reserve(a->index, n * PAGE, api, &grains);
+	return aq__reserve_movable(a->index, n * PAGE, api, &grains);
 }
 
 /* A new chunk; @ret_head: an allocation of @n pages in it. On success memory is held. */

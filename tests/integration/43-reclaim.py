@@ -69,6 +69,26 @@ def a_request_is_lent_and_comes_back(machine):
     adds_up(machine)
 
 
+def what_is_lent_is_for_what_can_leave(machine):
+    """Memory that cannot move has to fit beside all requests: nobody could get it back."""
+    arena(machine)
+    a = mover(machine, "a", 1400 * MIB, memory=1500 * MIB)
+    b = mover(machine, "b", memory=0, memory_limit=ARENA)
+    c = mover(machine, "c", memory=0, memory_limit=ARENA)
+    park(machine, "a")
+    b.do(f"alloc {900 * MIB}")
+    check(machine.events("lent", "a"), "to what moves it is lent")
+    equal(c.ask(f"fixed {1000 * MIB}")["code"], OOM, "what cannot move")
+    denied = machine.events("denied", "c")[0]
+    equal((denied["reason"], denied["asked_bytes"]), ("device", 1000 * MIB), "the event")
+    # Beside the request of 1500 MiB there are 548: b leaves for that, being idle.
+    idle(machine, "b")
+    c.do(f"fixed {500 * MIB}")
+    a.do("run", parked=0, timeout=60)
+    equal(machine.fraction("a")["memory_used_bytes"], 1400 * MIB, "a has all it was promised")
+    adds_up(machine)
+
+
 def a_new_request_sends_borrowers_away(machine):
     arena(machine)
     a = mover(machine, "a", 1500 * MIB, memory=0, memory_limit=ARENA)
@@ -395,9 +415,10 @@ def storm(machine):
 
 
 aqtest.run(an_idle_borrower_leaves_for_growth, within_its_request_nobody_is_touched,
-           a_request_is_lent_and_comes_back, a_new_request_sends_borrowers_away,
-           what_cannot_move_is_refused_or_ended, or_ended_where_that_is_allowed,
-           more_than_fits_take_turns, whoever_has_work_is_resident, whoever_listens_is_asked_first,
-           a_larger_request_sends_borrowers_away, a_larger_request_is_not_overtaken,
-           a_limit_below_use, idle_ones_leave_by_themselves, a_full_host_pool_refuses_growth,
-           free_is_a_promise, a_lease_that_nobody_waits_for_is_not_work, real_programs_take_turns, storm)
+           a_request_is_lent_and_comes_back, what_is_lent_is_for_what_can_leave,
+           a_new_request_sends_borrowers_away, what_cannot_move_is_refused_or_ended,
+           or_ended_where_that_is_allowed, more_than_fits_take_turns, whoever_has_work_is_resident,
+           whoever_listens_is_asked_first, a_larger_request_sends_borrowers_away,
+           a_larger_request_is_not_overtaken, a_limit_below_use, idle_ones_leave_by_themselves,
+           a_full_host_pool_refuses_growth, free_is_a_promise,
+           a_lease_that_nobody_waits_for_is_not_work, real_programs_take_turns, storm)

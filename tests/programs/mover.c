@@ -90,12 +90,13 @@ static int attach(bool again)
 }
 
 /* Return: 0; OUT_OF_MEMORY; negative errno. */
-static int grow(uint64_t need)
+static int grow(uint64_t need, bool moves)
 {
 	union aq_msg msg;
 	int r;
 
 	aq_msg_init(&msg, AQ_MSG_GROW, 7);
+	msg.grow.movable = moves;
 	msg.grow.need_bytes = need;
 	msg.grow.call_bytes = need;
 	aq_copy_padded(msg.grow.api, sizeof(msg.grow.api), "cuMemAlloc_v2");
@@ -124,7 +125,7 @@ static int take(uint64_t bytes, uint64_t *counter)
 			return 0;
 		}
 		pthread_mutex_unlock(&lock);
-		r = grow(aq_grain_bytes(missing));
+		r = grow(aq_grain_bytes(missing), counter == &movable);
 		if (r)
 			return r;
 	}

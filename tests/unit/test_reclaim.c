@@ -202,6 +202,24 @@ static void test_reclaim__a_kill_is_the_last_resort_of_a_guarantee(void **state)
 	assert_int_equal(p.answer, AQ_RECLAIM_WAIT);
 }
 
+static void test_reclaim__what_is_lent_is_for_what_can_leave(void **state)
+{
+	struct aq_reclaim_step s[2 * MAX];
+	struct aq_reclaim_candidate c[] = {make(0, 8 * GIB, 50 * S), make(6 * GIB, 4 * GIB, 50 * S)};
+	struct aq_reclaim_need fixed = BURST(2 * GIB);
+
+	c[0].place = AQ_RECLAIM_AWAY;
+	assert_int_equal(plan(fixed, c, 2, s).answer, AQ_RECLAIM_DO);
+	assert_int_equal(s[0].kind, AQ_RECLAIM_LEND);
+	fixed.fixed = true;
+	assert_int_equal(plan(fixed, c, 2, s).answer, AQ_RECLAIM_DO);
+	assert_int_equal(s[0].kind, AQ_RECLAIM_PARK);
+	assert_int_equal(s[0].bytes, 2 * GIB); /* the rest of it is requested */
+	fixed.short_bytes++;
+	assert_int_equal(plan(fixed, c, 2, s).answer, AQ_RECLAIM_REFUSE);
+	assert_int_equal(aq_reclaim_possible(&aq_reclaim_defaults, &fixed, c, 2), 2 * GIB);
+}
+
 static uint64_t seed = 20261122;
 
 static uint64_t below(uint64_t n)
@@ -254,6 +272,7 @@ static void check(const struct aq_reclaim_policy *policy, const struct aq_reclai
 			parks++;
 		} else {
 			assert_true(s[i].kind >= last);
+			assert_true(s[i].kind != AQ_RECLAIM_LEND || !need->fixed);
 			last = s[i].kind;
 		}
 		if (s[i].kind == AQ_RECLAIM_SHRINK)
@@ -267,8 +286,13 @@ static void check(const struct aq_reclaim_policy *policy, const struct aq_reclai
 			room += s[i].bytes;
 	}
 	for (uint32_t i = 0; i < count; i++)
-		if (c[i].place == AQ_RECLAIM_LEAVING)
-			room += c[i].settled_bytes - (c[i].used_bytes - c[i].movable_bytes);
+		if (c[i].place == AQ_RECLAIM_LEAVING) {
+			uint64_t stays = c[i].used_bytes - c[i].movable_bytes;
+
+			if (need->fixed && stays < c[i].request_bytes)
+				stays = c[i].request_bytes;
+			room += c[i].settled_bytes - stays;
+		}
 	if (p->answer == AQ_RECLAIM_DO)
 		assert_true(room >= need->short_bytes);
 	if (p->answer == AQ_RECLAIM_REFUSE) {
@@ -289,6 +313,7 @@ static void test_reclaim__whatever_the_device_holds(void **state)
 		struct aq_reclaim_policy policy = aq_reclaim_defaults;
 		struct aq_reclaim_need need = {.short_bytes = below(60) * GIB,
 					       .entitled = below(2),
+					       .fixed = below(3) == 0,
 					       .priority = (uint32_t)below(3)};
 		uint32_t count = (uint32_t)below(MAX + 1);
 		struct aq_reclaim_plan p;
@@ -550,6 +575,7 @@ int main(void)
 		cmocka_unit_test(test_reclaim__residence_holds_against_bursts_not_against_requests),
 		cmocka_unit_test(test_reclaim__what_is_under_way_is_waited_for),
 		cmocka_unit_test(test_reclaim__a_kill_is_the_last_resort_of_a_guarantee),
+		cmocka_unit_test(test_reclaim__what_is_lent_is_for_what_can_leave),
 		cmocka_unit_test(test_reclaim__whatever_the_device_holds),
 		cmocka_unit_test(test_reclaim__two_never_thrash),
 		cmocka_unit_test(test_reclaim__any_demand_moves_a_bounded_part_of_the_time),

@@ -274,14 +274,20 @@ static void test_ledger__a_parked_request_is_lent_and_comes_back(void **state)
 	assert_int_equal(create(&l, &b, 0, 10 * AQ_GIB, &why), 0);
 	assert_int_equal(aq_ledger_admit(&l, &b, &borrower.client), 0);
 	assert_int_equal(use(&l, &borrower, 3 * AQ_GIB, &why), -ENOMEM);
-	assert_int_equal(aq_ledger_shortfall(&l, &b, 0, 3 * AQ_GIB), AQ_GIB);
+	assert_int_equal(aq_ledger_shortfall(&l, &b, 0, 3 * AQ_GIB, false), AQ_GIB);
 	assert_int_equal(aq_ledger_lend(&l, &a, 0, true), 0);
+	assert_int_equal(aq_ledger_lent(&l, NULL, 0), 8 * AQ_GIB);
+	assert_int_equal(aq_ledger_lent(&l, &a, 0), 0);
+	assert_int_equal(aq_ledger_shortfall(&l, &b, 0, 3 * AQ_GIB, false), 0);
+	/* What could not be given back has to fit beside it all the same. */
+	assert_int_equal(aq_ledger_shortfall(&l, &b, 0, 3 * AQ_GIB, true), AQ_GIB);
+	assert_int_equal(aq_ledger_shortfall(&l, &b, 0, 2 * AQ_GIB, true), 0);
 	assert_int_equal(use(&l, &borrower, 3 * AQ_GIB, &why), 0);
 	assert_int_equal(aq_ledger_check(&l), 0);
 	/* Lent is not given away: nobody else can be promised it. */
 	assert_int_equal(create(&l, &c, 3 * AQ_GIB, 3 * AQ_GIB, &why), -ENOSPC);
 	assert_int_equal(aq_ledger_lend(&l, &a, 0, false), -ENOSPC);
-	assert_int_equal(aq_ledger_shortfall(&l, &a, 0, 0), AQ_GIB);
+	assert_int_equal(aq_ledger_shortfall(&l, &a, 0, 0, false), AQ_GIB);
 	assert_true(a.share[0].lent);
 	borrower.used[0] -= AQ_GIB;
 	assert_int_equal(aq_ledger_lend(&l, &a, 0, false), 0);
@@ -597,7 +603,7 @@ static void do_lend(struct world *w, int f, uint32_t share)
 	const struct aq_ledger_device *d = &w->ledger.device[s->device];
 	bool fits = s->held_bytes >= s->request_bytes ||
 		    s->request_bytes + model_kept(w, f, s->device) <= d->total_bytes;
-	uint64_t lacks = aq_ledger_shortfall(&w->ledger, &w->fraction[f], share, 0);
+	uint64_t lacks = aq_ledger_shortfall(&w->ledger, &w->fraction[f], share, 0, false);
 	bool was = s->lent, over = d->over;
 	int r = aq_ledger_lend(&w->ledger, &w->fraction[f], share, !was);
 
