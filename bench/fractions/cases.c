@@ -23,7 +23,8 @@
 #define PRECISION 0.05
 #define PRECISION_QUICK 0.1
 #define STARTING_S 1.0 /* what a replica takes to come up and go, on two cores */
-#define HALF_OF(steps) ((steps) / 2.0 + 0.5) /* a search may stop early; half of its steps have to fit */
+#define HALF_OF(steps)                                                                             \
+	((steps) / 2.0 + 0.5) /* a search may stop early; half of its steps have to fit */
 
 enum model { main_model, small_model, embedding_model };
 enum how { leases, plain, steady };

@@ -48,10 +48,10 @@ struct fr_run {
 	struct fr_notes notes;
 	struct fr_scale scale;
 	uint64_t begin_ns;
-	uint64_t requests; /* of all steps */
+	uint64_t requests;			/* of all steps */
 	void (*keep)(const struct fr_run *run); /* after each case; NULL nothing */
-	double load;	   /* of the host before the run: processes that want a core */
-	bool failed;	   /* a case could not be measured, though it should */
+	double load; /* of the host before the run: processes that want a core */
+	bool failed; /* a case could not be measured, though it should */
 };
 
 /**

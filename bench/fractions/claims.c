@@ -39,8 +39,8 @@ static struct own own_figure(const struct fr_run *run, const struct claim *c)
 	if (c->figure == users)
 		o.ratio = fr_ratio(o.row->within ? o.row->users : 0, o.with->users);
 	else
-		o.ratio = fr_ratio(o.row->result.tokens_per_second,
-				   o.with->result.tokens_per_second);
+		o.ratio =
+			fr_ratio(o.row->result.tokens_per_second, o.with->result.tokens_per_second);
 	return o;
 }
 
@@ -73,10 +73,8 @@ static void cells_of(struct aq_table *t, const struct claim *c, const struct own
 int fr_claims_print(const struct fr_run *run, FILE *out)
 {
 	static const struct aq_column heads[] = {
-		{"PUBLISHED"},	       {"FIGURE"},	       {"ITS CONDITIONS"},
-		{"CASES"},	       {"OURS", .right = true}, {"HOW"},
-		{"MODEL"},	       {"ISL/OSL"},	       {"TTFT <="},
-		{"N", .right = true}};
+		{"PUBLISHED"}, {"FIGURE"}, {"ITS CONDITIONS"}, {"CASES"},   {"OURS", .right = true},
+		{"HOW"},       {"MODEL"},  {"ISL/OSL"},	       {"TTFT <="}, {"N", .right = true}};
 	struct aq_table t;
 	int r = 0;
 
@@ -93,8 +91,10 @@ int fr_claims_print(const struct fr_run *run, FILE *out)
 	}
 	if (!r) {
 		fprintf(out,
-			"\nPublished figures, and ours beside them, every one of ours %s. All users "
-			"begin at once where nothing\nelse is said; n requests of both cases; Dynamo's "
+			"\nPublished figures, and ours beside them, every one of ours %s. All "
+			"users "
+			"begin at once where nothing\nelse is said; n requests of both cases; "
+			"Dynamo's "
 			"rows have no bound:\n\n",
 			run->config->sim ? "SIMULATED" : "measured");
 		aq_table_print(&t, out, 0);

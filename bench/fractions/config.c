@@ -14,7 +14,8 @@
 #include "take.h"
 #include "base/banned.h"
 
-/* Source: vLLM's --max-num-seqs on most cards (1024 from 70 GiB on), TensorRT-LLM's on most models. */
+/* Source: vLLM's --max-num-seqs on most cards (1024 from 70 GiB on), TensorRT-LLM's on most models.
+ */
 #define SEQUENCES 256
 #define WARMUP_LEAST (3 * AQ_NS_PER_S / 2)
 #define WARMUP_MOST (5 * AQ_NS_PER_S)
@@ -90,7 +91,8 @@ const struct aq_verb fr_verb = {
 		"steady-full, steady-small-full, steady-small-quarters, steady-embeddings,\n"
 		"steady-mixed: users begin one after the other, and only what they ask later\n"
 		"counts. plain-: the hardware's own time slicing, without Aliquot. A row of which\n"
-		"the host was the bound is marked. All of it takes 40 minutes. What is measured is\n"
+		"the host was the bound is marked. All of it takes 40 minutes. What is measured "
+		"is\n"
 		"written after each case; Ctrl-C ends with it, exit status 130. Status 1: a case\n"
 		"could not be measured, or nothing at all was.\n",
 };

@@ -31,8 +31,8 @@ int fr_load_start(struct fr_load *l, const struct fr_stage *s, const struct fr_l
 	char target[FR_REPLICAS_MOST][TARGET_BYTES];
 	/*
 	 * Without a warm-up all users begin at once, and that is where the longest waits are. Their
-	 * first answers are cut to parts of their length, or all would ask again at once for ever: a
-	 * rate of tokens would say how many of those waves the window saw.
+	 * first answers are cut to parts of their length, or all would ask again at once for ever:
+	 * a rate of tokens would say how many of those waves the window saw.
 	 */
 	const char *argv[20 + 2 * FR_REPLICAS_MOST + 2] = {
 		s->generator, "--json", "--quiet",    "--stagger", "--warmup", warmup,

@@ -12,9 +12,9 @@
 #include <sys/types.h>
 
 struct fr_proc {
-	pid_t pid;  /* 0: none, or its end was seen */
-	int out;    /* reads its stdout; -1 */
-	int status; /* as of waitpid(2), once its end was seen */
+	pid_t pid;	 /* 0: none, or its end was seen */
+	int out;	 /* reads its stdout; -1 */
+	int status;	 /* as of waitpid(2), once its end was seen */
 	uint64_t cpu_ns; /* that it had, likewise */
 };
 

@@ -102,7 +102,8 @@ static void print_host(const struct fr_run *run, FILE *out)
 		sysconf(_SC_NPROCESSORS_ONLN), cpu * 100, wait * 100);
 	if (bound)
 		fprintf(out,
-			"* In %zu row%s the host was the bound, not the GPU: such rows say nothing of "
+			"* In %zu row%s the host was the bound, not the GPU: such rows say nothing "
+			"of "
 			"a GPU.\n",
 			bound, bound == 1 ? "" : "s");
 }
@@ -173,7 +174,8 @@ static int add_matched(struct aq_table *t, const struct fr_run *run, const char 
 	aq_table_cell(t, "%s", by_model ? "on each model" : "on the GPU");
 	aq_table_cell(t, "%u", by_model ? row->users / row->replicas : row->users);
 	aq_table_cell(t, "%.0f", row->result.tokens_per_second);
-	fr_cell_percent(t, fr_ratio(row->result.tokens_per_second, whole->result.tokens_per_second));
+	fr_cell_percent(t,
+			fr_ratio(row->result.tokens_per_second, whole->result.tokens_per_second));
 	fr_cell_ms(t, row->result.ttft_p50);
 	fr_cell_ms(t, row->result.ttft_p95);
 	fr_cell_ms(t, row->result.itl_p50);

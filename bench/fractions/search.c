@@ -6,7 +6,6 @@
 
 #include "base/banned.h"
 
-#define GROW_MOST 4.0	/* one step up; a line through one point is not believed further */
 #define GROW_LEAST 1.05 /* nor does one creep towards the bound */
 #define LEAN 0.97	/* a try just below the bound settles more than one just above */
 #define STEPS_BELOW 3	/* more, while nobody at all was within the bound */
@@ -38,7 +37,7 @@ size_t fr_search_best(const struct fr_step *steps, size_t count)
 static double along(const struct fr_search *s, const struct fr_step *step)
 {
 	if (!isfinite(step->worst_ms) || step->worst_ms <= 0)
-		return step->within ? step->users * GROW_MOST : step->users / 2.0;
+		return step->within ? step->users * s->grow_most : step->users / 2.0;
 	return step->users * s->bound_ms / step->worst_ms * LEAN;
 }
 
@@ -71,7 +70,7 @@ uint32_t fr_search_next(const struct fr_search *s, const struct fr_step *steps, 
 		return 0;
 	if (!high)
 		return low->users >= s->most ? 0
-					     : limited(fmin(along(s, low), low->users * GROW_MOST),
+					     : limited(fmin(along(s, low), low->users * s->grow_most),
 						       low->users * GROW_LEAST + 1.0, s->most);
 	if (!low)
 		return high->users <= 1 ? 0 : limited(along(s, high), 1, high->users - 1.0);

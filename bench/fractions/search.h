@@ -23,6 +23,7 @@ struct fr_search {
 	uint32_t first, most; /* to begin with, and not to be passed; 1 <= first <= most */
 	double precision;     /* stop when the interval is below this part of its lower end */
 	size_t steps_most;    /* a few more are taken while nobody was within the bound */
+	double grow_most;     /* one step up; a line through one point is not believed further */
 };
 
 /* Return: users to try next, 1..most, never one that was tried; 0 that is near enough. */

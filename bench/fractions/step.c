@@ -13,6 +13,10 @@
 #include "base/banned.h"
 
 #define STEPS_MOST 32
+/* The wait for all first prompts at once grows with users; of users in turn it is short until there
+ * is no place left, and says nothing of how near that is. */
+#define GROW_BURST 4.0
+#define GROW_STEADY 1.4
 #define AROUND_STEP_S 0.4 /* start and end of the generator */
 
 uint32_t fr_users_of(double weight, uint32_t users)
@@ -89,19 +93,27 @@ static struct fr_row setup_row(const struct fr_run *run, const struct fr_setup *
 	return row;
 }
 
+static const char *ms_text(double ms, int decimals, char text[24])
+{
+	if (isfinite(ms))
+		snprintf(text, 24, "%.*f", decimals, ms);
+	else
+		snprintf(text, 24, "-");
+	return text;
+}
+
 void fr_row_say(const struct fr_run *run, const struct fr_row *row)
 {
 	const struct fr_result *m = &row->result;
-	char itl[24] = "-";
+	char p50[24], p95[24], most[24], itl[24];
 
 	if (run->config->quiet)
 		return;
-	if (isfinite(m->itl_p50))
-		snprintf(itl, sizeof(itl), "%.1f ms", m->itl_p50);
-	printf("%-22s %4u users  %6.0f tok/s  TTFT p50 %4.0f p95 %4.0f max %4.0f ms  ITL p50 %7s  "
+	printf("%-22s %4u users  %6.0f tok/s  TTFT p50 %4s p95 %4s max %4s ms  ITL p50 %5s ms  "
 	       "%" PRIu64 " failed  %s%s\n",
-	       row->name, row->users, m->tokens_per_second, m->ttft_p50, m->ttft_p95, m->ttft_max,
-	       itl, m->failed, row->within ? "within" : "over",
+	       row->name, row->users, m->tokens_per_second, ms_text(m->ttft_p50, 0, p50),
+	       ms_text(m->ttft_p95, 0, p95), ms_text(m->ttft_max, 0, most),
+	       ms_text(m->itl_p50, 1, itl), m->failed, row->within ? "within" : "over",
 	       fr_host_bound(&row->host) ? ", by the host" : "");
 	fflush(stdout);
 }
@@ -164,8 +176,8 @@ int fr_step_plans(struct fr_run *run, const struct fr_setup *s, const char *cons
 	row.users = users;
 	row.result = total;
 	row.within = fr_result_within(&total, row.bound_ms);
-	row.host = fr_stage_host(&run->stage, &probe, total.generator_ns, total.lag_p99,
-				 row.bound_ms);
+	row.host =
+		fr_stage_host(&run->stage, &probe, total.generator_ns, total.lag_p99, row.bound_ms);
 	for (size_t i = 0; i < s->count && s->role[0] && !r; i++) {
 		struct fr_row part = part_row(run, s, i, most_of(plans[i]), &each[i]);
 
@@ -244,7 +256,8 @@ int fr_setup_search(struct fr_run *run, const struct fr_setup *s, uint32_t first
 				   .first = first,
 				   .most = FR_USERS_MOST / (uint32_t)s->count,
 				   .precision = precision,
-				   .steps_most = run->config->steps_most};
+				   .steps_most = run->config->steps_most,
+				   .grow_most = s->steady ? GROW_STEADY : GROW_BURST};
 	size_t rows = s->role[0] ? s->count + 1 : 1, begin = run->steps.count, count = 0, best;
 	struct fr_step steps[STEPS_MOST];
 	uint32_t users;

@@ -19,7 +19,8 @@ static struct outcome search(uint32_t first, uint32_t most, double slope, double
 			      .first = first,
 			      .most = most,
 			      .precision = precision,
-			      .steps_most = steps_most};
+			      .steps_most = steps_most,
+			      .grow_most = 4};
 	struct fr_step steps[64];
 	struct outcome o = {.steps = 0};
 	uint32_t users;
@@ -64,6 +65,29 @@ static void test_fractions_search__few_steps_come_near(void **state)
 	}
 }
 
+/* Short waits until places run out, and then 20 ms for each user too many. */
+static void test_fractions_search__small_steps_come_near_a_corner(void **state)
+{
+	struct fr_search s = {.bound_ms = 1000,
+			      .first = 256,
+			      .most = 4096,
+			      .precision = 0.05,
+			      .steps_most = 5,
+			      .grow_most = 1.4};
+	struct fr_step steps[8];
+	size_t count = 0;
+	uint32_t users;
+
+	while ((users = fr_search_next(&s, steps, count))) {
+		double wait = users < 300 ? 100 : 100 + 20.0 * (users - 300);
+
+		assert_true(count < 5);
+		assert_in_range(users, 1, count ? steps[0].users * 2 : 256);
+		steps[count++] = (struct fr_step){users, wait, wait <= 1000};
+	}
+	assert_in_range(steps[fr_search_best(steps, count)].users, 325, 345);
+}
+
 static void test_fractions_search__failures_are_no_answer(void **state)
 {
 	struct outcome o = search(64, 4096, 1, 1, 50, 60, 0);
@@ -99,6 +123,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fractions_search__finds_the_count),
 		cmocka_unit_test(test_fractions_search__few_steps_come_near),
+		cmocka_unit_test(test_fractions_search__small_steps_come_near_a_corner),
 		cmocka_unit_test(test_fractions_search__failures_are_no_answer),
 		cmocka_unit_test(test_fractions_search__keeps_its_limits),
 		cmocka_unit_test(test_fractions_search__believes_the_smaller_failure),
