@@ -45,7 +45,7 @@ static void drop_stack(void *arg)
 {
 	struct stack *s = arg;
 
-	if (*sim_alive != 1)
+	if (!sim_is_alive())
 		return; /* in a forked child the lock may be anybody's */
 	sim_lock_process();
 	while (s->n)

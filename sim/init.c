@@ -33,7 +33,7 @@ static CUresult why_not_alive(void)
 
 CUresult sim_enter_slow(const char *api)
 {
-	if (*sim_alive != 1)
+	if (!sim_is_alive())
 		return why_not_alive();
 	return sim.faults ? sim_fault(api) : CUDA_SUCCESS;
 }
@@ -194,7 +194,7 @@ CUresult cuInit(unsigned int flags)
 	if (flags != 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	/* In a child of an initialised process init_lock may be in any state: look before. */
-	if (*sim_alive == 1)
+	if (sim_is_alive())
 		return CUDA_SUCCESS;
 	if (state != BEFORE)
 		return why_not_alive();

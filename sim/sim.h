@@ -450,11 +450,17 @@ extern struct sim_process sim;
 /* 1 in an initialised process, 0 before and in a forked child (the page is wiped there). */
 extern const volatile int *sim_alive;
 
+/* The end of the process may come while threads go on. */
+static inline bool sim_is_alive(void)
+{
+	return *__atomic_load_n(&sim_alive, __ATOMIC_RELAXED) == 1;
+}
+
 CUresult sim_enter_slow(const char *api);
 
 static inline CUresult sim_enter(const char *api)
 {
-	if (__builtin_expect(*sim_alive == 1 && !sim.faults, 1))
+	if (__builtin_expect(sim_is_alive() && !sim.faults, 1))
 		return CUDA_SUCCESS;
 	return sim_enter_slow(api);
 }

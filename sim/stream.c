@@ -69,8 +69,7 @@ static void per_thread_end(void *arg)
 {
 	struct per_thread *p = arg;
 
-	if (*sim_alive !=
-	    1) /* a forked child has none of these, and maybe a lock that nobody holds */
+	if (!sim_is_alive()) /* a forked child has none of these, and maybe a lock that nobody holds */
 		return;
 	sim_exec_lock();
 	while (p) {
