@@ -85,9 +85,14 @@ static void on_lied(void *context, struct aqd_lessee *who, uint32_t index, uint6
 
 static void set_gate(void *context, struct aqd_lessee *who, uint32_t index, bool closed)
 {
-	aqd_gate_set(context, client_of(who), index, AQ_GATE_LEASED, closed);
+	struct aqd_client *c = client_of(who);
+	bool was = aqd_gate_get(c, index) & AQ_GATE_LEASED;
+
+	aqd_gate_set(context, c, index, AQ_GATE_LEASED, closed);
 	if (!closed)
 		aqd_page_wake(who->page, index);
+	if (was && !closed) /* from now on what is submitted passes unseen */
+		aqd_page_news(who->page);
 }
 
 static const struct aqd_lease_ops ops = {

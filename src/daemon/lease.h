@@ -55,6 +55,7 @@ struct aqd_lessee_device {
 	uint64_t open_ns;	/* with the gate open, since the last sample */
 	uint64_t open_from_ns;	/* ... counted up to here */
 	uint64_t sampled_ns;	/* claimed_ns at the last sample */
+	uint64_t others_ns;	/* claimed since, of which others had the device as well */
 	uint32_t percent;	/* of the last sample */
 };
 

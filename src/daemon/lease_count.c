@@ -139,7 +139,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 	if (dev->open_ns && !dev->late) {
 		aqd__lease_collect(l, c->lease, c, i, now_ns);
 		/* What was in flight when the gate closed ran on, and was measured by nobody. */
-		measured = dev->claimed_ns - dev->sampled_ns;
+		measured = minus(dev->claimed_ns - dev->sampled_ns, dev->others_ns);
 		measured += dev->given ? minus(now_ns, dev->given_ns) : 0;
 		/*
 		 * The gate may have been open for longer than the sample is, which came late or
@@ -155,6 +155,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 	dev->percent = percent;
 	dev->open_ns = 0;
 	dev->sampled_ns = dev->claimed_ns;
+	dev->others_ns = 0;
 	aqd__lease_publish(c->lease, i);
 }
 
@@ -291,6 +292,7 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 		debt = scale(debt, minus(l->clock[d].late_ns, dev->late_clock_ns),
 			     minus(now_ns, dev->late_since_ns));
 	f->gpu_ns[i] += less(ns, in_lease) + debt;
+	dev->others_ns += minus(ns, in_lease) - debt;
 	debt = minus(debt, dev->late_paid_ns);
 	l->stirred = true;
 	if (dev->passed) {

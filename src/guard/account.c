@@ -165,6 +165,14 @@ void aq__account_sampled(struct aq__flight *f, bool done)
 	}
 }
 
+/* The device worked off what had been submitted with the gate open, until the base was reached. */
+static void count_before(struct aq__account *a)
+{
+	if (!a->followed && a->base_host_ns > a->recorded_ns)
+		a->busy_ns += a->base_host_ns - a->recorded_ns;
+	a->followed = true;
+}
+
 void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns)
 {
 	struct aq__account *a = &f->account;
@@ -172,6 +180,8 @@ void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns)
 	/* Between the last time that it was not, and now. */
 	a->base_host_ns = reached ? (a->base_host_ns + now_ns) / 2 : now_ns;
 	a->late = !reached;
+	if (reached)
+		count_before(a);
 	f->since_ns = a->base_host_ns;
 }
 
@@ -187,6 +197,7 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 		if (base_ns > a->base_host_ns)
 			a->base_host_ns = base_ns;
 		a->late = false;
+		count_before(a);
 	}
 	f->commands -= m->commands < f->commands ? m->commands : f->commands;
 	f->first++;

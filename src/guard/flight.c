@@ -346,7 +346,7 @@ static void record_base(struct aq__flight *f, const struct aq__command *c)
 	after = aq_now_ns();
 	visit_end(&v);
 	aq__lock(&f->lock);
-	a->from_ns = after;
+	a->from_ns = a->recorded_ns = after;
 	a->base_host_ns = f->since_ns = before + (after - before) / 2;
 	a->late = a->base != NULL;
 	f->pins--;
@@ -732,6 +732,19 @@ void aq__flight_context_gone(CUcontext ctx)
 	__atomic_store_n(&f->ctx, NULL, __ATOMIC_RELEASE);
 	f->dying = false;
 	aq__unlock(&f->lock);
+}
+
+void aq__flight_unfollowed(int index)
+{
+	struct aq__flight *f;
+
+	FOR_EACH_ON(f, index)
+	{
+		aq__lock(&f->lock);
+		f->account.followed = false;
+		f->account.steps_left = 0; /* a base first */
+		aq__unlock(&f->lock);
+	}
 }
 
 /* The events were the parent's; the places serve the child. */

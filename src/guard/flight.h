@@ -74,6 +74,9 @@ void aq__flight_stream_gone(CUstream stream);
 /* Before a context is destroyed; its events go with it. */
 void aq__flight_context_gone(CUcontext ctx);
 
+/* The gate is open: what is submitted from now on passes unseen. */
+void aq__flight_unfollowed(int index);
+
 void aq__flight_forked(void);
 
 #endif /* AQ_GUARD_FLIGHT_H */

@@ -49,6 +49,8 @@ struct aq__account {
 	CUevent base;
 	bool open;
 	bool late; /* base_host_ns is only when the base was last seen not to be reached */
+	bool followed; /* all that is in flight was counted in; else the base is behind the rest */
+	uint64_t recorded_ns; /* host time of the base's record */
 	uint64_t base_host_ns;
 	uint64_t done_ns;     /* since base: all up to here is counted */
 	uint64_t gap_ns;      /* since done_ns */

@@ -573,6 +573,7 @@ static uint64_t tend(struct aq_page_device *dev, int index, uint64_t now_ns)
 	if (!(gate_word(dev) & AQ_GATE_LEASED)) {
 		if (active != load32(&dev->done_turn))
 			give_back(dev, index, active, false);
+		aq__flight_unfollowed(index);
 		return NEVER;
 	}
 	if (active == load32(&dev->done_turn)) { /* not used; who uses it does not wake us */

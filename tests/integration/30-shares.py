@@ -9,7 +9,8 @@ import time
 import aqtest
 import spinning
 from aqtest import between, check
-from spinning import DEEP, MS, Account, Tally, guarded, join, keep, plain, start
+from spinning import (DEEP, MS, Account, Tally, guarded, join, keep, plain, spinner_args,
+                      start)
 
 WARM = 0.4  # seconds, until the first turns are over
 GRAPHS = "--graph 5ms --kernel 50us --depth 8"
@@ -143,6 +144,23 @@ def terms_change_live(machine):
     soon(account, [0.5, 0.5], 0.1, "normal again")
 
 
+def what_was_queued_before_is_paid_back(machine):
+    """A hundred milliseconds of one are in the device when another comes and works at once."""
+    machine.start_daemon()
+    first = guarded(machine, DEEP["1ms"], compute="0.25", name="first")
+    start(first)
+    time.sleep(0.5)
+    args = [a for a in spinner_args(DEEP["100us"], 30) if a != "--hold"]
+    second = machine.spawn(machine.run_args(args, compute="0.75", memory="2G", name="second"))
+    account = Account(machine, [first, second])
+    aqtest.eventually(lambda: account.look()["each_ns"][1], "the other works")
+    account.window()
+    window = account.after(2)
+    say([round(s, 3) for s in window["shares"]], "busy", round(window["busy"], 3))
+    # Without a debt it had 0.32, and in the first tenth of a second it has half.
+    between(window["shares"][0], 0.19, 0.29, "share over the two seconds after")
+
+
 def accounts(machine, tenants, names, seconds):
     """Accounts and truth of the same time, looking on the way that no account goes back."""
     account = Account(machine, tenants)
@@ -248,5 +266,6 @@ def time_without_a_daemon_is_accounted(machine):
 aqtest.run(hardware_slicing_gives_equal_parts, two_by_their_requests, whatever_they_launch,
            who_pauses_leaves_it_to_others, a_cap_holds_also_alone,
            what_is_left_over_goes_by_priority, a_high_priority_goes_first, terms_change_live,
-           time_is_accounted_exactly, short_steps_are_accounted, time_is_accounted_alone,
+           what_was_queued_before_is_paid_back, time_is_accounted_exactly,
+           short_steps_are_accounted, time_is_accounted_alone,
            lives_shorter_than_samples_are_accounted, time_without_a_daemon_is_accounted)
