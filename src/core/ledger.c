@@ -10,6 +10,7 @@
 
 #include "abi/grant.h"
 #include "base/cleanup.h"
+#include "base/number.h"
 #include "base/banned.h"
 
 const char *aq_refusal_word(enum aq_refusal_reason reason)
@@ -28,16 +29,6 @@ const char *aq_refusal_word(enum aq_refusal_reason reason)
 	};
 
 	return (size_t)reason < AQ_ARRAY_SIZE(words) && words[reason] ? words[reason] : "unknown";
-}
-
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
 }
 
 static uint64_t hold_sum(const struct aq_ledger_hold *h)
@@ -112,7 +103,7 @@ static uint64_t spec_limit(const struct aq_ledger_spec *spec, uint32_t i)
 /* A request is cut with its limit, so that it stays below it. */
 static uint64_t spec_request(const struct aq_ledger_spec *spec, uint32_t i)
 {
-	return min_u64(spec->share[i].request_bytes, spec_limit(spec, i));
+	return aq_min(spec->share[i].request_bytes, spec_limit(spec, i));
 }
 
 /*
@@ -127,8 +118,8 @@ static int find_room(struct aq_ledger *l, const struct aq_ledger_fraction *f,
 	uint64_t request = spec_request(spec, i);
 	uint64_t held = f ? f->share[i].held_bytes : 0;
 	bool lent = f && f->share[i].lent;
-	uint64_t had = f ? max_u64(aq_ledger_bound(&f->share[i]), held) : 0;
-	uint64_t wanted = max_u64(lent ? 0 : request, held);
+	uint64_t had = f ? aq_max(aq_ledger_bound(&f->share[i]), held) : 0;
+	uint64_t wanted = aq_max(lent ? 0 : request, held);
 	uint32_t permille = d->compute_request_permille - (f ? f->compute_request_permille : 0);
 
 	if (spec->compute_request_permille > AQ_PERMILLE - permille)
@@ -242,8 +233,8 @@ int aq_ledger_resize(struct aq_ledger *l, struct aq_ledger_fraction *f,
 		struct aq_ledger_device *d = &l->device[s->device];
 		uint64_t request = spec_request(spec, i);
 
-		d->committed_bytes -= max_u64(aq_ledger_bound(s), s->held_bytes);
-		d->committed_bytes += max_u64(s->lent ? 0 : request, s->held_bytes);
+		d->committed_bytes -= aq_max(aq_ledger_bound(s), s->held_bytes);
+		d->committed_bytes += aq_max(s->lent ? 0 : request, s->held_bytes);
 		d->request_bytes = d->request_bytes - s->request_bytes + request;
 		d->compute_request_permille = d->compute_request_permille -
 					      f->compute_request_permille +
@@ -302,13 +293,13 @@ void aq__ledger_set_hold(struct aq_ledger *l, struct aq_ledger_client *c, uint32
 	struct aq_ledger_share *s = &c->fraction->share[share];
 	struct aq_ledger_device *d = &l->device[s->device];
 	uint64_t was = hold_sum(&c->hold[share]), is = hold_sum(&to);
-	uint64_t committed = max_u64(aq_ledger_bound(s), s->held_bytes);
+	uint64_t committed = aq_max(aq_ledger_bound(s), s->held_bytes);
 
 	c->hold[share] = to;
 	s->held_bytes = s->held_bytes - was + is;
 	d->held_bytes = d->held_bytes - was + is;
 	d->committed_bytes =
-		d->committed_bytes - committed + max_u64(aq_ledger_bound(s), s->held_bytes);
+		d->committed_bytes - committed + aq_max(aq_ledger_bound(s), s->held_bytes);
 
 	if (s->held_bytes <= s->limit_bytes)
 		s->over = false;
@@ -325,7 +316,7 @@ void aq_ledger_adopt(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t s
 {
 	struct aq_ledger_hold to = c->hold[share];
 
-	granted_bytes = min_u64(granted_bytes, AQ_GRANT_MAX_BYTES);
+	granted_bytes = aq_min(granted_bytes, AQ_GRANT_MAX_BYTES);
 	to.granted_bytes = (granted_bytes + AQ_GRAIN_BYTES - 1) / AQ_GRAIN_BYTES * AQ_GRAIN_BYTES;
 	aq__ledger_set_hold(l, c, share, to, true);
 }
@@ -379,7 +370,7 @@ static bool check_fraction(const struct aq_ledger *l, const struct aq_ledger_fra
 		sum = &sums[s->device];
 		sum->request_bytes += s->request_bytes;
 		sum->held_bytes += held[i];
-		sum->committed_bytes += max_u64(aq_ledger_bound(s), held[i]);
+		sum->committed_bytes += aq_max(aq_ledger_bound(s), held[i]);
 		sum->compute_request_permille += f->compute_request_permille;
 		sum->fraction_count++;
 	}

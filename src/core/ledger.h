@@ -234,6 +234,9 @@ uint64_t aq_ledger_device_free(const struct aq_ledger *l, uint32_t device);
  */
 int aq_ledger_lend(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share, bool lent);
 
+/* Index of the share that @f has on @device, or -1. */
+int aq_ledger_share_on(const struct aq_ledger_fraction *f, uint32_t device);
+
 /* What of a device the fractions but @except (or NULL) lend: requested, and not held. */
 uint64_t aq_ledger_lent(const struct aq_ledger *l, const struct aq_ledger_fraction *except,
 			uint32_t device);

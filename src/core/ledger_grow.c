@@ -6,24 +6,9 @@
 #include <errno.h>
 
 #include "abi/grant.h"
+#include "base/number.h"
 #include "core/ledger.h"
 #include "base/banned.h"
-
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-/* a - b, not below zero. */
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
 
 static uint64_t grains_down(uint64_t bytes)
 {
@@ -37,7 +22,7 @@ uint64_t aq_ledger_client_used(const struct aq_ledger *l, const struct aq_ledger
 	uint64_t used = h->granted_bytes;
 
 	if (!c->cut && used)
-		used = min_u64(used, l->ops->used(l->context, c, share));
+		used = aq_min(used, l->ops->used(l->context, c, share));
 	return used + h->overhead_bytes + h->reserved_bytes;
 }
 
@@ -65,8 +50,7 @@ uint64_t aq_ledger_used(const struct aq_ledger *l, const struct aq_ledger_fracti
 	return used_except(l, f, share, NULL);
 }
 
-/* Index of the share that @f has on @device, or -1. */
-static int share_on(const struct aq_ledger_fraction *f, uint32_t device)
+int aq_ledger_share_on(const struct aq_ledger_fraction *f, uint32_t device)
 {
 	for (uint32_t i = 0; i < f->share_count; i++)
 		if (f->share[i].device == device)
@@ -82,7 +66,7 @@ uint64_t aq_ledger_committed(const struct aq_ledger *l, const struct aq_ledger_f
 
 	if (s->held_bytes <= bound)
 		return bound;
-	return without_unused ? max_u64(bound, aq_ledger_used(l, f, share)) : s->held_bytes;
+	return without_unused ? aq_max(bound, aq_ledger_used(l, f, share)) : s->held_bytes;
 }
 
 /* What all fractions but @self keep of a device when unused grants above requests are gone. */
@@ -93,7 +77,7 @@ static uint64_t kept_by_others(const struct aq_ledger *l, const struct aq_ledger
 	uint64_t sum = 0;
 
 	AQ_LIST_FOREACH (f, tmp, &l->fractions, link) {
-		int i = f == self ? -1 : share_on(f, device);
+		int i = f == self ? -1 : aq_ledger_share_on(f, device);
 
 		if (i < 0)
 			continue;
@@ -105,7 +89,7 @@ static uint64_t kept_by_others(const struct aq_ledger *l, const struct aq_ledger
 uint64_t aq__ledger_available(const struct aq_ledger *l, const struct aq_ledger_fraction *self,
 			      uint32_t device)
 {
-	return minus(l->device[device].total_bytes, kept_by_others(l, self, device));
+	return aq_minus(l->device[device].total_bytes, kept_by_others(l, self, device));
 }
 
 uint64_t aq_ledger_device_free(const struct aq_ledger *l, uint32_t device)
@@ -118,14 +102,15 @@ static uint64_t potential(const struct aq_ledger *l, const struct aq_ledger_frac
 			  uint32_t share, uint64_t base)
 {
 	const struct aq_ledger_share *s = &f->share[share];
-	uint64_t below_limit = minus(s->limit_bytes, base);
-	uint64_t within_request = minus(aq_ledger_bound(s), base);
+	uint64_t below_limit = aq_minus(s->limit_bytes, base);
+	uint64_t within_request = aq_minus(aq_ledger_bound(s), base);
 	uint64_t kept;
 
 	if (below_limit <= within_request)
 		return below_limit;
-	kept = kept_by_others(l, f, s->device) + max_u64(aq_ledger_bound(s), base);
-	return min_u64(below_limit, within_request + minus(l->device[s->device].total_bytes, kept));
+	kept = kept_by_others(l, f, s->device) + aq_max(aq_ledger_bound(s), base);
+	return aq_min(below_limit,
+		      within_request + aq_minus(l->device[s->device].total_bytes, kept));
 }
 
 uint64_t aq_ledger_free(const struct aq_ledger *l, const struct aq_ledger_fraction *f,
@@ -141,9 +126,9 @@ static uint64_t room_now(const struct aq_ledger *l, const struct aq_ledger_fract
 	const struct aq_ledger_share *s = &f->share[share];
 	const struct aq_ledger_device *d = &l->device[s->device];
 
-	return min_u64(minus(s->limit_bytes, s->held_bytes),
-		       minus(aq_ledger_bound(s), s->held_bytes) +
-			       minus(d->total_bytes, d->committed_bytes));
+	return aq_min(aq_minus(s->limit_bytes, s->held_bytes),
+		      aq_minus(aq_ledger_bound(s), s->held_bytes) +
+			      aq_minus(d->total_bytes, d->committed_bytes));
 }
 
 uint64_t aq__ledger_reclaim(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share,
@@ -163,7 +148,7 @@ uint64_t aq__ledger_reclaim(struct aq_ledger *l, struct aq_ledger_fraction *f, u
 		/* Whole grains, and the last one even when only a part of it is wanted. */
 		taken = l->ops->revoke(l->context, c, share,
 				       grains_down(want - sum + AQ_GRAIN_BYTES - 1));
-		taken = min_u64(grains_down(taken), to.granted_bytes);
+		taken = aq_min(grains_down(taken), to.granted_bytes);
 		if (!taken)
 			continue;
 		to.granted_bytes -= taken;
@@ -176,7 +161,7 @@ uint64_t aq__ledger_reclaim(struct aq_ledger *l, struct aq_ledger_fraction *f, u
 /* By how much a device would be overcommitted with @need_bytes more. */
 static uint64_t excess(const struct aq_ledger_device *d, uint64_t need_bytes)
 {
-	return minus(d->committed_bytes + need_bytes, d->total_bytes);
+	return aq_minus(d->committed_bytes + need_bytes, d->total_bytes);
 }
 
 /* Make the device able to commit @need_bytes more for @self (NULL: for somebody new). */
@@ -190,25 +175,24 @@ bool aq__ledger_make_room(struct aq_ledger *l, const struct aq_ledger_fraction *
 	if (!excess(d, need_bytes))
 		return true;
 	if (self) {
-		const struct aq_ledger_share *s = &self->share[share_on(self, device)];
+		const struct aq_ledger_share *s = &self->share[aq_ledger_share_on(self, device)];
 
-		own = max_u64(aq_ledger_bound(s), s->held_bytes);
+		own = aq_max(aq_ledger_bound(s), s->held_bytes);
 	}
 	/* Disturb nobody when it would not suffice anyway. */
 	if (need_bytes && own + need_bytes > aq__ledger_available(l, self, device))
 		return false;
 
 	AQ_LIST_FOREACH (f, tmp, &l->fractions, link) {
-		int i = f == self ? -1 : share_on(f, device);
+		int i = f == self ? -1 : aq_ledger_share_on(f, device);
 
 		if (!excess(d, need_bytes))
 			break;
 		if (i < 0 || f->share[i].held_bytes <= aq_ledger_bound(&f->share[i]))
 			continue;
 		aq__ledger_reclaim(l, f, (uint32_t)i, NULL,
-				   min_u64(excess(d, need_bytes),
-					   f->share[i].held_bytes -
-						   aq_ledger_bound(&f->share[i])));
+				   aq_min(excess(d, need_bytes),
+					  f->share[i].held_bytes - aq_ledger_bound(&f->share[i])));
 	}
 	return !excess(d, need_bytes);
 }
@@ -262,16 +246,16 @@ static int find_room(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t s
 	/* From the own fraction first, for whichever of limit and device lacks more. */
 	grown = s->held_bytes + need_bytes;
 	aq__ledger_reclaim(l, f, share, except,
-			   max_u64(minus(grown, s->limit_bytes),
-				   excess(&l->device[s->device],
-					  max_u64(aq_ledger_bound(s), grown) -
-						  max_u64(aq_ledger_bound(s), s->held_bytes))));
+			   aq_max(aq_minus(grown, s->limit_bytes),
+				  excess(&l->device[s->device],
+					 aq_max(aq_ledger_bound(s), grown) -
+						 aq_max(aq_ledger_bound(s), s->held_bytes))));
 	grown = s->held_bytes + need_bytes;
 	if (grown > s->limit_bytes) /* somebody used what was about to be taken back */
 		return refuse(l, c, share, AQ_REFUSED_LIMIT, need_bytes, ret);
 	if (grown > aq_ledger_bound(s) &&
 	    !aq__ledger_make_room(l, f, s->device,
-				  grown - max_u64(aq_ledger_bound(s), s->held_bytes)))
+				  grown - aq_max(aq_ledger_bound(s), s->held_bytes)))
 		return refuse(l, c, share, AQ_REFUSED_DEVICE, need_bytes, ret);
 	return 0;
 }
@@ -292,9 +276,9 @@ int aq_ledger_grow(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t sha
 		return r;
 
 	/* Each client may take a share of what is left, so that the last bytes are not hoarded. */
-	chunk = min_u64(AQ_LEDGER_CHUNK_BYTES,
-			room_now(l, c->fraction, share) / (2ull * c->fraction->client_count));
-	give = min_u64(max_u64(need, grains_down(chunk)), word_room);
+	chunk = aq_min(AQ_LEDGER_CHUNK_BYTES,
+		       room_now(l, c->fraction, share) / (2ull * c->fraction->client_count));
+	give = aq_min(aq_max(need, grains_down(chunk)), word_room);
 	to.granted_bytes += give;
 	aq__ledger_set_hold(l, c, share, to, false);
 	*ret_granted = give;
@@ -320,7 +304,7 @@ void aq_ledger_unreserve(struct aq_ledger *l, struct aq_ledger_client *c, uint32
 {
 	struct aq_ledger_hold to = c->hold[share];
 
-	to.reserved_bytes -= min_u64(to.reserved_bytes, bytes);
+	to.reserved_bytes -= aq_min(to.reserved_bytes, bytes);
 	aq__ledger_set_hold(l, c, share, to, true);
 }
 
@@ -332,7 +316,7 @@ int aq_ledger_measure(struct aq_ledger *l, struct aq_ledger_client *c, uint32_t 
 	struct aq_ledger_device *d = &l->device[s->device];
 	struct aq_ledger_hold to = c->hold[share];
 
-	to.overhead_bytes = min_u64(overhead_bytes, AQ_LEDGER_MAX_BYTES);
+	to.overhead_bytes = aq_min(overhead_bytes, AQ_LEDGER_MAX_BYTES);
 	aq__ledger_set_hold(l, c, share, to, true);
 	if (s->over)
 		aq__ledger_reclaim(l, f, share, NULL, s->held_bytes - s->limit_bytes);
@@ -345,7 +329,7 @@ int aq_ledger_lend(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t s
 {
 	struct aq_ledger_share *s = &f->share[share];
 	struct aq_ledger_device *d = &l->device[s->device];
-	uint64_t more = minus(s->request_bytes, s->held_bytes);
+	uint64_t more = aq_minus(s->request_bytes, s->held_bytes);
 
 	if (s->lent == lent)
 		return 0;
@@ -366,10 +350,10 @@ uint64_t aq_ledger_lent(const struct aq_ledger *l, const struct aq_ledger_fracti
 	uint64_t sum = 0;
 
 	AQ_LIST_FOREACH (f, tmp, &l->fractions, link) {
-		int i = f == except ? -1 : share_on(f, device);
+		int i = f == except ? -1 : aq_ledger_share_on(f, device);
 
 		if (i >= 0 && f->share[i].lent)
-			sum += minus(f->share[i].request_bytes, f->share[i].held_bytes);
+			sum += aq_minus(f->share[i].request_bytes, f->share[i].held_bytes);
 	}
 	return sum;
 }
@@ -380,17 +364,17 @@ uint64_t aq_ledger_shortfall(const struct aq_ledger *l, const struct aq_ledger_f
 	const struct aq_ledger_share *s = &f->share[share];
 	const struct aq_ledger_device *d = &l->device[s->device];
 	uint64_t used = aq_ledger_used(l, f, share);
-	uint64_t others = minus(d->committed_bytes, aq_ledger_committed(l, f, share, false));
+	uint64_t others = aq_minus(d->committed_bytes, aq_ledger_committed(l, f, share, false));
 
 	if (used > s->limit_bytes || bytes > s->limit_bytes - used)
 		return UINT64_MAX;
 	if (beside_lent)
 		others += aq_ledger_lent(l, f, s->device);
-	return minus(others + max_u64(s->request_bytes, used + bytes), d->total_bytes);
+	return aq_minus(others + aq_max(s->request_bytes, used + bytes), d->total_bytes);
 }
 
 uint64_t aq_ledger_take_back(struct aq_ledger *l, struct aq_ledger_fraction *f, uint32_t share,
 			     uint64_t max_bytes)
 {
-	return aq__ledger_reclaim(l, f, share, NULL, min_u64(max_bytes, AQ_LEDGER_MAX_BYTES));
+	return aq__ledger_reclaim(l, f, share, NULL, aq_min(max_bytes, AQ_LEDGER_MAX_BYTES));
 }

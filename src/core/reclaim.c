@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "base/number.h"
 #include "base/timing.h"
 #include "base/banned.h"
 
@@ -20,11 +21,6 @@ const struct aq_reclaim_policy aq_reclaim_defaults = {
 	.residence_factor = 4,
 };
 
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
 static bool borrows(const struct aq_reclaim_candidate *c)
 {
 	return c->used_bytes > c->request_bytes;
@@ -38,11 +34,11 @@ static bool is_idle(const struct aq_reclaim_policy *p, const struct aq_reclaim_c
 /* Room that there is once it is parked; what is left of its request is lent then. */
 static uint64_t gain(const struct aq_reclaim_need *need, const struct aq_reclaim_candidate *c)
 {
-	uint64_t stays = minus(c->used_bytes, c->movable_bytes);
+	uint64_t stays = aq_minus(c->used_bytes, c->movable_bytes);
 
 	if (need->fixed && stays < c->request_bytes)
 		stays = c->request_bytes;
-	return minus(c->settled_bytes, stays);
+	return aq_minus(c->settled_bytes, stays);
 }
 
 /* How much longer it stays whoever wants its room for a burst. */
@@ -118,21 +114,22 @@ static void emit(struct planner *p, enum aq_reclaim_kind kind, uint32_t i, uint6
 static void add(struct planner *p, enum aq_reclaim_kind kind, uint32_t i, uint64_t bytes)
 {
 	emit(p, kind, i, bytes);
-	p->lacks = minus(p->lacks, bytes);
+	p->lacks = aq_minus(p->lacks, bytes);
 }
 
 /* What costs nobody anything. */
 static void take_what_is_free(struct planner *p)
 {
 	for (uint32_t i = 0; i < p->count && p->lacks; i++)
-		add(p, AQ_RECLAIM_REVOKE, i, minus(p->c[i].committed_bytes, p->c[i].settled_bytes));
+		add(p, AQ_RECLAIM_REVOKE, i,
+		    aq_minus(p->c[i].committed_bytes, p->c[i].settled_bytes));
 	for (uint32_t i = 0; i < p->count && p->lacks; i++)
 		if (p->c[i].place == AQ_RECLAIM_AWAY && !p->need->fixed)
 			add(p, AQ_RECLAIM_LEND, i,
-			    minus(p->c[i].settled_bytes, p->c[i].used_bytes));
+			    aq_minus(p->c[i].settled_bytes, p->c[i].used_bytes));
 	for (uint32_t i = 0; i < p->count && p->lacks; i++)
 		if (p->c[i].place == AQ_RECLAIM_LEAVING)
-			p->lacks = minus(p->lacks, gain(p->need, &p->c[i]));
+			p->lacks = aq_minus(p->lacks, gain(p->need, &p->c[i]));
 }
 
 /* How much longer this one stays for this need. */
@@ -207,7 +204,7 @@ static bool ask_to_shrink(struct planner *p)
 
 	for (uint32_t i = 0; i < p->count && lacks; i++) {
 		const struct aq_reclaim_candidate *c = &p->c[i];
-		uint64_t bytes = minus(c->used_bytes, c->request_bytes);
+		uint64_t bytes = aq_minus(c->used_bytes, c->request_bytes);
 
 		if (!c->hears || c->place != AQ_RECLAIM_HERE || !bytes)
 			continue;
@@ -221,7 +218,7 @@ static bool ask_to_shrink(struct planner *p)
 			continue;
 		}
 		asked = true;
-		lacks = minus(lacks, bytes);
+		lacks = aq_minus(lacks, bytes);
 	}
 	return asked;
 }
@@ -297,9 +294,9 @@ uint64_t aq_reclaim_possible(const struct aq_reclaim_policy *policy,
 	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
-		sum += minus(c[i].committed_bytes, c[i].settled_bytes);
+		sum += aq_minus(c[i].committed_bytes, c[i].settled_bytes);
 		if (c[i].place == AQ_RECLAIM_AWAY && !need->fixed)
-			sum += minus(c[i].settled_bytes, c[i].used_bytes);
+			sum += aq_minus(c[i].settled_bytes, c[i].used_bytes);
 		else if (c[i].place == AQ_RECLAIM_LEAVING || may_park(policy, need, &c[i]))
 			sum += gain(need, &c[i]);
 	}

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/number.h"
 #include "base/size.h"
 #include "core/reclaim.h"
 #include "daemon/api.h"
@@ -28,29 +29,6 @@
 #define ANSWER_NS (8 * AQ_NS_PER_S)
 /* Before anything was measured: there and back at 10 GB/s, a guess between PCIe 3 and 4. */
 #define GUESS_NS_PER_MIB (2 * AQ_MIB / 10)
-
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static int share_on(const struct aqd_fraction *f, uint32_t device)
-{
-	for (uint32_t i = 0; i < f->ledger.share_count; i++)
-		if (f->ledger.share[i].device == device)
-			return (int)i;
-	return -1;
-}
 
 /* Candidates of one device, with room for their steps. */
 struct field {
@@ -129,10 +107,10 @@ static void count_held(struct aqd *d, struct aqd_fraction *f, uint32_t share,
 	c->request_bytes = s->request_bytes;
 	if (c->place == AQ_RECLAIM_HERE || c->place == AQ_RECLAIM_AWAY) { /* else all is needed */
 		c->used_bytes = aq_ledger_used(&d->ledger, &f->ledger, share);
-		c->settled_bytes = min_u64(c->committed_bytes,
-					   max_u64(aq_ledger_bound(s), c->used_bytes));
+		c->settled_bytes =
+			aq_min(c->committed_bytes, aq_max(aq_ledger_bound(s), c->used_bytes));
 	}
-	c->movable_bytes = min_u64(c->movable_bytes, c->used_bytes);
+	c->movable_bytes = aq_min(c->movable_bytes, c->used_bytes);
 	if (c->place == AQ_RECLAIM_AWAY)
 		c->movable_bytes = 0;
 }
@@ -152,7 +130,7 @@ static struct aq_reclaim_candidate describe(struct aqd *d, struct aqd_fraction *
 		.hears = aqd_shrink_heard(f),
 		.asked_ns = aqd_shrink_asked_ns(d, f),
 		.idle_ns = aqd_idle_ns(d, f),
-		.resident_ns = minus(now, f->residency.since_ns),
+		.resident_ns = aq_minus(now, f->residency.since_ns),
 		.priority = (uint32_t)f->ledger.priority,
 	};
 
@@ -178,7 +156,7 @@ static bool gather(struct aqd *d, const struct aqd_fraction *except, uint32_t de
 		return false;
 	}
 	AQ_LIST_FOREACH (f, next, &d->fractions, link) {
-		int share = f == except ? -1 : share_on(f, device);
+		int share = f == except ? -1 : aq_ledger_share_on(&f->ledger, device);
 
 		if (share >= 0 && ret->count < n)
 			ret->c[ret->count++] = describe(d, f, (uint32_t)share);
@@ -218,7 +196,7 @@ static void tell_thrash(struct aqd *d, const struct field *field, uint32_t victi
 					field->c[victim].move_ns * d->config.residence_factor))
 		return;
 	for (uint32_t i = 0; i < field->count; i++)
-		demand += max_u64(field->c[i].used_bytes, field->c[i].settled_bytes);
+		demand += aq_max(field->c[i].used_bytes, field->c[i].settled_bytes);
 	facts.fraction = by;
 	facts.device = dev;
 	facts.reason = "demand";
@@ -235,7 +213,7 @@ static bool do_step(struct aqd *d, const struct field *field, const struct aq_re
 {
 	struct aqd_fraction *f = field->c[s->candidate].owner;
 	struct aqd_residency_refusal why;
-	uint32_t share = (uint32_t)share_on(f, device);
+	uint32_t share = (uint32_t)aq_ledger_share_on(&f->ledger, device);
 
 	switch (s->kind) {
 	case AQ_RECLAIM_REVOKE:
@@ -251,7 +229,7 @@ static bool do_step(struct aqd *d, const struct field *field, const struct aq_re
 		f->residency.retry_ns = aq_now_ns() + AQ_NS_PER_S;
 		return false;
 	case AQ_RECLAIM_SHRINK:
-		aqd_shrink_ask(d, f, share, minus(field->c[s->candidate].used_bytes, s->bytes));
+		aqd_shrink_ask(d, f, share, aq_minus(field->c[s->candidate].used_bytes, s->bytes));
 		return true;
 	case AQ_RECLAIM_KILL:
 		if (f->killed)
@@ -346,7 +324,7 @@ bool aqd_need_lent(struct aqd *d, const struct aqd_fraction *f, uint32_t share, 
 		.asked_bytes = bytes,
 		.limit_bytes = s->limit_bytes,
 		.used_bytes = used,
-		.free_bytes = minus(bytes, lacks),
+		.free_bytes = aq_minus(bytes, lacks),
 	};
 	return true;
 }
@@ -389,7 +367,7 @@ bool aqd_need_ahead(struct aqd *d, const struct aqd_fraction *f, uint32_t share,
 	AQ_LIST_FOREACH (n, next, &d->needs, link)
 		if (n->fraction != f && n->waits &&
 		    n->fraction->ledger.priority >= f->ledger.priority &&
-		    share_on(n->fraction, s->device) >= 0)
+		    aq_ledger_share_on(&n->fraction->ledger, s->device) >= 0)
 			return true;
 	return false;
 }
@@ -405,7 +383,7 @@ bool aqd_need_request(struct aqd *d, const struct aqd_fraction *self, uint32_t d
 	const struct aq_ledger_device *l = &d->ledger.device[device];
 	struct aq_reclaim_need need = {.entitled = true, .priority = AQ_PRIORITY_NORMAL};
 	uint64_t own = 0, own_request = 0;
-	int share = self ? share_on(self, device) : -1;
+	int share = self ? aq_ledger_share_on(&self->ledger, device) : -1;
 	enum aq_reclaim_answer answer;
 
 	if (share >= 0) {
@@ -414,7 +392,7 @@ bool aqd_need_request(struct aqd *d, const struct aqd_fraction *self, uint32_t d
 	}
 	if (bytes > l->total_bytes - (l->request_bytes - own_request))
 		return false; /* promised to others already */
-	need.short_bytes = minus(l->committed_bytes - own + max_u64(own, bytes), l->total_bytes);
+	need.short_bytes = aq_minus(l->committed_bytes - own + aq_max(own, bytes), l->total_bytes);
 	if (!need.short_bytes)
 		return true;
 	answer = reclaim(d, self, device, &need);
@@ -462,7 +440,7 @@ uint64_t aqd_need_free(struct aqd *d, const struct aqd_fraction *f, uint32_t sha
 	struct aq_reclaim_need need = {.priority = (uint32_t)f->ledger.priority, .fixed = fixed};
 	struct field field;
 
-	plain = max_u64(minus(plain, lent), min_u64(plain, minus(s->request_bytes, used)));
+	plain = aq_max(aq_minus(plain, lent), aq_min(plain, aq_minus(s->request_bytes, used)));
 	if (used >= s->limit_bytes || plain >= s->limit_bytes - used ||
 	    !gather(d, f, s->device, &field))
 		return plain;
@@ -472,12 +450,12 @@ uint64_t aqd_need_free(struct aqd *d, const struct aqd_fraction *f, uint32_t sha
 			field.c[i].parkable = false;
 	others = d->ledger.device[s->device].committed_bytes + lent -
 		 aq_ledger_committed(&d->ledger, &f->ledger, share, false);
-	others = minus(others,
-		       aq_reclaim_possible(&aq_reclaim_defaults, &need, field.c, field.count));
+	others = aq_minus(others,
+			  aq_reclaim_possible(&aq_reclaim_defaults, &need, field.c, field.count));
 	free_field(&field);
-	room = max_u64(minus(d->ledger.device[s->device].total_bytes, others), s->request_bytes);
-	room = minus(room < s->limit_bytes ? room : s->limit_bytes, used);
-	return max_u64(room, plain);
+	room = aq_max(aq_minus(d->ledger.device[s->device].total_bytes, others), s->request_bytes);
+	room = aq_minus(room < s->limit_bytes ? room : s->limit_bytes, used);
+	return aq_max(room, plain);
 }
 
 /* Nobody makes room for it, or not in time. */

@@ -10,6 +10,7 @@
  */
 #include "daemon/reading.h"
 
+#include "base/number.h"
 #include "base/timing.h"
 #include "daemon/client.h"
 #include "daemon/device.h"
@@ -20,21 +21,6 @@
 
 #define LOWER_AFTER_NS (1500 * AQ_NS_PER_MS) /* guess: longer than a call that allocates */
 #define BROKEN_IN_A_ROW 4u /* guess: so many do not all meet what is there for a moment only */
-
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
 
 static struct aqd_device *device_of(struct aqd *d, const struct aqd_client *c, uint32_t share)
 {
@@ -67,8 +53,8 @@ bool aqd_reading_end(struct aqd *d, struct aqd_client *c, uint32_t share, bool a
 		aqd_device_process(dev, c->process->pid, &total);
 	r->told = dev->procs_known && total != AQ_NVML_UNKNOWN;
 	r->whole = used == r->used_bytes && page_changes(c, share) == r->changes;
-	overhead = minus(total, max_u64(used, r->used_bytes));
-	r->overhead_bytes = again && !r->whole ? min_u64(overhead, r->overhead_bytes) : overhead;
+	overhead = aq_minus(total, aq_max(used, r->used_bytes));
+	r->overhead_bytes = again && !r->whole ? aq_min(overhead, r->overhead_bytes) : overhead;
 	return r->whole || !r->told;
 }
 
@@ -128,7 +114,7 @@ static void count_broken(struct aqd *d, struct aqd_client *c, uint32_t share)
 	struct aqd_reading *r = &c->reading[share];
 
 	r->quiet_ns = 0;
-	r->least_bytes = r->broken ? min_u64(r->least_bytes, r->overhead_bytes) : r->overhead_bytes;
+	r->least_bytes = r->broken ? aq_min(r->least_bytes, r->overhead_bytes) : r->overhead_bytes;
 	if (++r->broken < BROKEN_IN_A_ROW)
 		return;
 	r->broken = 0;
@@ -170,7 +156,7 @@ void aqd_reading_count_periodic(struct aqd *d, struct aqd_client *c, uint32_t sh
 		 * and must not count twice. Its end is measured. */
 		set_overhead(
 			d, c, share,
-			max_u64(minus(r->overhead_bytes, h->reserved_bytes), h->overhead_bytes));
+			aq_max(aq_minus(r->overhead_bytes, h->reserved_bytes), h->overhead_bytes));
 	else if (r->overhead_bytes >= h->overhead_bytes)
 		set_overhead(d, c, share, r->overhead_bytes);
 	else

@@ -7,6 +7,7 @@
 
 #include "abi/grant.h"
 #include "base/fd.h"
+#include "base/number.h"
 #include "base/size.h"
 #include "daemon/client.h"
 #include "daemon/gate.h"
@@ -26,17 +27,12 @@ static uint32_t read_u32(const _Atomic uint32_t *word)
 	return __atomic_load_n((const uint32_t *)word, __ATOMIC_ACQUIRE);
 }
 
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 uint64_t aqd_order_movable(struct aqd *d, struct aqd_client *c, uint32_t share)
 {
 	if (!c->page || c->lied)
 		return 0;
-	return min_u64(read_u64(&c->page->device[share].movable_bytes),
-		       aqd_client_page_used(d, c, share));
+	return aq_min(read_u64(&c->page->device[share].movable_bytes),
+		      aqd_client_page_used(d, c, share));
 }
 
 static void set_host(struct aqd *d, struct aqd_move *m, uint64_t bytes)
@@ -163,10 +159,10 @@ void aqd_order_adopt(struct aqd *d, struct aqd_client *c)
 		m->turn = read_u32(&page->order_turn);
 		m->park = read_u32(&page->order) == AQ_ORDER_PARK;
 		m->pending = read_u32(&page->order_done) != m->turn;
-		m->away_bytes = min_u64(read_u64(&page->parked_bytes), limit);
+		m->away_bytes = aq_min(read_u64(&page->parked_bytes), limit);
 		m->before_bytes = limit;
 		set_host(d, m,
-			 m->pending ? min_u64(read_u64(&page->host_limit_bytes), limit)
+			 m->pending ? aq_min(read_u64(&page->host_limit_bytes), limit)
 				    : m->away_bytes);
 		if (!m->pending && !m->away_bytes)
 			aqd_gate_set(d, c, i, AQ_GATE_PARKED, false);
@@ -193,19 +189,14 @@ static uint64_t available_now(struct aqd *d)
 	return d->available_bytes;
 }
 
-static uint64_t minus(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
 /* Host memory that a client keeps for the next time, as it says: none while it is ordered to put
  * something there, for then that is counted. */
 static uint64_t kept_bytes(const struct aqd_client *c, uint32_t share)
 {
 	if (!c->page || c->lied || c->move[share].host_bytes)
 		return 0;
-	return min_u64(read_u64(&c->page->device[share].pinned_bytes),
-		       c->fraction->ledger.share[share].limit_bytes);
+	return aq_min(read_u64(&c->page->device[share].pinned_bytes),
+		      c->fraction->ledger.share[share].limit_bytes);
 }
 
 struct host_books {
@@ -226,7 +217,7 @@ static struct host_books host_books(struct aqd *d, const struct aqd_fraction *f)
 				const struct aqd_client *c = aqd_client_of(l);
 
 				b.own += each == f ? c->move[i].host_bytes : 0;
-				b.moving += minus(c->move[i].host_bytes, c->move[i].away_bytes);
+				b.moving += aq_minus(c->move[i].host_bytes, c->move[i].away_bytes);
 				b.kept += each == f ? 0 : kept_bytes(c, i);
 			}
 	return b;
@@ -234,15 +225,15 @@ static struct host_books host_books(struct aqd *d, const struct aqd_fraction *f)
 
 static uint64_t pool_left(const struct aqd *d)
 {
-	return minus(d->config.host_memory_bytes, d->host_used_bytes);
+	return aq_minus(d->config.host_memory_bytes, d->host_used_bytes);
 }
 
 bool aqd_host_room(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes, uint64_t *ret_free)
 {
 	struct host_books b = host_books(d, f);
-	uint64_t left = min_u64(pool_left(d), minus(d->config.host_memory_fraction_bytes, b.own));
+	uint64_t left = aq_min(pool_left(d), aq_minus(d->config.host_memory_fraction_bytes, b.own));
 
-	*ret_free = min_u64(left, minus(available_now(d), b.moving));
+	*ret_free = aq_min(left, aq_minus(available_now(d), b.moving));
 	return bytes <= *ret_free;
 }
 
@@ -251,8 +242,8 @@ void aqd_host_claim(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes)
 	struct host_books b = host_books(d, f);
 	struct aqd_fraction *each, *next_fraction;
 	struct aq_ledger_client *l, *next;
-	uint64_t over = minus(bytes + b.kept, pool_left(d));
-	uint64_t lacks = minus(bytes, minus(available_now(d), b.moving));
+	uint64_t over = aq_minus(bytes + b.kept, pool_left(d));
+	uint64_t lacks = aq_minus(bytes, aq_minus(available_now(d), b.moving));
 
 	if (over < lacks)
 		over = lacks;
@@ -267,6 +258,6 @@ void aqd_host_claim(struct aqd *d, const struct aqd_fraction *f, uint64_t bytes)
 				__atomic_store_n((uint64_t *)&c->page->device[i].host_limit_bytes,
 						 0, __ATOMIC_RELEASE);
 				aqd_gate_news(c);
-				over = minus(over, kept);
+				over = aq_minus(over, kept);
 			}
 }
