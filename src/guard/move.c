@@ -24,6 +24,7 @@
 #include "guard/calls.h"
 #include "guard/conn.h"
 #include "guard/gate.h"
+#include "guard/lock.h"
 #include "guard/share.h"
 #include "guard/guest.h"
 
@@ -216,7 +217,9 @@ static int carry_out(struct aq_page_device *d, struct aq__arena *a, uint32_t ord
 		learn_interval(a, aq_now_ns());
 	r = order == AQ_ORDER_PARK ? aq__park(a, host_limit(d)) : aq__unpark(a);
 	open_again(a);
+	aq__lock(&a->lock); /* the program frees again, what is parked, too */
 	a->back_since_ns = a->parked ? 0 : aq_now_ns();
+	aq__unlock(&a->lock);
 	return r;
 }
 

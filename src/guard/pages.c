@@ -108,6 +108,12 @@ static uint32_t run_find(const struct aq__pages *p, uint8_t state, uint32_t n)
 
 /* ---- chunks ---- */
 
+/* Others look at the number without the lock, to know whether it is worth taking. */
+static void count_empty(struct aq__pages *p, uint32_t more)
+{
+	__atomic_store_n(&p->empty_pages, p->empty_pages + more, __ATOMIC_RELAXED);
+}
+
 static void empty_insert(struct aq__pages *p, uint32_t chunk)
 {
 	p->page[chunk].prev_empty = AQ__NO_PAGE;
@@ -115,7 +121,7 @@ static void empty_insert(struct aq__pages *p, uint32_t chunk)
 	if (p->empty != AQ__NO_PAGE)
 		p->page[p->empty].prev_empty = chunk;
 	p->empty = chunk;
-	p->empty_pages += p->page[chunk].chunk_pages;
+	count_empty(p, p->page[chunk].chunk_pages);
 }
 
 static void empty_remove(struct aq__pages *p, uint32_t chunk)
@@ -128,7 +134,7 @@ static void empty_remove(struct aq__pages *p, uint32_t chunk)
 		p->empty = i->next_empty;
 	if (i->next_empty != AQ__NO_PAGE)
 		p->page[i->next_empty].prev_empty = i->prev_empty;
-	p->empty_pages -= i->chunk_pages;
+	count_empty(p, -i->chunk_pages);
 }
 
 /* Pages of an allocation come to a chunk, or leave it. */
