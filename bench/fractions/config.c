@@ -91,10 +91,9 @@ const struct aq_verb fr_verb = {
 		"steady-full, steady-small-full, steady-small-quarters, steady-embeddings,\n"
 		"steady-mixed: users begin one after the other, and only what they ask later\n"
 		"counts. plain-: the hardware's own time slicing, without Aliquot. A row of which\n"
-		"the host was the bound is marked. All of it takes 40 minutes. What is measured "
-		"is\n"
-		"written after each case; Ctrl-C ends with it, exit status 130. Status 1: a case\n"
-		"could not be measured, or nothing at all was.\n",
+		"the host was the bound is marked. All of it takes 40 minutes. What is measured\n"
+		"is written after each case; Ctrl-C ends with it, exit status 130. Status 1: a\n"
+		"case could not be measured, or nothing at all was.\n",
 };
 
 static int bad(const char *option, const char *value, const char *why)
