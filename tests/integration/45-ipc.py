@@ -7,6 +7,7 @@ Yama's ptrace_scope=1 between siblings, whoever runs the test.
 """
 import ctypes
 import os
+import random
 import signal
 import struct
 import time
@@ -317,6 +318,56 @@ def what_is_gone_cannot_be_opened(machine):
     b.quit()
 
 
+def storm(machine):
+    """Open, write, close, park, resume and kill in any order: every byte is the last one written."""
+    seed = int(os.environ.get("AQ_SEED", "11"))
+    rng = random.Random(seed)
+    machine.start_daemon()
+    sizes = ("24M", "3M", "100K", "1000")
+    exporters = {name: first(machine, name, sizes, memory=4 * GIB) for name in "ab"}
+    handles = {(name, n): handle_of(e, n) for name, e in exporters.items()
+               for n in range(len(sizes))}
+    written = {key: key[1] + 1 for key in handles}
+    importers = [[sibling(machine, exporters[name]), {}] for name in "aab"]
+
+    def step(slot):
+        child, held = importers[slot]
+        key = rng.choice(list(handles))
+        deed = rng.random()
+        if deed < 0.05:
+            child.kill()
+            child.wait()
+            importers[slot] = [sibling(machine, exporters[rng.choice("ab")]), {}]
+        elif deed < 0.25:
+            machine.http("POST", f"/v1/fractions/{key[0]}/{rng.choice(('park', 'resume'))}",
+                         {"wait_ms": rng.choice((0, 5, 1000))})
+        elif key not in held:
+            held[key] = borrow(child, handles[key], sizes[key[1]])
+        elif deed < 0.5:
+            child.do(f"return {held.pop(key)}")
+        elif deed < 0.7:
+            written[key] = rng.randrange(100, 1 << 30)
+            child.do(f"poke {held[key]} {written[key]}")
+            exporters[key[0]].do(f"expect {key[1]} {written[key]}")
+        elif deed < 0.9:
+            child.do(f"look {held[key]} {written[key]}", bad=0)
+        else:
+            exporters[key[0]].do("check", bad=0)
+
+    print(f"seed {seed}")
+    deadline = time.monotonic() + (3 if aqtest.SHORT else 6)
+    while time.monotonic() < deadline:
+        step(rng.randrange(len(importers)))
+    for child, held in importers:
+        for key, lent in held.items():
+            child.do(f"look {lent} {written[key]}", bad=0)
+            child.do(f"return {lent}")
+    for name, exporter in exporters.items():
+        await_movable(machine, name, (24 + 4 + 2) * MIB)
+        exporter.do("check", bad=0)
+    adds_up(machine)
+
+
 def a_thousand(machine):
     """Handles and openings by the hundred, and not a descriptor left anywhere."""
     machine.start_daemon()
@@ -338,4 +389,4 @@ def a_thousand(machine):
 
 aqtest.run(siblings_share, fractions_share, devices_share, closed_by_all_moves_again, opening_brings_it_back,
            everybody_opens_everybodys, threads_open_it_together, a_new_daemon_knows_them, without_a_daemon,
-           what_is_gone_cannot_be_opened, a_thousand)
+           what_is_gone_cannot_be_opened, storm, a_thousand)

@@ -117,6 +117,7 @@ static void use_guard(struct aqd *d)
 	AQ_CLEANUP(close) int fd = aq_paths_connect(d->guard_path, SOCK_SEQPACKET | SOCK_NONBLOCK);
 	AQ_CLEANUP(close) int page_fd = -1;
 	union aq_msg msg;
+	int r;
 
 	assert_true(fd >= 0);
 	aq_msg_init(&msg, AQ_MSG_HELLO, 1);
@@ -136,7 +137,11 @@ static void use_guard(struct aqd *d)
 	ask(d, fd, &msg, NULL);
 	aq_msg_init(&msg, AQ_MSG_QUERY, 5);
 	ask(d, fd, &msg, NULL);
-	aq_msg_init(&msg, AQ_MSG_HELLO, 6); /* out of place */
+	aq_msg_init(&msg, AQ_MSG_EXPORT, 6);
+	memset(msg.export.token, 1, sizeof(msg.export.token));
+	r = ask(d, fd, &msg, NULL);
+	assert_true(r == 0 || r == -EMFILE);
+	aq_msg_init(&msg, AQ_MSG_HELLO, 7); /* out of place */
 	ask(d, fd, &msg, NULL);
 }
 
