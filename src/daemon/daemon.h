@@ -322,7 +322,7 @@ struct aqd {
 	bool lie_found;	      /* some client's `lie` is set */
 
 	struct aq_list exports[AQD_TOKEN_BUCKETS]; /* aqd_export.bucket */
-	uint32_t export_count;
+	uint32_t export_count, noted_loans;
 	struct aq_list lent;	       /* aqd_loan.of_lent, oldest first */
 	uint64_t last_loan;	       /* number of the newest one */
 

@@ -5,8 +5,8 @@
  * matter, as it does not to CUDA. The memory stays charged to who exports it.
  *
  * A loan goes WANTED -> ASKED -> LENT -> OPEN, told to its exporter in the first and, when it has
- * ended after it was lent, as CLOSED. What a later daemon does not know of is never said to have
- * come back, so its memory stays where it is.
+ * ended after it was lent, as CLOSED. What is open outlives us by state.json. Of the rest a later
+ * daemon does not know: it is never said to have come back, and its memory stays where it is.
  */
 #include "daemon/share.h"
 
@@ -20,12 +20,14 @@
 #include "daemon/gate.h"
 #include "daemon/guard.h"
 #include "daemon/residency.h"
+#include "daemon/state.h"
 #include "base/banned.h"
 
 /* Guesses: several times what a worker of an LLM server exports and opens. */
 #define CLIENT_EXPORTS 4096u
 #define ALL_EXPORTS 65536u
 #define CLIENT_LOANS 4096u
+#define NOTED_LOANS 16384u /* in state.json, of all clients: 100 bytes each */
 #define CLIENT_PENDING 16u /* each may hold a descriptor */
 
 #define FETCH_NS (5 * AQ_NS_PER_S) /* guess: who wants it asks every few milliseconds */
@@ -46,6 +48,7 @@ struct aqd_loan {
 	struct aqd_client *exporter; /* NULL: gone */
 	struct aqd_client *importer; /* NULL: gone, or does not want it any more */
 	enum loan_state state;
+	bool noted; /* OPEN: in state.json */
 	uint64_t id, number, at;
 	uint8_t token[AQ_TOKEN_BYTES];
 	struct aq_msg_piece piece; /* LENT, FAILED: as the exporter says */
@@ -169,13 +172,24 @@ static void free_loan(struct aqd_loan *l)
 	free(l);
 }
 
+/* What state.json says of it is to change soon: to lose that costs no more than a loan for good. */
+static void note(struct aqd *d, struct aqd_loan *l, bool open)
+{
+	if (open ? d->noted_loans >= NOTED_LOANS : !l->noted)
+		return;
+	l->noted = open;
+	d->noted_loans += open ? 1 : -1;
+	aqd_state_changed(d, l->importer->fraction, true);
+}
+
 /* It is no loan of its importer's any more. */
-static void detach(struct aqd_loan *l)
+static void detach(struct aqd *d, struct aqd_loan *l)
 {
 	struct aqd_client *c = l->importer;
 
 	if (!c)
 		return;
+	note(d, l, false);
 	c->sharing.loan_count--;
 	c->sharing.pending_count -= pending(l);
 	aq_list_remove(&l->of_importer);
@@ -183,11 +197,11 @@ static void detach(struct aqd_loan *l)
 }
 
 /* Its importer is done with it, one way or the other. */
-static void end_loan(struct aqd_loan *l)
+static void end_loan(struct aqd *d, struct aqd_loan *l)
 {
 	bool lent = l->state == LENT || l->state == OPEN;
 
-	detach(l);
+	detach(d, l);
 	put_down(l);
 	if (!l->exporter || l->state == WANTED || l->state == FAILED) {
 		free_loan(l);
@@ -199,14 +213,14 @@ static void end_loan(struct aqd_loan *l)
 }
 
 /* It will lend nothing any more; who has something open keeps it. */
-static void exporter_gone(struct aqd_loan *l)
+static void exporter_gone(struct aqd *d, struct aqd_loan *l)
 {
 	bool open = l->state == OPEN;
 
 	aq_list_remove(&l->of_exporter);
 	l->exporter = NULL;
 	if (!l->importer || !open)
-		end_loan(l);
+		end_loan(d, l);
 }
 
 static struct aqd_loan *find_loan(struct aqd_client *c, const struct aq_msg_import *m)
@@ -245,6 +259,29 @@ static bool adopting(struct aqd *d)
 	return false;
 }
 
+/* @importer: NULL: gone. It is in no list of its exporter's yet. */
+static struct aqd_loan *make_loan(struct aqd_client *exporter, struct aqd_client *importer,
+				  uint64_t number, uint64_t at)
+{
+	struct aqd_loan *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	l->fd = -1;
+	l->number = number;
+	l->at = at;
+	l->exporter = exporter;
+	l->importer = importer;
+	aq_list_init(&l->of_exporter);
+	aq_list_init(&l->of_lent);
+	aq_list_init(&l->of_importer);
+	if (importer) {
+		aq_list_append(&importer->sharing.loans, &l->of_importer);
+		importer->sharing.loan_count++;
+	}
+	return l;
+}
+
 /* Begin a loan. Return: -EAGAIN; what is wrong. */
 static int want(struct aqd *d, struct aqd_client *c, const struct aq_msg_import *m)
 {
@@ -256,20 +293,11 @@ static int want(struct aqd *d, struct aqd_client *c, const struct aq_msg_import 
 	if (c->sharing.loan_count >= CLIENT_LOANS || c->sharing.pending_count >= CLIENT_PENDING ||
 	    aqd_fds_scarce())
 		return -EMFILE;
-	l = calloc(1, sizeof(*l));
+	l = make_loan(e->client, c, m->number, m->at);
 	if (!l)
 		return -EMFILE;
-	l->fd = -1;
 	l->id = ++d->last_loan;
-	l->number = m->number;
-	l->at = m->at;
 	memcpy(l->token, m->token, sizeof(l->token));
-	l->exporter = e->client;
-	l->importer = c;
-	aq_list_init(&l->of_exporter);
-	aq_list_init(&l->of_lent);
-	aq_list_append(&c->sharing.loans, &l->of_importer);
-	c->sharing.loan_count++;
 	c->sharing.pending_count++;
 	tell(l);
 	return -EAGAIN;
@@ -289,6 +317,7 @@ static void hand_over(struct aqd *d, struct aqd_conn *conn, struct aqd_loan *l, 
 	l->fd = -1;
 	put_down(l);
 	set_state(l, OPEN);
+	note(d, l, true);
 	aqd_conn_reply(d, conn, &reply, fd);
 	close(fd);
 }
@@ -303,13 +332,13 @@ void aqd_share_import(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_
 		hand_over(d, conn, l, m->head.seq);
 	} else if (l && l->state == FAILED) {
 		result = l->piece.result;
-		end_loan(l);
+		end_loan(d, l);
 		refuse_import(d, conn, m, result, false);
 	} else if (l && l->state != OPEN) {
 		refuse_import(d, conn, m, -EAGAIN, !aqd_is_resident(l->exporter->fraction));
 	} else {
 		if (l) /* the answer did not reach it */
-			end_loan(l);
+			end_loan(d, l);
 		refuse_import(d, conn, m, want(d, c, m), false);
 	}
 }
@@ -320,7 +349,7 @@ void aqd_share_close(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_i
 
 	AQ_LIST_FOREACH (l, next, &conn->client->sharing.loans, of_importer)
 		if (l->number == m->number)
-			end_loan(l);
+			end_loan(d, l);
 	reply_result(d, conn, m->head.seq, 0);
 }
 
@@ -416,8 +445,51 @@ void aqd_share_tick(struct aqd *d)
 
 		if (now - l->lent_ns < FETCH_NS)
 			break;
-		end_loan(l);
+		end_loan(d, l);
 	}
+}
+
+/* ---- over the death of a daemon ---- */
+
+const struct aq_list *aqd_share_next_open(const struct aqd_client *c, const struct aq_list *where,
+					  struct aqd_loan_note *ret_note)
+{
+	const struct aq_list *end = &c->sharing.loans;
+
+	for (where = where ? where->next : end->next; where != end; where = where->next) {
+		const struct aqd_loan *l = aq_container_of(where, struct aqd_loan, of_importer);
+
+		if (!l->noted || !l->exporter)
+			continue;
+		*ret_note = (struct aqd_loan_note){.id = l->id,
+						   .number = l->number,
+						   .at = l->at,
+						   .exporter = l->exporter->process};
+		return where;
+	}
+	return NULL;
+}
+
+int aqd_share_restore(struct aqd *d, const struct aqd_loan_note *n, struct aqd_client *importer)
+{
+	struct aqd_client *exporter, *next;
+	struct aqd_loan *l;
+
+	AQ_LIST_FOREACH (exporter, next, &n->exporter->clients, of_process) {
+		if (exporter == importer || n->id > d->last_loan)
+			return -EINVAL;
+		l = make_loan(exporter, importer, n->number, n->at);
+		if (!l)
+			return -ENOMEM;
+		l->id = n->id;
+		l->state = importer ? OPEN : CLOSED;
+		aq_list_append(importer ? &exporter->sharing.told : &exporter->sharing.tell,
+			       &l->of_exporter);
+		if (importer)
+			note(d, l, true);
+		return 0;
+	}
+	return -EINVAL;
 }
 
 /* ---- clients ---- */
@@ -468,9 +540,9 @@ void aqd_share_client_gone(struct aqd *d, struct aqd_client *c)
 	AQ_LIST_FOREACH (e, next_export, &s->exports, of_client)
 		drop_export(d, e);
 	AQ_LIST_FOREACH (l, next, &s->loans, of_importer)
-		end_loan(l);
+		end_loan(d, l);
 	AQ_LIST_FOREACH (l, next, &s->tell, of_exporter)
-		exporter_gone(l);
+		exporter_gone(d, l);
 	AQ_LIST_FOREACH (l, next, &s->told, of_exporter)
-		exporter_gone(l);
+		exporter_gone(d, l);
 }

@@ -22,6 +22,7 @@
 #include "daemon/event.h"
 #include "daemon/fraction.h"
 #include "daemon/process.h"
+#include "daemon/share.h"
 #include "base/banned.h"
 
 #define STATE_FILE "state.json"
@@ -84,9 +85,36 @@ static json_t *save_clients(const struct aqd_fraction *f)
 	return clients;
 }
 
+static json_t *save_loan(const struct aqd_client *c, const struct aqd_loan_note *n)
+{
+	return json_pack("{s:I,s:I,s:I,s:o,s:o}", "id", (json_int_t)n->id, "number",
+			 (json_int_t)n->number, "at", (json_int_t)n->at, "from",
+			 save_process(n->exporter), "to", save_process(c->process));
+}
+
+/* What its clients have open of others' memory. */
+static json_t *save_loans(const struct aqd_fraction *f)
+{
+	json_t *loans = json_array();
+	struct aq_ledger_client *l, *tmp;
+	struct aqd_loan_note n;
+
+	AQ_LIST_FOREACH (l, tmp, &f->ledger.clients, link) {
+		const struct aqd_client *c = aqd_client_of(l);
+		const struct aq_list *at = NULL;
+
+		while ((at = aqd_share_next_open(c, at, &n)) != NULL)
+			if (json_array_append_new(loans, save_loan(c, &n)) < 0) {
+				json_decref(loans);
+				return NULL;
+			}
+	}
+	return loans;
+}
+
 static json_t *save_fraction(const struct aqd *d, const struct aqd_fraction *f)
 {
-	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:i,s:i,s:b,s:b,s:I,s:o,s:o,s:o}", "name", f->name,
+	return json_pack("{s:s,s:s,s:s,s:I,s:I,s:i,s:i,s:i,s:b,s:b,s:I,s:o,s:o,s:o,s:o}", "name", f->name,
 			 "project", f->project, "command", f->command, "owner",
 			 (json_int_t)f->owner, "created", (json_int_t)f->created_s, "priority",
 			 (int)f->ledger.priority, "compute_request",
@@ -94,7 +122,7 @@ static json_t *save_fraction(const struct aqd *d, const struct aqd_fraction *f)
 			 (int)f->ledger.compute_limit_permille, "mount_namespace",
 			 (int)f->mount_namespace, "hold", (int)f->residency.hold, "park_idle_ns",
 			 (json_int_t)f->residency.park_idle_ns, "holder", save_process(f->holder), "shares",
-			 save_shares(d, f), "clients", save_clients(f));
+			 save_shares(d, f), "clients", save_clients(f), "loans", save_loans(f));
 }
 
 /* Which --sim word the simulated devices came by; the lack of one costs little. */
@@ -335,6 +363,32 @@ static int load_fraction(struct aqd *d, json_t *o)
 	return 0;
 }
 
+static struct aqd_client *client_of(struct aqd_process *p)
+{
+	if (!p || aq_list_empty(&p->clients))
+		return NULL;
+	return aq_container_of(p->clients.next, struct aqd_client, of_process);
+}
+
+/* A loan between clients that are all restored. */
+static void load_loan(struct aqd *d, json_t *o)
+{
+	struct aqd_loan_note n = {
+		.id = (uint64_t)json_integer_value(json_object_get(o, "id")),
+		.number = (uint64_t)json_integer_value(json_object_get(o, "number")),
+		.at = (uint64_t)json_integer_value(json_object_get(o, "at")),
+		.exporter = load_process(d, json_object_get(o, "from")),
+	};
+	struct aqd_process *to = load_process(d, json_object_get(o, "to"));
+	struct aqd_client *importer = client_of(to);
+
+	/* Who lives and is no client of ours has it still, and never says when no longer. */
+	if (n.exporter && (importer || !to) && aqd_share_restore(d, &n, importer) < 0)
+		aq_warn("a loan of process %d is not restored", (int)n.exporter->pid);
+	aqd_process_put(d, n.exporter);
+	aqd_process_put(d, to);
+}
+
 void aqd_state_load(struct aqd *d)
 {
 	json_t *state = read_state(d), *item;
@@ -359,6 +413,14 @@ void aqd_state_load(struct aqd *d)
 		if (r < 0)
 			aq_error("fraction '%s' cannot be restored: %s", word(item, "name"),
 				 strerror(-r));
+	}
+	json_array_foreach(json_object_get(state, "fractions"), i, item)
+	{
+		json_t *loan;
+		size_t k;
+
+		json_array_foreach(json_object_get(item, "loans"), k, loan)
+			load_loan(d, loan);
 	}
 	json_decref(state);
 	d->state_dirty = true;

@@ -259,6 +259,7 @@ def a_new_daemon_knows_them(machine):
     b = first(machine, "b", memory=4 * GIB)
     handles = [handle_of(a, n) for n in (0, 1)]
     lent = borrow(b, handles[0], "50M")
+    time.sleep(0.5)  # what is open is noted a little later
     daemon.kill(signal.SIGKILL)
     daemon.wait()
     machine.daemons.discard(daemon.pid)
@@ -269,11 +270,13 @@ def a_new_daemon_knows_them(machine):
     equal(answer["code"], 0, f"opened by a handle of the last daemon's time ({answer})")
     b.do(f"look {answer['id']} 2", bad=0)
     b.do(f"return {answer['id']}")
-    # Whoever had the first one open may have it still: nobody tells the new daemon.
     await_movable(machine, "a", 70 * MIB)
     equal(park(machine, "a")["memory_parked_bytes"], 70 * MIB, "parked")
     b.do(f"poke {lent} 9")
     a.do("expect 0 9")
+    a.do("check", bad=0)
+    b.do(f"return {lent}")
+    await_movable(machine, "a", 120 * MIB)
     a.do("check", bad=0)
     a.quit()
     b.quit()

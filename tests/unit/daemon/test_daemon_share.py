@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Who exports, who borrows, and what the daemon keeps of it: honest clients, and others."""
+import json
 import os
 import random
+import time
 import socket
 
 from aqd import (ASK_REPLY, CLOSE, CLOSED, EINVAL, EMFILE, ENOENT, EXPORT, GIB, IMPORT_REPLY,
@@ -103,6 +105,22 @@ def fds(d):
     return len(os.listdir("/proc/%d/fd" % d.process.pid))
 
 
+def fds_at_rest(d):
+    """Without those that are open for a moment."""
+    counts = []
+    while len(counts) < 10 or len(set(counts[-10:])) > 1:
+        counts.append(fds(d))
+        time.sleep(0.01)
+    return counts[-1]
+
+
+def await_noted(d, count):
+    def noted():
+        with open(d.path("state.json")) as f:
+            return sum(len(x["loans"]) for x in json.load(f)["fractions"])
+    wait_for(lambda: noted() == count)
+
+
 def lent(a, b, t, text="bytes", number=1):
     """The whole of it: b gets what a lends. Return: number of the loan."""
     assert b.borrow(t, 0, number)[0]["result"] == -EAGAIN
@@ -121,11 +139,11 @@ def test_lent_and_given_back(daemon):
         t = token(1)
         assert a.export(t) == 0 and a.export(t) == 0
         assert b.export(t) == -EEXIST and a.export("0" * 32) == -EINVAL
-        quiet = fds(d)
+        quiet = fds_at_rest(d)
         turn = a.shares()
         loan = lent(a, b, t)
         assert a.shares() > turn and a.what()["what"] == NOTHING
-        assert fds(d) == quiet  # nothing of it stays with the daemon
+        assert fds_at_rest(d) == quiet  # nothing of it stays with the daemon
         assert b.give_back() == 0
         told = a.what()
         assert (told["what"], told["loan"]) == (CLOSED, loan), told
@@ -189,11 +207,11 @@ def test_the_dead_lend_and_keep_nothing(daemon):
         b = Apart(d, "f")
         b.borrow(u)
         assert a.lend(a.what()["loan"]) == 0
-        quiet = fds(d)
+        quiet = fds_at_rest(d)
         b.end()  # with the descriptor still on its way
         told = wait_for(lambda: (lambda r: r["what"] and r)(a.what()))
         assert told["what"] == CLOSED
-        assert fds(d) < quiet
+        assert fds_at_rest(d) < quiet
         # the exporter dies: nobody gets anything any more
         b = Apart(d, "f")
         b.borrow(u)
@@ -223,7 +241,7 @@ def test_descriptors_that_cannot_be_memory(daemon):
         a, b = two(d)
         t = token(7)
         a.export(t)
-        quiet = fds(d)
+        quiet = fds_at_rest(d)
         for kind in "pipe", "socket", "directory":
             b.borrow(t)
             assert a.lend(a.what()["loan"], kind) == -EINVAL, kind
@@ -235,7 +253,7 @@ def test_descriptors_that_cannot_be_memory(daemon):
         b.borrow(t)
         assert a.lend(a.what()["loan"], "device") == 0  # as a driver's are; /dev/null it is
         b.give_back()
-        assert fds(d) == quiet
+        assert fds_at_rest(d) == quiet
         a.end(), b.end()
 
 
@@ -251,9 +269,9 @@ def test_senseless_messages_end_the_connection(daemon):
                               (head(SHARE_REPLY, bytes(8)), []), (head(LEND, bytes(8)), []),
                               (head(EXPORT, bytes(17)), []), (ask(abi=2), [])):
             g = Apart(d, "f")
-            quiet = fds(d)
+            quiet = fds_at_rest(d)
             assert g.babble(packet.hex(), kinds), (packet, kinds)
-            wait_for(lambda: fds(d) < quiet)
+            wait_for(lambda: fds_at_rest(d) < quiet)
             g.end()
 
 
@@ -267,11 +285,11 @@ def test_bounds(daemon):
         t = "%032x" % (2 << 100)
         results = [b.borrow(t, 0, n)[0]["result"] for n in range(1, 18)]
         assert results == [-EAGAIN] * 16 + [-EMFILE], results
-        quiet = fds(d)
+        quiet = fds_at_rest(d)
         for _ in range(16):
             assert a.lend(a.what()["loan"]) == 0
-        assert fds(d) == quiet + 16
-        wait_for(lambda: fds(d) == quiet, 20)  # nobody fetches them
+        assert fds_at_rest(d) == quiet + 16
+        wait_for(lambda: fds_at_rest(d) == quiet, 20)  # nobody fetches them
         assert [a.what()["what"] for _ in range(17)] == [CLOSED] * 16 + [NOTHING]
         for n in range(1, 18):
             b.give_back(n)
@@ -316,18 +334,47 @@ def test_the_next_daemon_waits_for_exporters(daemon):
         t = token(11)
         a.export(t)
         loan = lent(a, b, t)
+        await_noted(d, 1)
         d.kill9()
         d.start()
         assert b.reconnect() == 0
         assert b.borrow(t, 0, 2)[0]["result"] == -EAGAIN  # somebody may still come who knows it
-        assert b.give_back(1) == 0                        # which this daemon knows nothing of
+        assert b.give_back(1) == 0 and b.give_back(5) == 0
         assert a.reconnect() == 0 and a.export(t) == 0
+        told = a.what()
+        assert (told["what"], told["loan"]) == (CLOSED, loan), told
         b.borrow(t, 0, 2)
         asked = a.what()
         assert asked["what"] == WANTED and asked["loan"] > loan
         assert b.borrow(token(12), 0, 3)[0]["result"] == -EAGAIN
         wait_for(lambda: b.borrow(token(12), 0, 3)[0]["result"] == -ENOENT, 10)
         a.end(), b.end()
+
+
+def test_the_next_daemon_knows_what_is_open(daemon):
+    """... and who has died meanwhile; of what was not noted in time nobody is ever told."""
+    with daemon() as d:
+        a, b = two(d)
+        c = Apart(d, "f")
+        t = token(13)
+        a.export(t)
+        loans = [lent(a, b, t), lent(a, b, t, number=2), lent(a, c, t)]
+        await_noted(d, 3)
+        d.kill9()
+        c.end()
+        d.start()
+        assert a.reconnect() == 0 and b.reconnect() == 0
+        told = a.what()
+        assert (told["what"], told["loan"]) == (CLOSED, loans[2]), told
+        assert a.what()["what"] == NOTHING
+        await_noted(d, 2)
+        b.give_back(2)
+        assert a.what()["loan"] == loans[1]
+        await_noted(d, 1)
+        b.end()
+        assert wait_for(lambda: a.what()["loan"]) == loans[0]
+        await_noted(d, 0)
+        a.end()
 
 
 def test_storm(daemon):
@@ -337,21 +384,21 @@ def test_storm(daemon):
         d.create(name="f", memory_limit_bytes=GIB)
         tokens = [token(n) for n in range(20, 28)]
         all_ = [Apart(d, "f") for _ in range(4)]
-        quiet = fds(d)
+        quiet = fds_at_rest(d)
         deeds = (lambda g: g.export(rng.choice(tokens)), lambda g: g.withdraw(rng.choice(tokens)),
                  lambda g: g.borrow(rng.choice(tokens), 0, rng.randrange(4)),
                  lambda g: g.give_back(rng.randrange(4)),
                  lambda g: g.lend(g.what()["loan"], rng.choice(("memory", "pipe"))))
-        for n in range(3000):
+        for n in range(1500):
             i = rng.randrange(len(all_))
-            if n % 300 == 299:
+            if n % 150 == 149:
                 all_[i].end()
                 all_[i] = Apart(d, "f")
             rng.choice(deeds)(all_[i])
         for g in all_:
             g.end()
         all_ = [Apart(d, "f") for _ in range(4)]
-        wait_for(lambda: fds(d) == quiet)
+        wait_for(lambda: fds_at_rest(d) == quiet)
         for g in all_:
             g.end()
         d.check()
