@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "daemon/fraction.h"
 #include "daemon/guard.h"
+#include "daemon/input.h"
 #include "daemon/json.h"
 #include "daemon/loop.h"
 #include "daemon/peers.h"
@@ -86,6 +87,16 @@ void aqd_api_error(struct evhttp_request *request, int code, const char *reason,
 	json_object_set_new(o, "error", line ? line : json_string("not UTF-8"));
 	json_object_set_new(o, "reason", json_string(reason));
 	aqd_api_reply(request, code, o);
+}
+
+bool aqd_api_read(struct aqd_call *call, const struct aqd_input *inputs, size_t count)
+{
+	char error[ERROR_BYTES];
+
+	if (aqd_input_read(call->body, inputs, count, error, sizeof(error)) == 0)
+		return true;
+	aqd_api_error(call->request, 400, "invalid", NULL, "%s", error);
+	return false;
 }
 
 int aqd_api_peer_fd(struct evhttp_request *request)

@@ -65,6 +65,10 @@ void aqd_api_create(struct aqd_call *call);
 void aqd_api_resize(struct aqd_call *call);
 void aqd_api_kill(struct aqd_call *call);
 
+/* Read the body, see aqd_input_read(). Return: false when it was answered with an error. */
+struct aqd_input;
+bool aqd_api_read(struct aqd_call *call, const struct aqd_input *inputs, size_t count);
+
 /* The fraction of the path, if the caller may change it. NULL: answered with an error. */
 struct aqd_fraction *aqd_api_own_fraction(struct aqd_call *call);
 

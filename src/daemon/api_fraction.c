@@ -352,7 +352,7 @@ static bool read_ask(struct aqd_call *call, struct aqd_fraction_ask *ask, int64_
 {
 	struct terms t = TERMS_NONE;
 	int64_t gpus = 1, park_idle_ms = 0;
-	char sim[AQD_PROFILE_BYTES] = "", error[ERROR_BYTES];
+	char sim[AQD_PROFILE_BYTES] = "";
 	json_t *device = json_incref(json_object_get(call->body, "device"));
 	const struct aqd_input inputs[] = {
 		TERMS_INPUTS(t),
@@ -365,14 +365,11 @@ static bool read_ask(struct aqd_call *call, struct aqd_fraction_ask *ask, int64_
 		{"sim", AQD_INPUT_TEXT, sim, 0, sizeof(sim)},
 		{"wait_ms", AQD_INPUT_INT, wait_ms, -1, MAX_WAIT_MS},
 	};
-	bool ok = true;
+	bool ok;
 
 	snprintf(ask->project, sizeof(ask->project), "default");
 	json_object_del(call->body, "device"); /* the one field of two types */
-	if (aqd_input_read(call->body, inputs, AQ_ARRAY_SIZE(inputs), error, sizeof(error)) < 0) {
-		aqd_api_error(call->request, 400, "invalid", NULL, "%s", error);
-		ok = false;
-	}
+	ok = aqd_api_read(call, inputs, AQ_ARRAY_SIZE(inputs));
 	ask->park_idle_ns = (uint64_t)park_idle_ms * AQ_NS_PER_MS;
 	ask->placement = (struct aq_placement_ask){
 		.device_count = (uint32_t)gpus,
@@ -521,14 +518,9 @@ void aqd_api_resize(struct aqd_call *call)
 	};
 	enum aq_priority priority = AQ_PRIORITY_NORMAL;
 	struct aqd_fraction_change change;
-	char error[ERROR_BYTES];
 
-	if (!f)
+	if (!f || !aqd_api_read(call, inputs, AQ_ARRAY_SIZE(inputs)))
 		return;
-	if (aqd_input_read(call->body, inputs, AQ_ARRAY_SIZE(inputs), error, sizeof(error)) < 0) {
-		aqd_api_error(call->request, 400, "invalid", NULL, "%s", error);
-		return;
-	}
 	if (!json_object_size(call->body)) {
 		aqd_api_error(call->request, 400, "invalid", NULL, "nothing to change is named");
 		return;
@@ -557,14 +549,9 @@ void aqd_api_kill(struct aqd_call *call)
 	struct aqd_fraction *f = aqd_api_own_fraction(call);
 	int64_t sig = SIGTERM;
 	const struct aqd_input inputs[] = {{"signal", AQD_INPUT_INT, &sig, 1, SIGRTMAX}};
-	char error[ERROR_BYTES];
 
-	if (!f)
+	if (!f || !aqd_api_read(call, inputs, AQ_ARRAY_SIZE(inputs)))
 		return;
-	if (aqd_input_read(call->body, inputs, AQ_ARRAY_SIZE(inputs), error, sizeof(error)) < 0) {
-		aqd_api_error(call->request, 400, "invalid", NULL, "%s", error);
-		return;
-	}
 	aqd_api_reply(call->request, 200,
 		      json_pack("{s:s,s:i}", "name", f->name, "signalled",
 				(int)aqd_fraction_kill(call->daemon, f, (int)sig)));

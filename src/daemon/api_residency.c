@@ -14,7 +14,6 @@
 #include "daemon/residency.h"
 #include "base/banned.h"
 
-#define ERROR_BYTES 256
 #define MAX_WAIT_MS (24ll * 3600 * 1000)
 #define DEFAULT_WAIT_MS (10ll * 60 * 1000)
 
@@ -177,15 +176,10 @@ void aqd_api_park(struct aqd_call *call)
 		{"hold", AQD_INPUT_BOOL, &hold, 0, 0},
 	};
 	struct aqd_residency_refusal why;
-	char error[ERROR_BYTES];
 	int r;
 
-	if (!f)
+	if (!f || !aqd_api_read(call, inputs, AQ_ARRAY_SIZE(inputs)))
 		return;
-	if (aqd_input_read(call->body, inputs, AQ_ARRAY_SIZE(inputs), error, sizeof(error)) < 0) {
-		aqd_api_error(call->request, 400, "invalid", NULL, "%s", error);
-		return;
-	}
 	r = aqd_residency_park(call->daemon, f, AQD_PARK_BY_HAND, hold, &why);
 	if (r == -EALREADY && f->residency.state == AQD_PARKED)
 		aqd_api_reply(call->request, 200, aqd_json_fraction(call->daemon, f));
@@ -202,14 +196,9 @@ void aqd_api_resume(struct aqd_call *call)
 	const struct aqd_input inputs[] = {
 		{"wait_ms", AQD_INPUT_INT, &wait_ms, -1, MAX_WAIT_MS},
 	};
-	char error[ERROR_BYTES];
 
-	if (!f)
+	if (!f || !aqd_api_read(call, inputs, AQ_ARRAY_SIZE(inputs)))
 		return;
-	if (aqd_input_read(call->body, inputs, AQ_ARRAY_SIZE(inputs), error, sizeof(error)) < 0) {
-		aqd_api_error(call->request, 400, "invalid", NULL, "%s", error);
-		return;
-	}
 	aqd_residency_want(call->daemon, f, true);
 	if (aqd_is_resident(f))
 		aqd_api_reply(call->request, 200, aqd_json_fraction(call->daemon, f));
