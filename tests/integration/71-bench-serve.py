@@ -125,7 +125,8 @@ class Hostile:
             text = b""
             while b"\r\n\r\n" not in text:
                 text += connection.recv(65536)
-            length = int(re.search(rb"Content-Length: (\d+)", text)[1])
+            length = re.search(rb"Content-Length: (\d+)", text)
+            length = int(length[1]) if length else 0
             while len(text.partition(b"\r\n\r\n")[2]) < length:
                 text += connection.recv(65536)
             self.served += 1
@@ -312,6 +313,8 @@ def wrong_options_are_said(machine):
         equal(len(errors.strip().splitlines()), 1, f"lines about {args}: {errors}")
         check(errors.startswith("aliquot: "), errors)
     _, errors = bench(machine, f"http://127.0.0.1:{unused_port()}", code=1)
+    check("nothing listens there" in errors, errors)
+    _, errors = bench(machine, f"http://127.0.0.1:{Hostile(WAYS['absent'][0]).port}", code=1)
     check("--model" in errors, errors)
     # Said before a minute of load, not after it.
     for out in (STUB, "/proc/self", "/nonexistent/x"):
