@@ -33,9 +33,9 @@
 /* A kernel of 2 us is always done before its mark is recorded; then that has to do. */
 #define MOST_FAILED 4u
 
-/* What is in flight at the end of a lease is known to 100 us; if it took longer, it is others that
- * had the device. */
-#define FORETOLD_NS (200 * AQ_NS_PER_US)
+/* What is in flight at the end of a lease is foretold, and so regular; if it took longer than twice
+ * what estimates are wrong by, and this, others had the device. */
+#define FORETOLD_NS (5 * AQ_NS_PER_US)
 
 static unsigned int slot_of(const void *what)
 {
@@ -150,7 +150,8 @@ void aq__account_began(struct aq__flight *f, bool prompt, uint64_t now_ns)
 	uint64_t call_ns = prompt && now_ns > a->from_ns ? now_ns - a->from_ns : 0;
 
 	a->gap_ns += call_ns < MOST_CALL_NS ? call_ns : MOST_CALL_NS;
-	a->brief = a->sampled && call_ns < MOST_CALL_NS;
+	/* Whoever waits behind others, as at the beginning of a lease, waits longer than others. */
+	a->brief = a->sampled && prompt && call_ns < MOST_CALL_NS;
 	a->from_ns = now_ns;
 }
 
@@ -204,7 +205,7 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 	if (at > a->done_ns) {
 		took = at - a->done_ns;
 		took -= m->gap_ns < took ? m->gap_ns : took;
-		if (m->foretold && took > m->est_ns + FORETOLD_NS)
+		if (m->doubtful && took > m->est_ns + 2 * f->error_ns + FORETOLD_NS)
 			took = m->est_ns;
 		a->done_ns = at;
 		a->busy_ns += took;
@@ -322,7 +323,7 @@ uint64_t aq__account_harvest(struct aq__flight *f, bool foretell)
 		count_tail(a, a->idle_ns);
 	a->steps_left = 0; /* others may have the device next: when it turns to us, a base tells */
 	for (uint32_t i = f->first; foretell && i != f->last; i++)
-		f->marks[i % AQ__MARKS].foretold = true;
+		f->marks[i % AQ__MARKS].doubtful = true;
 	busy = a->busy_ns + (foretell && f->commands ? f->est_ns : 0);
 	told = busy > a->foretold_ns ? busy - a->foretold_ns : 0;
 	/* What was told beyond what is measured is owed. */

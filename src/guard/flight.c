@@ -28,6 +28,7 @@
 #define PAUSE_NS (500 * AQ_NS_PER_US) /* without a command: is the last one done already? */
 #define LOOK_NS (100 * AQ_NS_PER_US)  /* a submitting thread looks at marks no more often */
 #define GIVE_UP_NS AQ_NS_PER_MS	      /* see unmarkable() */
+#define PROMPT_NS (20 * AQ_NS_PER_US) /* two queries and a record take less */
 
 /* Places are taken under `making` and never freed; read without. */
 static struct aq__flight *flights[MAX_FLIGHTS];
@@ -230,7 +231,7 @@ static struct aq__mark *take_mark(struct aq__flight *f, struct aq__lane *l)
 
 	if (f->last - f->first == AQ__MARKS)
 		return NULL;
-	m->recorded = m->failed = m->foretold = false;
+	m->recorded = m->failed = m->doubtful = false;
 	m->commands = l->commands;
 	m->est_ns = l->est_ns;
 	m->what = l->what;
@@ -423,13 +424,20 @@ void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
 static void began(struct aq__flight *f, const struct aq__command *c, struct aq__lane *l,
 		  uint64_t now)
 {
+	uint32_t mark;
+
 	if (f->account.late)
 		look_at_base(f);
 	aq__account_began(f, !f->account.late && !c->waits, now);
 	if (!f->account.sampled || c->waits || l->recording)
 		return;
 	aq__account_sampled(f, lane_is_done(f, l));
+	mark = f->last;
 	mark_lane(f, l);
+	if (aq_now_ns() - now > PROMPT_NS) { /* somebody else had the processor */
+		f->marks[mark % AQ__MARKS].doubtful = true;
+		f->account.brief = false;
+	}
 }
 
 void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r)

@@ -22,7 +22,7 @@ struct aq__mark {
 	uint64_t est_ns;  /* what they were estimated to take */
 	uint64_t gap_ns;  /* the device had nothing of ours for so long since the mark before */
 	const void *what; /* the last of the commands is this graph */
-	bool foretold;	  /* in flight when a lease was given back */
+	bool doubtful;	  /* may tell too late: recorded late, or others may have run before it */
 };
 
 /* A stream with commands that have no mark behind them. */
@@ -111,7 +111,7 @@ bool aq__account_start(struct aq__flight *f, uint64_t now_ns);
  * step began, the device had nothing to do. */
 void aq__account_began(struct aq__flight *f, bool prompt, uint64_t now_ns);
 
-/* The step is marked because it is sampled; @done: late, for it is done already. */
+/* The step is marked because it is sampled; @done: too late, for it is or may be done already. */
 void aq__account_sampled(struct aq__flight *f, bool done);
 
 /* At @now_ns the base, which is late, was or was not reached. */
