@@ -33,9 +33,9 @@
 /* A kernel of 2 us is always done before its mark is recorded; then that has to do. */
 #define MOST_FAILED 4u
 
-/* What is in flight at the end of a lease is foretold, and so regular; if it took longer than twice
- * what estimates are wrong by, and this, others had the device. */
-#define FORETOLD_NS (5 * AQ_NS_PER_US)
+/* Others may have had the device for a lease while what was foretold was still in flight. */
+#define FORETOLD_NS (4 * AQ_NS_PER_MS)
+#define SLACK_NS (5 * AQ_NS_PER_US) /* estimates are wrong by so much, and what is learned */
 
 static unsigned int slot_of(const void *what)
 {
@@ -186,6 +186,16 @@ void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns)
 	f->since_ns = a->base_host_ns;
 }
 
+/* What a mark in doubt tells beyond the estimate, as far as the doubt goes, is not use. */
+static uint64_t believable(const struct aq__flight *f, const struct aq__mark *m, uint64_t took_ns)
+{
+	uint64_t least = took_ns > m->doubt_ns ? took_ns - m->doubt_ns : 0;
+
+	if (!m->doubt_ns || took_ns <= m->est_ns + 2 * f->error_ns + SLACK_NS)
+		return took_ns;
+	return least > m->est_ns ? least : m->est_ns;
+}
+
 void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 {
 	const struct aq__mark *m = &f->marks[f->first % AQ__MARKS];
@@ -205,8 +215,7 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 	if (at > a->done_ns) {
 		took = at - a->done_ns;
 		took -= m->gap_ns < took ? m->gap_ns : took;
-		if (m->doubtful && took > m->est_ns + 2 * f->error_ns + FORETOLD_NS)
-			took = m->est_ns;
+		took = believable(f, m, took);
 		a->done_ns = at;
 		a->busy_ns += took;
 		a->took_ns += took;
@@ -323,7 +332,7 @@ uint64_t aq__account_harvest(struct aq__flight *f, bool foretell)
 		count_tail(a, a->idle_ns);
 	a->steps_left = 0; /* others may have the device next: when it turns to us, a base tells */
 	for (uint32_t i = f->first; foretell && i != f->last; i++)
-		f->marks[i % AQ__MARKS].doubtful = true;
+		f->marks[i % AQ__MARKS].doubt_ns = FORETOLD_NS;
 	busy = a->busy_ns + (foretell && f->commands ? f->est_ns : 0);
 	told = busy > a->foretold_ns ? busy - a->foretold_ns : 0;
 	/* What was told beyond what is measured is owed. */

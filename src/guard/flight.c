@@ -231,7 +231,8 @@ static struct aq__mark *take_mark(struct aq__flight *f, struct aq__lane *l)
 
 	if (f->last - f->first == AQ__MARKS)
 		return NULL;
-	m->recorded = m->failed = m->doubtful = false;
+	m->recorded = m->failed = false;
+	m->doubt_ns = 0;
 	m->commands = l->commands;
 	m->est_ns = l->est_ns;
 	m->what = l->what;
@@ -435,7 +436,7 @@ static void began(struct aq__flight *f, const struct aq__command *c, struct aq__
 	mark = f->last;
 	mark_lane(f, l);
 	if (aq_now_ns() - now > PROMPT_NS) { /* somebody else had the processor */
-		f->marks[mark % AQ__MARKS].doubtful = true;
+		f->marks[mark % AQ__MARKS].doubt_ns = aq_now_ns() - now;
 		f->account.brief = false;
 	}
 }

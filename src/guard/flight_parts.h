@@ -22,7 +22,7 @@ struct aq__mark {
 	uint64_t est_ns;  /* what they were estimated to take */
 	uint64_t gap_ns;  /* the device had nothing of ours for so long since the mark before */
 	const void *what; /* the last of the commands is this graph */
-	bool doubtful;	  /* may tell too late: recorded late, or others may have run before it */
+	uint64_t doubt_ns; /* it may tell so much too late */
 };
 
 /* A stream with commands that have no mark behind them. */
