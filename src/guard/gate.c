@@ -63,6 +63,7 @@
 /* One device; all atomic. */
 static struct device {
 	uint32_t calls;	  /* threads between enter and leave */
+	uint32_t links;	  /* ... of copies, which need no lease */
 	uint32_t waiters; /* threads that wait to submit */
 	uint32_t shut;	  /* aq__gate_close_and_drain() */
 	uint32_t tended;  /* somebody is in aq__gate_tend() */
@@ -259,18 +260,20 @@ void aq__gate_ask(int index)
 
 /* ---- may this thread submit? ---- */
 
-static void uncount(struct device *d)
+static void uncount(uint32_t *calls)
 {
-	__atomic_fetch_sub(&d->calls, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_sub(calls, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Count this thread in, unless the gate is closed for it. */
-static bool pass_unleased(const struct aq_page_device *dev, struct device *d)
+static bool pass_unleased(const struct aq_page_device *dev, struct device *d, bool link)
 {
-	__atomic_fetch_add(&d->calls, 1, __ATOMIC_SEQ_CST);
-	if (!is_shut(dev, d) && !(gate_word(dev) & AQ_GATE_LEASED))
+	uint32_t *calls = link ? &d->links : &d->calls;
+
+	__atomic_fetch_add(calls, 1, __ATOMIC_SEQ_CST);
+	if (!is_shut(dev, d) && (link || !(gate_word(dev) & AQ_GATE_LEASED)))
 		return true;
-	uncount(d);
+	uncount(calls);
 	return false;
 }
 
@@ -302,7 +305,7 @@ static bool pass_leased(struct aq_page_device *dev, int index, uint32_t turn)
 	claim(dev, turn);
 	if (load32(&dev->lease_turn) == turn && lease_runs(dev, d, turn) && !is_shut(dev, d))
 		return true;
-	uncount(d);
+	uncount(&d->calls);
 	if (before != turn && load32(&dev->active_turn) == turn)
 		aq__gate_thread_kick();
 	return false;
@@ -360,17 +363,17 @@ static bool admit(struct aq_page_device *dev, struct aq__pass *p)
 		word = gate_word(dev);
 		if (word & AQ_GATE_NOTICE)
 			answer_notice(dev, p->index);
-		leased = word & AQ_GATE_LEASED;
+		leased = word & AQ_GATE_LEASED && !p->link;
 		if (leased)
 			aq__gate_thread_start();
-		if (leased ? pass_leased(dev, p->index, turn) : pass_unleased(dev, d)) {
+		if (leased ? pass_leased(dev, p->index, turn) : pass_unleased(dev, d, p->link)) {
 			if (!leased || !p->flight)
 				break;
 			ns = room(dev, p, &patience_ns);
 			if (!ns)
 				break;
 			start_waiting(d, &counted);
-			uncount(d);
+			uncount(&d->calls);
 			nap(ns);
 			continue;
 		}
@@ -424,7 +427,7 @@ static bool resolve(struct aq__pass *p, CUstream stream, bool per_thread)
 }
 
 void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const void *what,
-		    bool waits)
+		    unsigned int how)
 {
 	struct aq_page *page = aq__page_get();
 	struct aq_page_device *dev;
@@ -432,7 +435,8 @@ void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const 
 	*p = (struct aq__pass){
 		.index = AQ__UNBOUND,
 		.saved_errno = errno,
-		.command = {.what = what, .waits = waits},
+		.link = how & AQ__LINK,
+		.command = {.what = what, .waits = how & AQ__WAITS},
 	};
 	if (!page || !resolve(p, stream, per_thread)) {
 		p->index = AQ__UNBOUND;
@@ -441,7 +445,7 @@ void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const 
 	}
 	dev = &page->device[p->index];
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &p->cancel);
-	if (gate_word(dev) & AQ_GATE_LEASED)
+	if (gate_word(dev) & AQ_GATE_LEASED && !p->link)
 		p->flight = aq__flight_of(p->command.ctx, p->index);
 	if (!admit(dev, p))
 		p->flight = NULL;
@@ -466,8 +470,9 @@ void aq__gate_leave(struct aq__pass *p, CUresult r)
 		if (now - __atomic_load_n(&d->published_ns, __ATOMIC_RELAXED) > PUBLISH_NS)
 			publish(&page->device[p->index], p->index, false, now);
 	}
-	__atomic_store_n(&d->last_ns, now, __ATOMIC_RELAXED);
-	uncount(d);
+	if (!p->link)
+		__atomic_store_n(&d->last_ns, now, __ATOMIC_RELAXED);
+	uncount(p->link ? &d->links : &d->calls);
 	pthread_setcancelstate(p->cancel, NULL);
 	errno = saved;
 }
@@ -675,7 +680,8 @@ int aq__gate_close_and_drain(int index, uint64_t until_ns)
 	struct device *d = &devices[index];
 
 	__atomic_fetch_add(&d->shut, 1, __ATOMIC_SEQ_CST);
-	if (reached(&d->calls, until_ns) && aq__gate_settle(index, until_ns)) {
+	if (reached(&d->calls, until_ns) && reached(&d->links, until_ns) &&
+	    aq__gate_settle(index, until_ns)) {
 		while (!aq__flight_drained(index) && aq_now_ns() < until_ns)
 			nap(POLL_NS);
 		if (aq__flight_drained(index)) {

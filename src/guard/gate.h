@@ -7,8 +7,10 @@
  * leases are those of struct aq_page_device in <aliquot/abi.h>.
  *
  * Passed without waiting, always: whatever is captured into a graph; what only orders work (events
- * recorded and waited for); calls that wait for work. So nothing that a program waits for is ever
- * held up by a call that would not do work.
+ * recorded and waited for); calls that wait for work. Copies between host and device wait for no
+ * lease either: they have engines of their own, and a program that could not fetch a result before
+ * its turn would prepare its next step only then. So nothing that a program waits for is ever held
+ * up by a call that would not do work.
  *
  * When we fail: the gate opens. Without a daemon AQ_GATE_LEASED counts as open, AQ_GATE_PARKED does
  * not, for the memory is not there.
@@ -74,10 +76,15 @@ static inline __attribute__((always_inline)) bool aq__quick_known(void)
 	return false;
 }
 
+/* What else is known of a call: flags. */
+#define AQ__WAITS 1u /* it returns when its work is done */
+#define AQ__LINK 2u  /* it moves bytes between host and device, and computes nothing */
+
 /* A call that passes a gate which is not open. */
 struct aq__pass {
-	int index;     /* of the device; negative: the call is not counted */
+	int index; /* of the device; negative: the call is not counted */
 	int saved_errno, cancel;
+	bool link;		   /* AQ__LINK */
 	struct aq__flight *flight; /* NULL: not in a lease */
 	struct aq__command command;
 };
@@ -87,12 +94,12 @@ struct aq__pass {
  * @stream:     as the program gave it
  * @per_thread: NULL means the thread's own default stream
  * @what:       an executable graph, or NULL
- * @waits:      the call returns when its work is done
+ * @how:        AQ__WAITS, AQ__LINK
  * Cancellation is disabled until aq__gate_leave(): a thread that ended in between would hold the
  * lease for good. Not a cancellation point.
  */
 void aq__gate_enter(struct aq__pass *p, CUstream stream, bool per_thread, const void *what,
-		    bool waits);
+		    unsigned int how);
 
 /* After it, with its result. */
 void aq__gate_leave(struct aq__pass *p, CUresult r);

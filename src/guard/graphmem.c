@@ -346,7 +346,7 @@ HOOK_UPLOAD(cuGraphUpload_ptsz, true)
 			aq__calls_leave();                                                         \
 			return r;                                                                  \
 		}                                                                                  \
-		aq__gate_enter(&pass, stream, per_thread, exec, false);                            \
+		aq__gate_enter(&pass, stream, per_thread, exec, 0);                                \
 		r = run_or_pass(AQ__REAL(sym), exec, stream, per_thread, #sym);                    \
 		aq__gate_leave(&pass, r);                                                          \
 		return r;                                                                          \

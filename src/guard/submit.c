@@ -65,7 +65,7 @@ HOOK_QUERY(cuStreamQuery_ptsz, (CUstream stream), stream, true, false, stream)
 			aq__calls_leave();                                                         \
 			return r;                                                                  \
 		}                                                                                  \
-		aq__gate_enter(&pass, config ? config->hStream : NULL, per_thread, NULL, false);   \
+		aq__gate_enter(&pass, config ? config->hStream : NULL, per_thread, NULL, 0);       \
 		r = AQ__CALL(sym, config, func, params, extra);                                    \
 		aq__gate_leave(&pass, r);                                                          \
 		return r;                                                                          \
@@ -93,7 +93,7 @@ CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsi
 		return r;
 	}
 	while (!aq__gate_open() && launches && entered < n && entered < AQ_MAX_DEVICES) {
-		aq__gate_enter(&passes[entered], launches[entered].hStream, false, NULL, false);
+		aq__gate_enter(&passes[entered], launches[entered].hStream, false, NULL, 0);
 		entered++;
 	}
 	r = AQ__CALL(cuLaunchCooperativeKernelMultiDevice, launches, n, flags);
@@ -138,7 +138,11 @@ static const CUstream stream = NULL;
 /* Folded at compile time. */
 #define NAMED(sym, part) (__builtin_strstr(#sym, part) != NULL)
 #define PER_THREAD(sym) (NAMED(sym, "_ptsz") || NAMED(sym, "_ptds"))
-#define WAITS(sym) (NAMED(sym, "cuMemcpy") && !NAMED(sym, "Async"))
+#define WAITS(sym) (NAMED(sym, "cuMemcpy") && !NAMED(sym, "Async") ? AQ__WAITS : 0)
+#define LINK(sym)                                                                                  \
+	(NAMED(sym, "cuMemcpyHto") || NAMED(sym, "cuMemcpyDtoH") || NAMED(sym, "cuMemcpyAtoH")     \
+		 ? AQ__LINK                                                                        \
+		 : 0)
 
 /*
  * Three functions, so that the open gate costs a few loads and saves no register, and following a
@@ -158,7 +162,7 @@ static const CUstream stream = NULL;
 			aq__calls_leave();                                                         \
 			return aq_result;                                                          \
 		}                                                                                  \
-		aq__gate_enter(&aq_pass, stream, PER_THREAD(sym), NULL, WAITS(sym));               \
+		aq__gate_enter(&aq_pass, stream, PER_THREAD(sym), NULL, WAITS(sym) | LINK(sym));   \
 		aq_result = aq_real args;                                                          \
 		aq__gate_leave(&aq_pass, aq_result);                                               \
 		return aq_result;                                                                  \
