@@ -461,10 +461,8 @@ const struct aq_list *aqd_share_next_open(const struct aqd_client *c, const stru
 
 		if (!l->noted || !l->exporter)
 			continue;
-		*ret_note = (struct aqd_loan_note){.id = l->id,
-						   .number = l->number,
-						   .at = l->at,
-						   .exporter = l->exporter->process};
+		*ret_note = (struct aqd_loan_note){
+			.id = l->id, .number = l->number, .at = l->at, .exporter = l->exporter};
 		return where;
 	}
 	return NULL;
@@ -472,24 +470,20 @@ const struct aq_list *aqd_share_next_open(const struct aqd_client *c, const stru
 
 int aqd_share_restore(struct aqd *d, const struct aqd_loan_note *n, struct aqd_client *importer)
 {
-	struct aqd_client *exporter, *next;
 	struct aqd_loan *l;
 
-	AQ_LIST_FOREACH (exporter, next, &n->exporter->clients, of_process) {
-		if (exporter == importer || n->id > d->last_loan)
-			return -EINVAL;
-		l = make_loan(exporter, importer, n->number, n->at);
-		if (!l)
-			return -ENOMEM;
-		l->id = n->id;
-		l->state = importer ? OPEN : CLOSED;
-		aq_list_append(importer ? &exporter->sharing.told : &exporter->sharing.tell,
-			       &l->of_exporter);
-		if (importer)
-			note(d, l, true);
-		return 0;
-	}
-	return -EINVAL;
+	if (n->exporter == importer || n->id > d->last_loan)
+		return -EINVAL;
+	l = make_loan(n->exporter, importer, n->number, n->at);
+	if (!l)
+		return -ENOMEM;
+	l->id = n->id;
+	l->state = importer ? OPEN : CLOSED;
+	aq_list_append(importer ? &n->exporter->sharing.told : &n->exporter->sharing.tell,
+		       &l->of_exporter);
+	if (importer)
+		note(d, l, true);
+	return 0;
 }
 
 /* ---- clients ---- */

@@ -26,7 +26,7 @@ void aqd_share_lend(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_pi
 /* What outlives a daemon of a loan that is open. */
 struct aqd_loan_note {
 	uint64_t id, number, at;
-	struct aqd_process *exporter;
+	struct aqd_client *exporter;
 };
 
 /**
@@ -40,7 +40,7 @@ const struct aq_list *aqd_share_next_open(const struct aqd_client *c, const stru
 /**
  * aqd_share_restore() - a loan of an earlier daemon's time.
  * @importer: NULL: it has gone meanwhile; the exporter is told when it comes back
- * Return: 0; -EINVAL; -ENOMEM: it is never said to have come back
+ * Return: 0; -EINVAL, -ENOMEM: it is never said to have come back
  */
 int aqd_share_restore(struct aqd *d, const struct aqd_loan_note *note, struct aqd_client *importer);
 

@@ -89,7 +89,7 @@ static json_t *save_loan(const struct aqd_client *c, const struct aqd_loan_note 
 {
 	return json_pack("{s:I,s:I,s:I,s:o,s:o}", "id", (json_int_t)n->id, "number",
 			 (json_int_t)n->number, "at", (json_int_t)n->at, "from",
-			 save_process(n->exporter), "to", save_process(c->process));
+			 save_process(n->exporter->process), "to", save_process(c->process));
 }
 
 /* What its clients have open of others' memory. */
@@ -377,15 +377,16 @@ static void load_loan(struct aqd *d, json_t *o)
 		.id = (uint64_t)json_integer_value(json_object_get(o, "id")),
 		.number = (uint64_t)json_integer_value(json_object_get(o, "number")),
 		.at = (uint64_t)json_integer_value(json_object_get(o, "at")),
-		.exporter = load_process(d, json_object_get(o, "from")),
 	};
+	struct aqd_process *from = load_process(d, json_object_get(o, "from"));
 	struct aqd_process *to = load_process(d, json_object_get(o, "to"));
 	struct aqd_client *importer = client_of(to);
 
+	n.exporter = client_of(from);
 	/* Who lives and is no client of ours has it still, and never says when no longer. */
 	if (n.exporter && (importer || !to) && aqd_share_restore(d, &n, importer) < 0)
-		aq_warn("a loan of process %d is not restored", (int)n.exporter->pid);
-	aqd_process_put(d, n.exporter);
+		aq_warn("a loan of process %d is not restored", (int)from->pid);
+	aqd_process_put(d, from);
 	aqd_process_put(d, to);
 }
 
