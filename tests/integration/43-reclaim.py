@@ -7,9 +7,8 @@ import signal
 import time
 
 import aqtest
-from aqtest import MIB, OOM, between, check, equal, eventually, program
-from rawmover import (ARENA, adds_up, arena, await_parked, await_resident, is_parked, mover, park,
-                      take_the_rest)
+from aqtest import MIB, OOM, between, check, equal, eventually
+from rawmover import ARENA, adds_up, arena, await_parked, mover, park, take_the_rest
 
 
 def idle(machine, *names):
@@ -295,69 +294,6 @@ def a_full_host_pool_refuses_growth(machine):
     adds_up(machine)
 
 
-def real_program(machine, name, **terms):
-    """A program that knows every byte it has, and whose memory moves."""
-    args = machine.run_args([program("pattern"), "-"], name=name, movable=True, compute="0.01",
-                            **terms)
-    child = machine.spawn(args, kind=aqtest.Tenant)
-    child.do("start", timeout=60)
-    return child
-
-
-def free_is_a_promise(machine):
-    """Who asks how much is free and takes all of it gets it, though others have to leave for it."""
-    arena(machine)
-    a = real_program(machine, "a", memory=0, memory_limit=ARENA)
-    b = real_program(machine, "b", memory=0, memory_limit=ARENA)
-    a.do("alloc 100M")
-    mover(machine, "ballast", memory=machine.devices()[0]["memory_free_bytes"] - 150 * MIB)
-    eventually(lambda: b.do("info")["free"] >= 240 * MIB, "free counts the idle one's")
-    info = b.do("info")
-    b.do(f"alloc {info['free'] // (2 * MIB) * 2}M", timeout=60)
-    check(machine.events("parked", "a"), "a has left for it")
-    b.do("check", bad=0)
-    b.do("free 0")
-    a.do("check", timeout=60, bad=0)
-    equal(kinds(machine, "denied", "killed", "lied"), [], "nothing was refused")
-    a.quit()
-    b.quit()
-
-
-def a_lease_that_nobody_waits_for_is_not_work(machine):
-    """On a divided device the last to have worked keeps the lease: idle it is all the same."""
-    arena(machine)
-    a = real_program(machine, "a", memory=0, memory_limit=ARENA, park_idle="1500ms")
-    b = real_program(machine, "b", memory=0, memory_limit=ARENA)
-    a.do("alloc 100M")
-    a.do("work 1")
-    time.sleep(3)
-    check(not machine.events("parked", "a"), "who has work stays")
-    a.do("rest", bad=0)
-    await_parked(machine, "a")
-    equal(machine.events("parked", "a")[0]["reason"], "idle", "reason")
-    a.do("check", bad=0)
-    a.quit()
-    b.quit()
-
-
-def real_programs_take_turns(machine):
-    """Two programs of 100 MiB in room for one beside their contexts: every byte of them is kept."""
-    arena(machine)
-    programs = [real_program(machine, f"p{i}", memory=0, memory_limit=ARENA) for i in range(2)]
-    free = machine.devices()[0]["memory_free_bytes"] // MIB * MIB
-    mover(machine, "ballast", memory=free - 160 * MIB)
-    for child in programs:
-        child.do("alloc 100M", timeout=60)
-    for i in (0, 1, 0):
-        programs[i].do("step", timeout=120)
-        programs[i].do("check", timeout=120, bad=0)
-    check(machine.events("resumed"), "somebody came back")
-    equal(kinds(machine, "denied", "killed", "lied"), [], "nothing was refused")
-    adds_up(machine)
-    for child in programs:
-        child.quit()
-
-
 def storm(machine):
     """Park, resume, resize, work, deaths: nobody is stuck, and the ledger adds up all along."""
     arena(machine)
@@ -420,5 +356,4 @@ aqtest.run(an_idle_borrower_leaves_for_growth, within_its_request_nobody_is_touc
            or_ended_where_that_is_allowed, more_than_fits_take_turns, whoever_has_work_is_resident,
            whoever_listens_is_asked_first, a_larger_request_sends_borrowers_away,
            a_larger_request_is_not_overtaken, a_limit_below_use, idle_ones_leave_by_themselves,
-           a_full_host_pool_refuses_growth, free_is_a_promise,
-           a_lease_that_nobody_waits_for_is_not_work, real_programs_take_turns, storm)
+           a_full_host_pool_refuses_growth, storm)

@@ -273,33 +273,4 @@ def storm(machine):
     eventually(lambda: machine.devices()[0]["memory_used_bytes"] == 0, "nor on the device")
 
 
-def thirty_two_in_room_for_four(machine):
-    """More fractions than memory, each used now and then: every byte of all of them is kept."""
-    machine.start_daemon()
-    count, each = 32, 20 * MIB
-    programs = []
-    for i in range(count):
-        args = machine.run_args([program("pattern"), "-"], name=f"p{i}", movable=True, memory=0,
-                                memory_limit=LIMIT, compute="0.01")
-        programs.append(machine.spawn(args, kind=aqtest.Tenant))
-    for child in programs:
-        child.do("start", timeout=STUCK)
-    free = machine.devices()[0]["memory_free_bytes"]
-    machine.run("sleep", "3600", name="rest", compute="0.01", memory=free - 4 * each - 10 * MIB)
-    eventually(lambda: "rest" in machine.fractions(), "the rest of the device is taken")
-    for child in programs:
-        child.do(f"alloc {each}", timeout=STUCK)
-    rng = random.Random(SEED)
-    for i in rng.sample(range(count), count) + [rng.randrange(count) for _ in range(8)]:
-        programs[i].do("check", timeout=STUCK, bad=0)
-    fractions = machine.fractions()
-    parked = sum(f["memory_parked_bytes"] > 0 for f in fractions.values())
-    check(parked >= count - 4, "parked:", parked)
-    refused = machine.events("denied") + machine.events("lied") + machine.events("killed")
-    check(not refused, "nothing was refused:", refused)
-    adds_up(machine)
-    for child in programs:
-        child.quit()
-
-
-aqtest.run(thirty_two_in_room_for_four, storm, limit_s=int(SECONDS) + 200)
+aqtest.run(storm, limit_s=int(SECONDS) + 200)
