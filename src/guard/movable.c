@@ -359,7 +359,7 @@ static bool drop_empty(struct aq__arena *a)
 	aq__lock(&a->lock);
 	if (gone) {
 		a->pages.fixed_pages -= c->fixed ? n : 0;
-		a->parked -= parked ? n * PAGE : 0;
+		__atomic_sub_fetch(&a->parked, parked ? n * PAGE : 0, __ATOMIC_SEQ_CST);
 		aq__pages_bare(&a->pages, first, n);
 	} else {
 		aq__pages_keep_empty(&a->pages, first);
