@@ -4,8 +4,8 @@
  * copies and what allocating costs, and takes one step when asked. One line of JSON for each line
  * of input. Whichever libcuda.so.1 the loader finds; knows nothing of parking.
  *
- *   alloc BYTES [P]      hold so much more, in pieces of 64 MiB, of which P permille (1000) are
- *                        written, in blocks of 1 MiB
+ *   alloc BYTES [P]      hold so much more, in pieces of 64 MiB, of which P permille (1000), spread
+ *                        evenly, are written, each 1 MiB with a word of its own
  *   drop                 free all of it
  *   raw BYTES            copy BYTES from the device to pinned memory and back in pieces of 32 MiB on
  *                        two streams: bytes per second each way; `fresh` is the way in to memory
@@ -52,7 +52,7 @@ static struct {
 
 static CUdeviceptr pieces[MAX_PIECES];
 static uint64_t bytes_of[MAX_PIECES];
-static unsigned int permille[MAX_PIECES]; /* written */
+static bool written[MAX_PIECES];
 static unsigned int n_pieces;
 
 static void load(void *handle)
@@ -100,9 +100,7 @@ static void must(CUresult r, const char *what)
 /* What is in every word of a block: 0 where nothing is written, else not like any other. */
 static uint32_t word_of(unsigned int piece, uint64_t block)
 {
-	bool written = block * permille[piece] % 1000 < permille[piece];
-
-	return written ? (uint32_t)(piece * (PIECE / BLOCK) + block + 1) : 0;
+	return written[piece] ? (uint32_t)(piece * (PIECE / BLOCK) + block + 1) : 0;
 }
 
 static void hold(uint64_t bytes, unsigned int part)
@@ -111,7 +109,7 @@ static void hold(uint64_t bytes, unsigned int part)
 		uint64_t piece = bytes < PIECE ? bytes : PIECE;
 
 		must(cu.alloc(&pieces[n_pieces], piece), "cuMemAlloc");
-		permille[n_pieces] = part;
+		written[n_pieces] = (n_pieces + 1) * part / 1000 > n_pieces * part / 1000;
 		for (uint64_t at = 0; at < piece; at += BLOCK) {
 			uint32_t word = word_of(n_pieces, at / BLOCK);
 
