@@ -6,16 +6,12 @@
 #ifndef AQ_TESTS_GUARDED_H
 #define AQ_TESTS_GUARDED_H
 
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "tests/unit/cm.h"
 
 #include "cuda/cuda_abi.h"
 #include "fake_daemon.h"
 #include "fake_driver.h"
-#include "guard/real.h"
+#include "realload.h"
 
 #define MIB (1ull << 20)
 
@@ -28,19 +24,7 @@ static void guarded_load(const char *path)
 	fake_get_fn *get;
 
 	guard_handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!guard_handle) {
-		fprintf(stderr, "%s\n", dlerror());
-		exit(1);
-	}
-#define AQ_API(sym, since, role, params, args) *(void **)&g.sym = dlsym(guard_handle, #sym);
-#define AQ_API_UNTYPED(sym, since, role)
-#define AQ_API_DATA(sym)
-#define AQ_ALIAS(base, since, sym)
-#include "cuda/cuda_api.def"
-#undef AQ_API
-#undef AQ_API_UNTYPED
-#undef AQ_API_DATA
-#undef AQ_ALIAS
+	real_load(&g, guard_handle);
 	/* Not the guard's, so this is found in the driver: the way of all that is not hooked. */
 	*(void **)&get = dlsym(guard_handle, "fake_get");
 	if (!get) {

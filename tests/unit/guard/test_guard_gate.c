@@ -15,7 +15,7 @@
 
 #include "cuda/cuda_abi.h"
 #include "fake_lease.h"
-#include "guard/real.h"
+#include "realload.h"
 #include "sim/kernels.ptx.h"
 #include "sim/machine.h"
 
@@ -831,25 +831,6 @@ static void test_gate__a_daemon_that_lies_about_time_cannot_end_the_program(void
 
 /* ---- the program ---- */
 
-static void load(const char *path)
-{
-	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-
-	if (!handle) {
-		fprintf(stderr, "%s\n", dlerror());
-		exit(1);
-	}
-#define AQ_API(sym, since, role, params, args) *(void **)&g.sym = dlsym(handle, #sym);
-#define AQ_API_UNTYPED(sym, since, role)
-#define AQ_API_DATA(sym)
-#define AQ_ALIAS(base, since, sym)
-#include "cuda/cuda_api.def"
-#undef AQ_API
-#undef AQ_API_UNTYPED
-#undef AQ_API_DATA
-#undef AQ_ALIAS
-}
-
 static int setup(void **state)
 {
 	void *driver = dlopen(AQ__DRIVER_SONAME, RTLD_NOLOAD | RTLD_LAZY);
@@ -937,7 +918,7 @@ int main(int argc, char **argv)
 	}
 	setenv("ALIQUOT_SIM_DIR", dir, 1);
 	unsetenv("CUDA_VISIBLE_DEVICES");
-	load(argv[1]);
+	real_load(&g, dlopen(argv[1], RTLD_NOW | RTLD_LOCAL));
 	if (getenv("CMOCKA_TEST_FILTER"))
 		cmocka_set_test_filter(getenv("CMOCKA_TEST_FILTER"));
 	return cmocka_run_group_tests(tests, setup, teardown);
