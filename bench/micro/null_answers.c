@@ -66,6 +66,34 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
 	return CUDA_SUCCESS;
 }
 
+/* So that memory can be movable: addresses and handles that mean nothing. */
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attr, CUdevice device)
+{
+	*value = attr == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
+				       CUmemAllocationGranularity_flags option)
+{
+	*granularity = BLOCK_BYTES;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t alignment, CUdeviceptr address,
+			     unsigned long long flags)
+{
+	*ptr = 1ull << 44;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size,
+		     const CUmemAllocationProp *prop, unsigned long long flags)
+{
+	*handle = 1;
+	return CUDA_SUCCESS;
+}
+
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
 	*free_bytes = *total_bytes = TOTAL_BYTES;

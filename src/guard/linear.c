@@ -28,11 +28,17 @@ struct hold {
  * charged already needs none, and gives it back at once; but whether it will cannot be known
  * before, and a limit is not passed even for that moment.
  */
+static CUresult hold_at(struct hold *h, uint64_t bytes, const char *api)
+{
+	h->api = api;
+	h->grains = 0;
+	return aq__reserve(h->place.index, aq__blocks_round(bytes), api, &h->grains);
+}
+
 static CUresult hold(struct hold *h, uint64_t bytes, const char *api)
 {
-	*h = (struct hold){.api = api};
 	aq__place_here(&h->place);
-	return aq__reserve(h->place.index, aq__blocks_round(bytes), api, &h->grains);
+	return hold_at(h, bytes, api);
 }
 
 /* Make what is reserved what is needed. */
@@ -99,15 +105,14 @@ static CUresult finish(struct hold *h, CUresult r, CUdeviceptr ptr, uint64_t byt
 	return r;
 }
 
-/* Out of an arena, where there is one. Return: CUDA_ERROR_NOT_SUPPORTED: there is none. */
-static CUresult movable(CUdeviceptr *dptr, uint64_t bytes, const char *api)
+/* Out of an arena, where there is one. Return: CUDA_ERROR_NOT_SUPPORTED: there is none, and room is
+ * still to be held where it says. */
+static CUresult movable(struct hold *h, CUdeviceptr *dptr, uint64_t bytes, const char *api)
 {
-	struct aq__place place;
-
+	aq__place_here(&h->place);
 	if (!aq__movable_on())
 		return CUDA_ERROR_NOT_SUPPORTED;
-	aq__place_here(&place);
-	return aq__movable_alloc(&place, bytes, api, dptr);
+	return aq__movable_alloc(&h->place, bytes, api, dptr);
 }
 
 /* CHARGE. */
@@ -118,10 +123,10 @@ CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytes)
 
 	if (!dptr)
 		return AQ__CALL(cuMemAlloc_v2, dptr, bytes);
-	r = movable(dptr, bytes, "cuMemAlloc_v2");
+	r = movable(&h, dptr, bytes, "cuMemAlloc_v2");
 	if (r != CUDA_ERROR_NOT_SUPPORTED)
 		return r;
-	r = hold(&h, bytes, "cuMemAlloc_v2");
+	r = hold_at(&h, bytes, "cuMemAlloc_v2");
 	if (r != CUDA_SUCCESS)
 		return r;
 	r = AQ__CALL(cuMemAlloc_v2, dptr, bytes);
@@ -192,7 +197,7 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size
 	if (!dptr || !pitch)
 		return AQ__CALL(cuMemAllocPitch_v2, dptr, pitch, width, height, elem_bytes);
 	if (sane_pitch(width, height, elem_bytes)) {
-		r = movable(dptr, pitched(width, height), "cuMemAllocPitch_v2");
+		r = movable(&h, dptr, pitched(width, height), "cuMemAllocPitch_v2");
 		if (r == CUDA_SUCCESS)
 			*pitch = (width + PITCH_ALIGN - 1) / PITCH_ALIGN * PITCH_ALIGN;
 		if (r != CUDA_ERROR_NOT_SUPPORTED)
