@@ -90,10 +90,9 @@ static void give_all(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		f->wait_ns += now_ns - f->wanted_ns;
 	f->wanted_ns = 0;
 	aqd__lease_clocks(l, f, f->terms.devices, true, now_ns);
-	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
-		for (uint32_t i = 0; i < f->device_count; i++)
-			if (c->device[i].gated)
-				aqd__lease_give(l, f, c, i, now_ns);
+	AQD__EACH_PLACE (f, c, tmp, i)
+		if (c->device[i].gated)
+			aqd__lease_give(l, f, c, i, now_ns);
 }
 
 /* The lease goes on, until another instant or with other company. */
@@ -160,16 +159,15 @@ static enum out who_is_out(const struct aqd_lease *f)
 	enum out out = ALL_OUT;
 	struct aqd_lessee *c, *tmp;
 
-	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
-		for (uint32_t i = 0; i < f->device_count; i++) {
-			struct aqd_page_says says = aqd_page_look(c->page, i);
+	AQD__EACH_PLACE (f, c, tmp, i) {
+		struct aqd_page_says says = aqd_page_look(c->page, i);
 
-			if (!holds(&c->device[i], &says))
-				continue;
-			if (!c->device[i].late)
-				return NOT_OUT;
-			out = ONLY_LATE;
-		}
+		if (!holds(&c->device[i], &says))
+			continue;
+		if (!c->device[i].late)
+			return NOT_OUT;
+		out = ONLY_LATE;
+	}
 	return out;
 }
 
@@ -194,17 +192,16 @@ static void release(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		aqd__handover_back(l, f, i, now_ns);
 		aqd__lease_publish(f, i);
 	}
-	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
-		for (uint32_t i = 0; i < f->device_count; i++) {
-			struct aqd_lessee_device *dev = &c->device[i];
-			struct aqd_page_says says = aqd_page_look(c->page, i);
+	AQD__EACH_PLACE (f, c, tmp, i) {
+		struct aqd_lessee_device *dev = &c->device[i];
+		struct aqd_page_says says = aqd_page_look(c->page, i);
 
-			if (dev->given && !dev->late)
-				dev->deaf = f->contender.contested && slept(dev, &says, now_ns);
-			dev->given = false;
-			dev->early_ns = 0;
-			dev->counted_ns = dev->late ? dev->counted_ns : now_ns;
-		}
+		if (dev->given && !dev->late)
+			dev->deaf = f->contender.contested && slept(dev, &says, now_ns);
+		dev->given = false;
+		dev->early_ns = 0;
+		dev->counted_ns = dev->late ? dev->counted_ns : now_ns;
+	}
 	aqd__lease_clocks(l, f, f->terms.devices, false, now_ns);
 	f->given = false;
 	f->touched = l->stirred = true;
@@ -217,18 +214,17 @@ static void take_back(struct aqd_leases *l, struct aqd_lease *f, bool passed, ui
 {
 	struct aqd_lessee *c, *tmp;
 
-	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
-		for (uint32_t i = 0; i < f->device_count; i++) {
-			struct aqd_page_says says = aqd_page_look(c->page, i);
+	AQD__EACH_PLACE (f, c, tmp, i) {
+		struct aqd_page_says says = aqd_page_look(c->page, i);
 
-			if (!holds(&c->device[i], &says))
-				continue;
-			if (passed && c->device[i].waiting != AQ_WAITING_URGENT) {
-				set_waiting(c, i, AQ_WAITING_URGENT);
-				aqd_page_news(c->page);
-			}
-			aqd__lease_overruns(l, f, c, i, passed, now_ns);
+		if (!holds(&c->device[i], &says))
+			continue;
+		if (passed && c->device[i].waiting != AQ_WAITING_URGENT) {
+			set_waiting(c, i, AQ_WAITING_URGENT);
+			aqd_page_news(c->page);
 		}
+		aqd__lease_overruns(l, f, c, i, passed, now_ns);
+	}
 	release(l, f, now_ns);
 }
 
@@ -258,25 +254,22 @@ static void look_at(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 	struct aqd_lessee *c, *tmp;
 
 	f->touched = false;
-	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
-		for (uint32_t i = 0; i < f->device_count; i++) {
-			struct aqd_lessee_device *dev = &c->device[i];
-			struct aqd_page_says says;
+	AQD__EACH_PLACE (f, c, tmp, i) {
+		struct aqd_lessee_device *dev = &c->device[i];
+		struct aqd_page_says says;
 
-			if (!dev->gated && !dev->late)
-				continue;
-			says = aqd_page_look(c->page, i);
-			if (dev->given)
-				aqd__handover_taken(l, f, dev, i, &says);
-			if (dev->late && caught_up(dev, &says))
-				aqd__lease_caught_up(l, f, c, i, now_ns);
-			wants |= dev->gated &&
-				 (holds(dev, &says) || (says.want && !dev->deaf && !f->away));
-			/* Who wants and has not given this one back is about to use it. */
-			if (holds(dev, &says) ||
-			    (says.want && dev->given && says.done_turn != dev->turn))
-				idle = false;
-		}
+		if (!dev->gated && !dev->late)
+			continue;
+		says = aqd_page_look(c->page, i);
+		if (dev->given)
+			aqd__handover_taken(l, f, dev, i, &says);
+		if (dev->late && caught_up(dev, &says))
+			aqd__lease_caught_up(l, f, c, i, now_ns);
+		wants |= dev->gated && (holds(dev, &says) || (says.want && !dev->deaf && !f->away));
+		/* Who wants and has not given this one back is about to use it. */
+		if (holds(dev, &says) || (says.want && dev->given && says.done_turn != dev->turn))
+			idle = false;
+	}
 	l->stirred |= wants != f->contender.wants;
 	aq_arbiter_want(&l->arbiter, &f->contender, wants, now_ns);
 	if (!f->given)

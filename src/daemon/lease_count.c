@@ -239,22 +239,21 @@ uint64_t aqd__lease_passed_look(struct aqd_leases *l, struct aqd_lease *f, uint6
 	uint64_t next = AQ_ARBITER_NEVER;
 	struct aqd_lessee *c, *tmp;
 
-	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
-		for (uint32_t i = 0; i < f->device_count; i++) {
-			struct aqd_lessee_device *dev = &c->device[i];
-			uint64_t due = dev->late_since_ns + AQD_LEASE_GRACE_NS;
+	AQD__EACH_PLACE (f, c, tmp, i) {
+		struct aqd_lessee_device *dev = &c->device[i];
+		uint64_t due = dev->late_since_ns + AQD_LEASE_GRACE_NS;
 
-			if (!dev->late || !dev->passed)
-				continue;
-			if (now_ns < due) {
-				next = less(next, due);
-			} else if (in_the_way(l, f, i)) {
-				dev->passed = false;
-				overran(l, f, c, i, minus(now_ns, dev->late_since_ns), now_ns);
-			} else {
-				next = less(next, now_ns + AQD_LEASE_GRACE_NS);
-			}
+		if (!dev->late || !dev->passed)
+			continue;
+		if (now_ns < due) {
+			next = less(next, due);
+		} else if (in_the_way(l, f, i)) {
+			dev->passed = false;
+			overran(l, f, c, i, minus(now_ns, dev->late_since_ns), now_ns);
+		} else {
+			next = less(next, now_ns + AQD_LEASE_GRACE_NS);
 		}
+	}
 	return next;
 }
 

@@ -5,6 +5,11 @@
 
 #include "daemon/lease.h"
 
+/* Every client of a fraction, with each device that it has there. */
+#define AQD__EACH_PLACE(f, c, tmp, i)                                                              \
+	AQ_LIST_FOREACH (c, tmp, &(f)->lessees, link)                                              \
+		for (uint32_t i = 0; i < (f)->device_count; i++)
+
 /* lease.c: give a client the lease that its fraction has. */
 void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
 		     uint32_t index, uint64_t now_ns);
