@@ -372,14 +372,20 @@ static bool drop_empty(struct aq__arena *a)
 	return gone;
 }
 
-/* Is the first empty chunk one that others may know, or that is away? Those are not kept. */
+/* Is the first empty chunk one that others may know, or that is away? Those are not kept. The lock
+ * is held. */
+static bool must_drop_locked(const struct aq__arena *a)
+{
+	return a->pages.empty != AQ__NO_PAGE &&
+	       (a->pages.page[a->pages.empty].fixed || a->pages.page[a->pages.empty].parked);
+}
+
 static bool must_drop(struct aq__arena *a)
 {
 	bool must;
 
 	aq__lock(&a->lock);
-	must = a->pages.empty != AQ__NO_PAGE &&
-	       (a->pages.page[a->pages.empty].fixed || a->pages.page[a->pages.empty].parked);
+	must = must_drop_locked(a);
 	aq__unlock(&a->lock);
 	return must;
 }
@@ -394,6 +400,8 @@ static bool pool_changed(struct aq__arena *a)
 {
 	uint64_t now = empty_bytes(a) ? aq_now_ns() : 0;
 
+	if (!now && !__atomic_load_n(&a->idle_since_ns, __ATOMIC_RELAXED))
+		return false;
 	return !__atomic_exchange_n(&a->idle_since_ns, now, __ATOMIC_RELAXED) && now;
 }
 
@@ -480,17 +488,22 @@ static bool find_room(struct aq__arena *a, uint64_t bytes, uint64_t *ret_address
 	return ok;
 }
 
-/* What the allocation at @address held is free. */
-static void put_room(struct aq__arena *a, uint64_t address)
+/* What the allocation at @address held is free. Return: whether chunks may be empty now. @ret_must:
+ * whether one must be dropped. */
+static bool put_room(struct aq__arena *a, uint64_t address, bool *ret_must)
 {
 	uint32_t page = (uint32_t)((address - a->base) / PAGE);
+	bool pages;
 
 	aq__lock(&a->lock);
-	if (!a->pages.page[page].small ||
-	    aq__small_give(&a->small, page,
-			   (uint32_t)((address - a->base) % PAGE / AQ_GRAIN_BYTES)))
+	pages = !a->pages.page[page].small ||
+		aq__small_give(&a->small, page,
+			       (uint32_t)((address - a->base) % PAGE / AQ_GRAIN_BYTES));
+	if (pages)
 		aq__pages_give(&a->pages, page);
+	*ret_must = must_drop_locked(a);
 	aq__unlock(&a->lock);
+	return pages;
 }
 
 /* Room for @bytes. On success memory is held. */
@@ -555,6 +568,7 @@ CUresult aq__movable_alloc(const struct aq__place *place, uint64_t bytes, const 
 	struct aq__arena *a = on && bytes ? arena(place->dev, place->index) : NULL;
 	uint64_t address;
 	CUresult r;
+	bool must;
 
 	if (!a || bytes > a->bytes)
 		return CUDA_ERROR_NOT_SUPPORTED;
@@ -567,26 +581,32 @@ CUresult aq__movable_alloc(const struct aq__place *place, uint64_t bytes, const 
 	if (r == CUDA_SUCCESS)
 		*ret_ptr = address;
 	else
-		put_room(a, address);
+		(void)put_room(a, address, &must);
 	aq__move_go();
 	return r;
+}
+
+/* Chunks may be empty: keep some, drop the others. */
+static void tend_pool(struct aq__arena *a, bool must)
+{
+	uint64_t keep = keep_bytes(a->index);
+
+	if (empty_bytes(a) > keep || must)
+		(void)aq__movable_drop(a, keep);
+	else if (pool_changed(a))
+		aq__gate_thread_kick(); /* it gives back what nobody wants for long */
 }
 
 void aq__movable_lost(const struct aq__item *item)
 {
 	struct aq__arena *a = aq__arena_of(item->key);
-	uint64_t keep;
+	bool must;
 
 	if (!a)
 		return;
-	aq__share_freed(item->key);
 	aq__move_hold();
-	put_room(a, item->key);
-	keep = keep_bytes(a->index);
-	if (empty_bytes(a) > keep || must_drop(a))
-		(void)aq__movable_drop(a, keep);
-	else if (pool_changed(a))
-		aq__gate_thread_kick(); /* it gives back what nobody wants for long */
+	if (put_room(a, item->key, &must))
+		tend_pool(a, must);
 	aq__move_go();
 }
 

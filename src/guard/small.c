@@ -14,17 +14,22 @@
 
 /* ---- bitmaps ---- */
 
-/* The first bit from @at on that is (@set) or is not set; N: none. */
-static uint32_t next_bit(const uint64_t *bits, uint32_t at, bool set)
+static uint32_t min_u32(uint32_t a, uint32_t b)
 {
-	while (at < N) {
+	return a < b ? a : b;
+}
+
+/* The first bit in [@at, @end) that is (@set) or is not set; @end: none. */
+static uint32_t next_bit(const uint64_t *bits, uint32_t at, uint32_t end, bool set)
+{
+	while (at < end) {
 		uint64_t word = (set ? bits[at / 64] : ~bits[at / 64]) >> at % 64;
 
 		if (word)
-			return at + (uint32_t)__builtin_ctzll(word);
+			return min_u32(at + (uint32_t)__builtin_ctzll(word), end);
 		at = (at / 64 + 1) * 64;
 	}
-	return N;
+	return end;
 }
 
 static void fill(uint64_t *bits, uint32_t at, uint32_t n, bool set)
@@ -47,19 +52,34 @@ static bool bit(const uint64_t *bits, uint32_t at)
 	return bits[at / 64] >> at % 64 & 1;
 }
 
+/* The last bit below @at that is set, and one more; 0: none is. */
+static uint32_t after_last_below(const uint64_t *bits, uint32_t at)
+{
+	while (at) {
+		uint32_t last = at - 1;
+		uint64_t word = bits[last / 64] << (63 - last % 64);
+
+		if (word)
+			return at - (uint32_t)__builtin_clzll(word);
+		at = last / 64 * 64;
+	}
+	return 0;
+}
+
 /* The first gap of @grains. @ret_longest: of all gaps, when there is none. */
-static uint32_t find_gap(const struct aq__small_page *p, uint32_t grains, uint32_t *ret_longest)
+static uint32_t find_gap(struct aq__small_page *p, uint32_t grains, uint32_t *ret_longest)
 {
 	uint32_t longest = 0;
 
-	for (uint32_t at = next_bit(p->used, 0, false); at < N;) {
-		uint32_t end = next_bit(p->used, at, true);
+	p->low = (uint16_t)next_bit(p->used, p->low, N, false);
+	for (uint32_t at = p->low; at < N;) {
+		uint32_t end = next_bit(p->used, at, min_u32(at + grains, N), true);
 
 		if (end - at >= grains)
 			return at;
 		if (end - at > longest)
 			longest = end - at;
-		at = next_bit(p->used, end, false);
+		at = next_bit(p->used, end, N, false);
 	}
 	*ret_longest = longest;
 	return N;
@@ -154,6 +174,8 @@ static bool take_in(struct aq__small *s, uint32_t page, uint32_t grains, uint32_
 	}
 	fill(p->used, at, grains, true);
 	fill(p->start, at, 1, true);
+	if (at == p->low)
+		p->low = (uint16_t)(at + grains);
 	p->pieces++;
 	*ret_grain = at;
 	return true;
@@ -180,9 +202,9 @@ bool aq__small_take(struct aq__small *s, uint32_t grains, uint32_t *ret_page, ui
 bool aq__small_give(struct aq__small *s, uint32_t page, uint32_t grain)
 {
 	struct aq__small_page *p = &s->page[page];
-	uint32_t used = next_bit(p->used, grain, false),
-		 start = next_bit(p->start, grain + 1, true);
-	uint32_t end = used < start ? used : start, low, high;
+	/* A piece ends where nothing is used, or where the next one begins. */
+	uint32_t end = next_bit(p->used, grain, next_bit(p->start, grain + 1, N, true), false);
+	uint32_t low;
 
 	fill(p->used, grain, end - grain, false);
 	fill(p->start, grain, 1, false);
@@ -191,11 +213,15 @@ bool aq__small_give(struct aq__small *s, uint32_t page, uint32_t grain)
 		p->gap = 0;
 		return true;
 	}
-	for (low = grain; low && !bit(p->used, low - 1);)
-		low -= low % 64 == 0 && !p->used[low / 64 - 1] ? 64 : 1;
-	high = next_bit(p->used, end, true);
-	if (high - low > p->gap)
-		set_gap(s, page, high - low);
+	if (grain < p->low)
+		p->low = (uint16_t)grain;
+	low = after_last_below(p->used, grain);
+	if (N - low > p->gap) { /* else the gap cannot be longer */
+		uint32_t high = next_bit(p->used, end, N, true);
+
+		if (high - low > p->gap)
+			set_gap(s, page, high - low);
+	}
 	return false;
 }
 

@@ -18,6 +18,7 @@ struct aq__small_page {
 	uint32_t next, prev;		       /* others of the same bin */
 	uint16_t gap;			       /* no gap is longer; 0: full, and in no bin */
 	uint16_t pieces;
+	uint16_t low; /* no grain below it is free */
 };
 
 struct aq__small {
