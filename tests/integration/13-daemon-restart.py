@@ -175,7 +175,10 @@ def killed_between_moves(machine):
         adopted(machine, 1)
         if round_number < 6:
             child.do("check", bad=0)
-    check(child.do("rest", bad=0, timeout=60)["rounds"] > 0, "no work was done")
+    child.do("alloc 70M")  # answered only once the daemon has measured whom it adopted
+    time.sleep(0.5)
+    answer = child.do("rest", bad=0, timeout=60)
+    check(answer["rounds"] > 0, "no work was done:", answer)
     child.do("check", bad=0)
     child.quit()
 
