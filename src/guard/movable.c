@@ -604,6 +604,7 @@ void aq__movable_lost(const struct aq__item *item)
 
 	if (!a)
 		return;
+	aq__share_freed(item->key);
 	aq__move_hold();
 	if (put_room(a, item->key, &must))
 		tend_pool(a, must);
