@@ -14,7 +14,7 @@
  *   cost BYTES N         N times allocate and free: ns of each, medians
  *   step                 one small launch (a memset) and a wait: microseconds
  *   check [N [SEED]]     words that are not as written, or not zero where nothing was: of all, or of
- *                        N blocks
+ *                        N MiB, of which half are written ones
  */
 #include <dlfcn.h>
 #include <inttypes.h>
@@ -155,7 +155,11 @@ static void check(unsigned int blocks, unsigned int seed)
 	}
 	for (; n_pieces && seen < blocks; seen++) {
 		unsigned int piece = (unsigned int)rand_r(&seed) % n_pieces;
-		uint64_t in_it = (bytes_of[piece] + BLOCK - 1) / BLOCK;
+		uint64_t in_it;
+
+		for (unsigned int n = 0; seen % 2 && !written[piece] && n < n_pieces; n++)
+			piece = (piece + 1) % n_pieces;
+		in_it = (bytes_of[piece] + BLOCK - 1) / BLOCK;
 
 		bad += wrong_words(piece, (uint64_t)rand_r(&seed) % in_it, words);
 	}
