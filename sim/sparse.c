@@ -145,6 +145,21 @@ static void copy_pages(const struct sim_spot *to, const struct sim_spot *from, s
 	}
 }
 
+/* Only zeros, in host memory: as if nobody had written there. */
+static bool only_zeros(const struct sim_spot *from, size_t n)
+{
+	size_t part;
+
+	if (from->device)
+		return false;
+	for (size_t at = 0; at < n; at += part) {
+		part = page_part(from->bytes + at, n - at);
+		if (!is_zero(from->bytes + at, part))
+			return false;
+	}
+	return true;
+}
+
 void sim_sparse_copy(const struct sim_spot *to, const struct sim_spot *from, size_t n)
 {
 	bool whole = to->device && n == SIM_FRAME_BYTES, stale, bare;
@@ -154,6 +169,8 @@ void sim_sparse_copy(const struct sim_spot *to, const struct sim_spot *from, siz
 		return;
 	}
 	stale = is_stale(to);
+	if (stale && whole && only_zeros(from, n))
+		return; /* which is what it means */
 	if (stale && !whole) {
 		clean(to);
 		stale = false;

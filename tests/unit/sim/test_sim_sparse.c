@@ -176,6 +176,24 @@ static void test_sparse__frames_used_again_read_zero(void **state)
 	free(pieces);
 }
 
+/* Zeros that come back into frames that were others' are holes again, and cost no more to copy. */
+static void test_sparse__holes_survive_frames_used_again(void **state)
+{
+	uint8_t *zeros = host(BIG), *out = host(BIG);
+	CUdeviceptr p = used_before();
+	uint64_t before;
+
+	ok(cuMemcpyHtoD_v2(p, zeros, BIG));
+	before = resident();
+	ok(cuMemcpyDtoH_v2(out, p, BIG));
+	assert_in_range(resident(), 0, before + BIG / 4);
+	for (size_t i = 0; i < BIG; i += PAGE / 2)
+		assert_int_equal(out[i], 0);
+	ok(cuMemFree_v2(p));
+	ok(cuMemFreeHost(zeros));
+	ok(cuMemFreeHost(out));
+}
+
 static int set_up(void **state)
 {
 	simtest_context(0);
@@ -188,6 +206,7 @@ int main(void)
 		cmocka_unit_test(test_sparse__what_nobody_wrote_costs_nothing_to_copy),
 		cmocka_unit_test(test_sparse__written_bytes_come_through),
 		cmocka_unit_test(test_sparse__frames_used_again_read_zero),
+		cmocka_unit_test(test_sparse__holes_survive_frames_used_again),
 	};
 
 	simtest_begin("h100");
