@@ -233,6 +233,8 @@ def everybody_opens_everybodys(machine):
                     equal(answer["code"], 0, f"opening ({answer})")
                     rank.do(f"look {answer['id']} {n + 1}", bad=0)
                     rank.do(f"return {answer['id']}")
+    # An order to park says how much goes; a loan that comes back just then would be more.
+    await_movable(machine, "a", count * 8 * MIB)
     park(machine, "a")
     for rank in ranks:
         rank.do("check", bad=0)
