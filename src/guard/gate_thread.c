@@ -9,50 +9,38 @@
  */
 #include <limits.h>
 #include <linux/futex.h>
-#include <sched.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/number.h"
 #include "base/slice.h"
 #include "base/timing.h"
 #include "guard/conn.h"
 #include "guard/gate.h"
 #include "guard/guard.h"
+#include "guard/worker.h"
 #include "guard/guest.h"
 
-#define STACK_BYTES                                                                                \
-	((size_t)512 << 10) /* guess: it calls the driver, whose needs nobody states               \
-			     */
 #define MAX_CALLERS 4
 #define SLICE_NS (100 * AQ_NS_PER_US) /* it works for less at a time, and others wait for it */
-#define LEAVE_NS (50 * AQ_NS_PER_MS)  /* guess: longer than any query of an event */
 
-enum { NOT_STARTED, STARTING, RUNS, CANNOT };
-
-static uint32_t state;			  /* atomic; enum above */
 static aq__news_fn *callers[MAX_CALLERS]; /* atomic each; filled from the front */
 
-static uint32_t leaving, looking; /* atomic: the process ends; the thread calls the driver */
-
-static uint64_t min_ns(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
+static struct aq__worker worker;
 
 static uint64_t look(struct aq_page *page)
 {
 	uint64_t next = UINT64_MAX;
 
 	for (uint32_t i = 0; i < page->device_count && i < AQ_MAX_DEVICES; i++)
-		next = min_ns(next, aq__gate_tend((int)i, aq_now_ns()));
+		next = aq_min(next, aq__gate_tend((int)i, aq_now_ns()));
 	for (int i = 0; i < MAX_CALLERS; i++) {
 		aq__news_fn *fn = __atomic_load_n(&callers[i], __ATOMIC_ACQUIRE);
 
 		if (fn)
-			next = min_ns(next, fn(page, aq_now_ns()));
+			next = aq_min(next, fn(page, aq_now_ns()));
 	}
 	return next;
 }
@@ -71,47 +59,22 @@ static void *run(void *arg)
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
 	(void)aq_slice_ask(SLICE_NS);
 	(void)aq__relax_begin(); /* for good: it is no thread that captures */
-	while (!__atomic_load_n(&leaving, __ATOMIC_SEQ_CST)) {
+	while (!aq__worker_ends(&worker)) {
 		struct aq_page *page = aq__page_get(); /* never goes, but in a child */
 		uint32_t seen = __atomic_load_n((uint32_t *)&page->news, __ATOMIC_SEQ_CST);
 		uint64_t next = UINT64_MAX;
 
-		__atomic_store_n(&looking, 1, __ATOMIC_SEQ_CST);
-		if (!__atomic_load_n(&leaving, __ATOMIC_SEQ_CST))
+		if (aq__worker_enter(&worker))
 			next = look(page);
-		__atomic_store_n(&looking, 0, __ATOMIC_SEQ_CST);
+		aq__worker_leave(&worker);
 		sleep_until(&page->news, seen, next);
 	}
 	return NULL;
 }
 
-/*
- * The process ends, and the driver with it, whose handlers were registered before this one and run
- * after it: no call of ours may be under way then. The daemon takes the lease when we are gone.
- */
-static void leave(void)
-{
-	uint64_t until = aq_now_ns() + LEAVE_NS;
-
-	__atomic_store_n(&leaving, 1, __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&looking, __ATOMIC_SEQ_CST) && aq_now_ns() < until)
-		sched_yield();
-}
-
 bool aq__gate_thread_start(void)
 {
-	uint32_t was = __atomic_load_n(&state, __ATOMIC_ACQUIRE);
-
-	if (was == RUNS)
-		return true;
-	was = NOT_STARTED;
-	if (!aq__page_get() || !__atomic_compare_exchange_n(&state, &was, STARTING, false,
-							    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-		return was != CANNOT;
-	atexit(leave);
-	was = aq__thread_start(run, STACK_BYTES, "aliquot-gate") ? RUNS : CANNOT;
-	__atomic_store_n(&state, was, __ATOMIC_RELEASE);
-	return was == RUNS;
+	return aq__worker_start(&worker, run, "aliquot-gate");
 }
 
 void aq__gate_thread_kick(void)
@@ -137,6 +100,5 @@ bool aq__gate_thread_add(aq__news_fn *fn)
 
 void aq__gate_thread_forked(void)
 {
-	state = NOT_STARTED;
-	looking = 0;
+	aq__worker_forked(&worker);
 }

@@ -15,8 +15,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -26,13 +24,12 @@
 #include "guard/conn.h"
 #include "guard/lock.h"
 #include "guard/movable.h"
+#include "guard/worker.h"
 #include "guard/guest.h"
 
 #define MAX_EXPORTS 4096u		/* as the daemon's */
 #define MAX_LOANS 16384u		/* guess: those of all borrowers together */
 #define LOW_FDS 100			/* as in conn.c */
-#define STACK_BYTES ((size_t)512 << 10) /* as the gate's thread */
-#define LEAVE_NS (50 * AQ_NS_PER_MS)	/* guess: longer than a descriptor takes to make */
 
 /* What has a token; free: address 0. Under `lock`. */
 static struct export
@@ -55,9 +52,7 @@ static struct loan {
 static uint32_t n_loans;
 static uint32_t last_number;
 
-enum { NOT_STARTED, STARTING, RUNS, CANNOT };
-static uint32_t state;		 /* atomic; of the thread */
-static uint32_t leaving, inside; /* atomic: the process ends; the thread calls the driver */
+static struct aq__worker worker;
 
 /* ---- exports ---- */
 
@@ -289,13 +284,12 @@ static int descriptor(const struct piece *p, int *ret_fd)
 {
 	int fd = -1, r = -ECANCELED;
 
-	__atomic_store_n(&inside, 1, __ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&leaving, __ATOMIC_SEQ_CST))
+	if (aq__worker_enter(&worker))
 		r = AQ__CALL(cuMemExportToShareableHandle, &fd, p->handle,
 			     CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) == CUDA_SUCCESS
 			    ? 0
 			    : -EIO;
-	__atomic_store_n(&inside, 0, __ATOMIC_SEQ_CST);
+	aq__worker_leave(&worker);
 	if (r == 0)
 		*ret_fd = raised(fd);
 	return r;
@@ -374,7 +368,7 @@ static void *run(void *arg)
 
 	(void)arg;
 	(void)aq__relax_begin(); /* for good: it is no thread that captures */
-	while (!__atomic_load_n(&leaving, __ATOMIC_SEQ_CST)) {
+	while (!aq__worker_ends(&worker)) {
 		uint32_t seen = __atomic_load_n((uint32_t *)&page->shares, __ATOMIC_SEQ_CST);
 
 		announce_all();
@@ -383,33 +377,6 @@ static void *run(void *arg)
 		syscall(SYS_futex, &page->shares, FUTEX_WAIT, seen, NULL, NULL, 0);
 	}
 	return NULL;
-}
-
-/* As in gate_thread.c: no call of ours is under way when the driver's own handlers run. */
-static void leave(void)
-{
-	uint64_t until = aq_now_ns() + LEAVE_NS;
-
-	__atomic_store_n(&leaving, 1, __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&inside, __ATOMIC_SEQ_CST) && aq_now_ns() < until)
-		sched_yield();
-}
-
-/* Return: whether there is, or is about to be, a thread that lends. */
-static bool start(void)
-{
-	uint32_t was = __atomic_load_n(&state, __ATOMIC_ACQUIRE);
-
-	if (was == RUNS)
-		return true;
-	was = NOT_STARTED;
-	if (!aq__page_get() || !__atomic_compare_exchange_n(&state, &was, STARTING, false,
-							    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-		return was != CANNOT && was != NOT_STARTED;
-	atexit(leave);
-	was = aq__thread_start(run, STACK_BYTES, "aliquot-ipc") ? RUNS : CANNOT;
-	__atomic_store_n(&state, was, __ATOMIC_RELEASE);
-	return was == RUNS;
 }
 
 /* ---- the call ---- */
@@ -453,7 +420,7 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle *handle, CUdeviceptr ptr)
 		return AQ__CALL(cuIpcGetMemHandle, handle, ptr);
 	if (!aq__arena_of(ptr)->exportable)
 		return CUDA_ERROR_INVALID_VALUE;
-	r = start() ? export(&item, h.token) : CUDA_ERROR_NOT_SUPPORTED;
+	r = aq__worker_start(&worker, run, "aliquot-ipc") ? export(&item, h.token) : CUDA_ERROR_NOT_SUPPORTED;
 	if (r == CUDA_SUCCESS)
 		memcpy(handle, &h, sizeof(h));
 	errno = saved;
@@ -465,7 +432,6 @@ void aq__share_forked(void)
 	aq__lock_reset(&lock);
 	memset(exports, 0, sizeof(exports[0]) * n_exports);
 	n_exports = n_loans = 0;
-	state = NOT_STARTED;
-	inside = 0;
+	aq__worker_forked(&worker);
 	aq__import_forked();
 }
