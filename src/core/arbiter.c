@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "base/timing.h"
 #include "base/banned.h"
 
@@ -348,11 +349,6 @@ static struct aq_contender *first_waiting(const struct aq_arbiter *a, uint64_t d
 	return best;
 }
 
-static uint64_t earlier(uint64_t x, uint64_t y)
-{
-	return x < y ? x : y;
-}
-
 /* Is there anybody for whom a holder should be quick to stop? Until when, if nothing happens. */
 static uint64_t company_end(const struct aq_arbiter *a, const struct aq_contender *c,
 			    uint64_t now_ns)
@@ -430,20 +426,20 @@ static uint64_t review_holders(struct aq_arbiter *a, uint64_t now_ns, uint64_t *
 
 		company = company_end(a, c, now_ns);
 		c->company = rival || company;
-		until = earlier(cap_end(c, now_ns), c->bound_ns);
+		until = aq_min(cap_end(c, now_ns), c->bound_ns);
 		if (rival) {
-			until = earlier(until, rival_end(a, c, &theirs, now_ns));
+			until = aq_min(until, rival_end(a, c, &theirs, now_ns));
 			if (review_ns(a, c) > now_ns)
-				next = earlier(next, review_ns(a, c));
+				next = aq_min(next, review_ns(a, c));
 		} else if (company) {
-			next = earlier(next, company);
+			next = aq_min(next, company);
 		}
 		/* It ends now at the earliest: that is from when on running on is a debt. */
 		if (until < now_ns)
 			until = now_ns;
 		set_lease(c, until == now_ns ? AQ_LEASE_DRAINING : AQ_LEASE_HELD, until);
 		if (c->state == AQ_LEASE_HELD)
-			next = earlier(next, until);
+			next = aq_min(next, until);
 	}
 	return next;
 }
@@ -497,7 +493,7 @@ static uint64_t borrow_end(const struct kept *k, const struct aq_contender *c, u
 			continue;
 		if (k->priority[d] > c->terms.priority)
 			return now_ns;
-		until = earlier(until, k->until_ns[d]);
+		until = aq_min(until, k->until_ns[d]);
 	}
 	return until;
 }
@@ -536,17 +532,17 @@ static uint64_t grant_waiting(struct aq_arbiter *a, uint64_t now_ns, uint64_t bu
 		c->turn_end_ns = now_ns + a->tuning.quantum_ns;
 		c->bound_ns = bound;
 		c->contested = (c->terms.devices & kept.devices) != 0;
-		set_lease(c, AQ_LEASE_HELD, earlier(cap_end(c, now_ns), bound));
+		set_lease(c, AQ_LEASE_HELD, aq_min(cap_end(c, now_ns), bound));
 		c->changed = true;
 		busy |= c->terms.devices;
-		next = earlier(next, c->lease_until_ns);
+		next = aq_min(next, c->lease_until_ns);
 	}
 
 	/* Somebody who lost against a lease just given out bounds it; see review_holders(). */
 	AQ_LIST_FOREACH (c, tmp, &a->contenders, link) {
 		c->blocked_until_ns = 0;
 		if (c->wants && c->state == AQ_LEASE_NONE && capped(c) && c->refilling)
-			next = earlier(next, now_ns + refill_time(a, c));
+			next = aq_min(next, now_ns + refill_time(a, c));
 	}
 	return next;
 }
@@ -562,5 +558,5 @@ uint64_t aq_arbiter_decide(struct aq_arbiter *a, uint64_t now_ns)
 	review_holders(a, now_ns, &busy);
 	next = grant_waiting(a, now_ns, busy);
 	busy = 0;
-	return earlier(next, review_holders(a, now_ns, &busy));
+	return aq_min(next, review_holders(a, now_ns, &busy));
 }

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/number.h"
 #include "base/timing.h"
 #include "daemon/lease_internal.h"
 #include "daemon/lease_page.h"
@@ -311,11 +312,6 @@ static bool settle_all(struct aqd_leases *l, uint64_t now_ns)
 	return back;
 }
 
-static uint64_t earlier(uint64_t x, uint64_t y)
-{
-	return x < y ? x : y;
-}
-
 uint64_t aqd_leases_run(struct aqd_leases *l, uint64_t now_ns)
 {
 	struct aqd_lease *f, *tmp;
@@ -342,9 +338,9 @@ uint64_t aqd_leases_run(struct aqd_leases *l, uint64_t now_ns)
 		l->next_ns = now_ns; /* in the next turn of the loop */
 	AQ_LIST_FOREACH (f, tmp, &l->all, link) {
 		if (f->given && f->ended_ns && f->contender.waited_for)
-			l->next_ns = earlier(l->next_ns, f->ended_ns + AQD_LEASE_GRACE_NS);
+			l->next_ns = aq_min(l->next_ns, f->ended_ns + AQD_LEASE_GRACE_NS);
 		if (f->late)
-			l->next_ns = earlier(l->next_ns, aqd__lease_passed_look(l, f, now_ns));
+			l->next_ns = aq_min(l->next_ns, aqd__lease_passed_look(l, f, now_ns));
 	}
 	return l->next_ns;
 }

@@ -7,6 +7,7 @@
  */
 #include "daemon/lease.h"
 
+#include "base/number.h"
 #include "base/timing.h"
 #include "daemon/lease_internal.h"
 #include "daemon/lease_page.h"
@@ -16,16 +17,6 @@
  * keep others away for nothing, by having leases and not using them. */
 #define LEAST_PART 4u
 
-static uint64_t less(uint64_t x, uint64_t y)
-{
-	return x < y ? x : y;
-}
-
-static uint64_t minus(uint64_t x, uint64_t y)
-{
-	return x > y ? x - y : 0;
-}
-
 /* @ns of @whole as part of @of; all but the last are at most hours. */
 static uint64_t scale(uint64_t ns, uint64_t part, uint64_t of)
 {
@@ -34,7 +25,7 @@ static uint64_t scale(uint64_t ns, uint64_t part, uint64_t of)
 
 static void tick(struct aqd_leases *l, uint32_t d, uint64_t now_ns)
 {
-	uint64_t dt = minus(now_ns, l->clock[d].since_ns);
+	uint64_t dt = aq_minus(now_ns, l->clock[d].since_ns);
 	uint32_t late = l->clock[d].late, all = late + l->clock[d].held;
 
 	l->clock[d].holder_ns += dt / (1 + late);
@@ -53,7 +44,7 @@ void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devic
 		tick(l, d, now_ns);
 		l->clock[d].held = held;
 		/* As if it had had the device since its lease began. */
-		f->clock_ns[i] = l->clock[d].holder_ns - minus(now_ns, f->contender.lease_start_ns);
+		f->clock_ns[i] = l->clock[d].holder_ns - aq_minus(now_ns, f->contender.lease_start_ns);
 	}
 }
 
@@ -63,9 +54,9 @@ static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 {
 	struct aqd_lessee_device *dev = &c->device[i];
 	uint64_t says = aqd_page_look(c->page, i).gpu_ns, before = dev->gpu_ns;
-	uint64_t since = minus(now_ns + AQD_LEASE_GRACE_NS, dev->counted_ns + dev->early_ns);
-	uint64_t ever = minus(now_ns + AQD_LEASE_GRACE_NS, c->joined_ns + dev->claimed_ns);
-	uint64_t possible = less(since, ever), ns = says - before;
+	uint64_t since = aq_minus(now_ns + AQD_LEASE_GRACE_NS, dev->counted_ns + dev->early_ns);
+	uint64_t ever = aq_minus(now_ns + AQD_LEASE_GRACE_NS, c->joined_ns + dev->claimed_ns);
+	uint64_t possible = aq_min(since, ever), ns = says - before;
 
 	dev->gpu_ns = says;
 	if (ns > possible) { /* also when it went backwards */
@@ -89,8 +80,8 @@ void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_le
 	if (dev->late)
 		return;
 	if (dev->given)
-		f->early_ns[i] = less(f->early_ns[i] + claimed(l, c, i, now_ns),
-				      minus(now_ns, f->contender.lease_start_ns));
+		f->early_ns[i] = aq_min(f->early_ns[i] + claimed(l, c, i, now_ns),
+				      aq_minus(now_ns, f->contender.lease_start_ns));
 	else
 		f->gpu_ns[i] += claimed(l, c, i, now_ns);
 }
@@ -118,14 +109,14 @@ void aqd__lease_adopt_total(struct aqd_lease *f, struct aqd_lessee *c, uint32_t 
 {
 	uint64_t total = aqd_page_total(c->page, i);
 
-	if (total > f->gpu_ns[i] && total <= minus(now_ns, f->born_ns))
+	if (total > f->gpu_ns[i] && total <= aq_minus(now_ns, f->born_ns))
 		f->gpu_ns[i] = total;
 }
 
 void aqd__lease_open_until(struct aqd_lessee_device *dev, uint64_t now_ns)
 {
 	if (!dev->gated && dev->open_from_ns)
-		dev->open_ns += minus(now_ns, dev->open_from_ns);
+		dev->open_ns += aq_minus(now_ns, dev->open_from_ns);
 	dev->open_from_ns = now_ns;
 }
 
@@ -139,8 +130,8 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 	if (dev->open_ns && !dev->late) {
 		aqd__lease_collect(l, c->lease, c, i, now_ns);
 		/* What was in flight when the gate closed ran on, and was measured by nobody. */
-		measured = minus(dev->claimed_ns - dev->sampled_ns, dev->others_ns);
-		measured += dev->given ? minus(now_ns, dev->given_ns) : 0;
+		measured = aq_minus(dev->claimed_ns - dev->sampled_ns, dev->others_ns);
+		measured += dev->given ? aq_minus(now_ns, dev->given_ns) : 0;
 		/*
 		 * The gate may have been open for longer than the sample is, which came late or
 		 * after a time without a daemon; or, of a client that has just come, for less.
@@ -149,8 +140,8 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 		if (dev->open_ns > span_ns)
 			used = dev->open_ns / 100 * percent;
 		else if (!dev->gated && !measured)
-			used = less(used, dev->open_ns);
-		c->lease->gpu_ns[i] += minus(used, measured);
+			used = aq_min(used, dev->open_ns);
+		c->lease->gpu_ns[i] += aq_minus(used, measured);
 	}
 	dev->percent = percent;
 	dev->open_ns = 0;
@@ -161,7 +152,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 
 uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
-	uint64_t sum = f->early_ns[i], wall = minus(now_ns, f->contender.lease_start_ns), late = 0;
+	uint64_t sum = f->early_ns[i], wall = aq_minus(now_ns, f->contender.lease_start_ns), late = 0;
 	uint64_t awaited, most;
 	uint32_t d = f->device[i];
 	struct aqd_lessee *c, *tmp;
@@ -172,19 +163,19 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i,
 		if (!dev->given)
 			continue;
 		if (dev->late) /* counted when it has given back */
-			late = less(wall, minus(now_ns, dev->given_ns));
+			late = aq_min(wall, aq_minus(now_ns, dev->given_ns));
 		else
 			sum += claimed(l, c, i, now_ns);
 	}
 	tick(l, d, now_ns);
 	/* It is given back before its last work is done. */
 	most = wall + aqd__handover_early_ns(l, d);
-	sum = scale(less(sum, most), minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
+	sum = scale(aq_min(sum, most), aq_minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
 	sum = sum > f->early_ns[i] ? sum : f->early_ns[i]; /* that was told already */
 	f->gpu_ns[i] += sum;
 	f->early_ns[i] = 0;
 	sum = sum > late ? sum : late;
-	awaited = f->awaited_ns ? minus(now_ns, f->awaited_ns) / LEAST_PART : 0;
+	awaited = f->awaited_ns ? aq_minus(now_ns, f->awaited_ns) / LEAST_PART : 0;
 	return sum > awaited ? sum : awaited;
 }
 
@@ -211,7 +202,7 @@ void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_l
 
 	dev->deaf = true; /* its want may be the one for the lease that it has overrun */
 	if (dev->late) {  /* again, with what it was given meanwhile */
-		dev->late_paid_ns += minus(now_ns, dev->given_ns);
+		dev->late_paid_ns += aq_minus(now_ns, dev->given_ns);
 		return;
 	}
 	tick(l, d, now_ns);
@@ -225,7 +216,7 @@ void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_l
 	dev->late_paid_ns = 0;
 	f->late++;
 	if (!passed)
-		overran(l, f, c, i, minus(now_ns, f->ended_ns), now_ns);
+		overran(l, f, c, i, aq_minus(now_ns, f->ended_ns), now_ns);
 }
 
 /* Does somebody else have the device, or wait for it? */
@@ -246,12 +237,12 @@ uint64_t aqd__lease_passed_look(struct aqd_leases *l, struct aqd_lease *f, uint6
 		if (!dev->late || !dev->passed)
 			continue;
 		if (now_ns < due) {
-			next = less(next, due);
+			next = aq_min(next, due);
 		} else if (in_the_way(l, f, i)) {
 			dev->passed = false;
-			overran(l, f, c, i, minus(now_ns, dev->late_since_ns), now_ns);
+			overran(l, f, c, i, aq_minus(now_ns, dev->late_since_ns), now_ns);
 		} else {
-			next = less(next, now_ns + AQD_LEASE_GRACE_NS);
+			next = aq_min(next, now_ns + AQD_LEASE_GRACE_NS);
 		}
 	}
 	return next;
@@ -279,20 +270,20 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 		   uint64_t ns, uint64_t now_ns)
 {
 	struct aqd_lessee_device *dev = &c->device[i];
-	uint64_t in_lease = minus(dev->late_since_ns, dev->late_from_ns), debt;
+	uint64_t in_lease = aq_minus(dev->late_since_ns, dev->late_from_ns), debt;
 	uint32_t d = f->device[i];
 
 	tick(l, d, now_ns);
 	l->clock[d].late -= dev->late_counts;
 	dev->late = false;
 	f->late--;
-	debt = minus(ns, in_lease);
+	debt = aq_minus(ns, in_lease);
 	if (!dev->passed) /* else it is known what it was, without others' */
-		debt = scale(debt, minus(l->clock[d].late_ns, dev->late_clock_ns),
-			     minus(now_ns, dev->late_since_ns));
-	f->gpu_ns[i] += less(ns, in_lease) + debt;
-	dev->others_ns += minus(ns, in_lease) - debt;
-	debt = minus(debt, dev->late_paid_ns);
+		debt = scale(debt, aq_minus(l->clock[d].late_ns, dev->late_clock_ns),
+			     aq_minus(now_ns, dev->late_since_ns));
+	f->gpu_ns[i] += aq_min(ns, in_lease) + debt;
+	dev->others_ns += aq_minus(ns, in_lease) - debt;
+	debt = aq_minus(debt, dev->late_paid_ns);
 	l->stirred = true;
 	if (dev->passed) {
 		if (f->joined)
@@ -301,7 +292,7 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 	}
 	if (f->joined)
 		aq_arbiter_charge(&l->arbiter, &f->contender, debt, now_ns);
-	l->ops->caught_up(l->context, c, i, minus(now_ns, dev->late_since_ns), debt);
+	l->ops->caught_up(l->context, c, i, aq_minus(now_ns, dev->late_since_ns), debt);
 }
 
 void aqd__lease_caught_up(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
@@ -315,10 +306,10 @@ void aqd__lease_abandoned(struct aqd_leases *l, struct aqd_lease *f, struct aqd_
 {
 	struct aqd_lessee_device *dev = &c->device[i];
 	struct aqd_page_says says = aqd_page_look(c->page, i);
-	uint64_t wall = minus(now_ns, dev->given_ns);
+	uint64_t wall = aq_minus(now_ns, dev->given_ns);
 
 	if (dev->late) {
-		settle(l, f, c, i, minus(now_ns, dev->late_from_ns), now_ns);
+		settle(l, f, c, i, aq_minus(now_ns, dev->late_from_ns), now_ns);
 		return;
 	}
 	if (!dev->given) {
@@ -329,6 +320,6 @@ void aqd__lease_abandoned(struct aqd_leases *l, struct aqd_lease *f, struct aqd_
 	f->early_ns[i] += claimed(l, c, i, now_ns);
 	/* Nobody measured what it had under way: a lease's worth at the most. */
 	if (says.active_turn == dev->turn && says.done_turn != dev->turn)
-		f->early_ns[i] += less(wall, l->arbiter.tuning.quantum_ns);
-	f->early_ns[i] = less(f->early_ns[i], minus(now_ns, f->contender.lease_start_ns));
+		f->early_ns[i] += aq_min(wall, l->arbiter.tuning.quantum_ns);
+	f->early_ns[i] = aq_min(f->early_ns[i], aq_minus(now_ns, f->contender.lease_start_ns));
 }

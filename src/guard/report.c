@@ -10,14 +10,10 @@
  *
  * When we fail: without a daemon, free is what this process may still take by itself.
  */
+#include "base/number.h"
 #include "guard/guard.h"
 #include "guard/movable.h"
 #include "guard/guest.h"
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
 
 /* Make the driver's answer the fraction's. */
 static void fraction_view(uint64_t *free_bytes, uint64_t *total_bytes)
@@ -32,8 +28,8 @@ static void fraction_view(uint64_t *free_bytes, uint64_t *total_bytes)
 		return;
 	aq__synchronised();
 	room = aq__free_bytes(p.index, &limit);
-	*free_bytes = min(*free_bytes, room);
-	*total_bytes = min(*total_bytes, limit);
+	*free_bytes = aq_min(*free_bytes, room);
+	*total_bytes = aq_min(*total_bytes, limit);
 }
 
 /* What we keep for the next allocation is free, and everybody is to be told the same. */
@@ -81,7 +77,7 @@ static uint64_t limit_of(CUdevice dev, uint64_t total)
 
 	if (index < 0)
 		return total;
-	return min(total,
+	return aq_min(total,
 		   __atomic_load_n((uint64_t *)&page->device[index].limit_bytes, __ATOMIC_ACQUIRE));
 }
 
