@@ -32,13 +32,8 @@
 
 /* Places are taken under `making` and never freed; read without. */
 static struct aq__flight *flights[MAX_FLIGHTS];
-static uint32_t n_flights; /* atomic */
+uint32_t aq__flights_made;
 static struct aq__lock making;
-
-bool aq__flight_any(void)
-{
-	return __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE) != 0;
-}
 
 /* ---- which ---- */
 
@@ -54,7 +49,7 @@ static int index_of(const struct aq__flight *f)
 
 static struct aq__flight *find(CUcontext ctx)
 {
-	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+	uint32_t n = aq__flights();
 
 	for (uint32_t i = 0; i < n; i++) {
 		if (ctx_of(flights[i]) == ctx)
@@ -76,14 +71,14 @@ static struct aq__flight *place(void)
 	struct aq__flight *f = find(NULL);
 	int saved = errno;
 
-	if (f || n_flights >= MAX_FLIGHTS)
+	if (f || aq__flights_made >= MAX_FLIGHTS)
 		return f;
 	f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	errno = saved;
 	if (f == MAP_FAILED)
 		return NULL;
-	flights[n_flights] = f;
-	__atomic_store_n(&n_flights, n_flights + 1, __ATOMIC_RELEASE);
+	flights[aq__flights_made] = f;
+	__atomic_store_n(&aq__flights_made, aq__flights_made + 1, __ATOMIC_RELEASE);
 	return f;
 }
 
@@ -479,7 +474,7 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 
 /* For every flight on the device, with its lock held. */
 #define FOR_EACH_ON(f, device)                                                                     \
-	for (uint32_t i_ = 0, n_ = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE); i_ < n_; i_++)   \
+	for (uint32_t i_ = 0, n_ = aq__flights(); i_ < n_; i_++)                                   \
 		if ((f = flights[i_]) && ctx_of(f) && index_of(f) == (device))
 
 uint64_t aq__flight_left(int index, uint64_t now_ns, bool look)
@@ -593,7 +588,7 @@ uint64_t aq__flight_harvest(int index, bool foretell)
 	uint64_t sum = 0;
 
 	/* Those whose context is gone, too. */
-	for (uint32_t i = 0, n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE); i < n; i++) {
+	for (uint32_t i = 0, n = aq__flights(); i < n; i++) {
 		struct aq__flight *f = flights[i];
 
 		if (index_of(f) != index)
@@ -629,7 +624,7 @@ static void mark_concerned(struct aq__flight *f, CUstream stream, bool all)
 
 void aq__flight_sync_begin(CUstream stream, bool all)
 {
-	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+	uint32_t n = aq__flights();
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct aq__flight *f = flights[i];
@@ -645,7 +640,7 @@ void aq__flight_sync_begin(CUstream stream, bool all)
 /* Once in a step: who asks about old work all the time has not submitted the last of it. */
 void aq__flight_asked(CUstream stream, bool all)
 {
-	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+	uint32_t n = aq__flights();
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct aq__flight *f = flights[i];
@@ -661,7 +656,7 @@ void aq__flight_asked(CUstream stream, bool all)
 
 void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
 {
-	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+	uint32_t n = aq__flights();
 
 	for (uint32_t i = 0; r == CUDA_SUCCESS && i < n; i++) {
 		struct aq__flight *f = flights[i];
@@ -683,7 +678,7 @@ void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
 
 void aq__flight_stream_gone(CUstream stream)
 {
-	uint32_t n = __atomic_load_n(&n_flights, __ATOMIC_ACQUIRE);
+	uint32_t n = aq__flights();
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct aq__flight *f = flights[i];
@@ -759,7 +754,7 @@ void aq__flight_unfollowed(int index)
 /* The events were the parent's; the places serve the child. */
 void aq__flight_forked(void)
 {
-	for (uint32_t i = 0; i < n_flights; i++)
+	for (uint32_t i = 0; i < aq__flights_made; i++)
 		memset(flights[i], 0, sizeof(*flights[i]));
 	aq__lock_reset(&making);
 }

@@ -27,8 +27,13 @@ struct aq__command {
 	bool waits;	  /* returns when the command is done: the blocking copies */
 };
 
-/* Is there any flight in this process? One load; false until the gate was first managed. */
-bool aq__flight_any(void);
+extern uint32_t aq__flights_made; /* atomic */
+
+/* How many places for flights this process has: one load; 0 until a gate was first managed. */
+static inline uint32_t aq__flights(void)
+{
+	return __atomic_load_n(&aq__flights_made, __ATOMIC_ACQUIRE);
+}
 
 /* The flight of @ctx, made on first use. Return: NULL: no memory; the command goes uncounted. */
 struct aq__flight *aq__flight_of(CUcontext ctx, int index);

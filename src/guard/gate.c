@@ -616,7 +616,7 @@ void aq__gate_sync_begin(CUstream stream, bool per_thread, bool all)
 {
 	int saved = errno;
 
-	if (!aq__flight_any() || !aq__page_get())
+	if (!aq__flights() || !aq__page_get())
 		return;
 	aq__flight_sync_begin(stream_of(stream, per_thread), all);
 	errno = saved;
@@ -626,7 +626,7 @@ void aq__gate_asked(CUstream stream, bool per_thread, bool all)
 {
 	int saved = errno;
 
-	if (!aq__flight_any() || !aq__page_get())
+	if (!aq__flights() || !aq__page_get())
 		return;
 	aq__flight_asked(stream_of(stream, per_thread), all);
 	errno = saved;
@@ -636,7 +636,7 @@ void aq__gate_sync_end(CUstream stream, bool per_thread, bool all, CUresult r)
 {
 	int saved = errno;
 
-	if (!aq__flight_any() || !aq__page_get())
+	if (!aq__flights() || !aq__page_get())
 		return;
 	aq__flight_sync_end(stream_of(stream, per_thread), all, r);
 	errno = saved;
@@ -646,7 +646,7 @@ void aq__gate_stream_gone(CUstream stream, bool per_thread)
 {
 	int saved = errno;
 
-	if (!aq__flight_any() || !aq__page_get())
+	if (!aq__flights() || !aq__page_get())
 		return;
 	aq__flight_stream_gone(stream_of(stream, per_thread));
 	errno = saved;
@@ -656,7 +656,7 @@ void aq__gate_context_gone(CUcontext ctx)
 {
 	int saved = errno;
 
-	if (!aq__flight_any() || !aq__page_get())
+	if (!aq__flights() || !aq__page_get())
 		return;
 	aq__flight_context_gone(ctx);
 	errno = saved;

@@ -41,6 +41,8 @@ HOOK_SYNC(cuStreamSynchronize_ptsz, (CUstream stream), stream, true, false, stre
 	{                                                                                          \
 		CUresult r = AQ__CALL(sym, arg);                                                   \
                                                                                                    \
+		if (!aq__flights())                                                                \
+			return r;                                                                  \
 		if (r == CUDA_ERROR_NOT_READY)                                                     \
 			aq__gate_asked(stream, per_thread, all);                                   \
 		else                                                                               \
@@ -72,8 +74,15 @@ HOOK_QUERY(cuStreamQuery_ptsz, (CUstream stream), stream, true, false, stream)
 	}                                                                                          \
 	CUresult sym(const CUlaunchConfig *config, CUfunction func, void **params, void **extra)   \
 	{                                                                                          \
-		return aq__gate_open() ? AQ__CALL(sym, config, func, params, extra)                \
-				       : gated_##sym(config, func, params, extra);                 \
+		CUresult r;                                                                        \
+                                                                                                   \
+		if (__builtin_expect(aq__gate_open(), 1))                                          \
+			return AQ__CALL(sym, config, func, params, extra);                         \
+		if (__builtin_expect(!aq__quick_known(), 0))                                       \
+			return gated_##sym(config, func, params, extra);                           \
+		r = AQ__CALL(sym, config, func, params, extra);                                    \
+		aq__calls_leave();                                                                 \
+		return r;                                                                          \
 	}
 
 HOOK_LAUNCH_EX(cuLaunchKernelEx, false)
