@@ -6,39 +6,20 @@
 #ifndef AQ_TESTS_MOVETEST_H
 #define AQ_TESTS_MOVETEST_H
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include "tests/unit/cm.h"
 
 #include "abi/grant.h"
 #include "fake_lease.h"
-#include "realload.h"
 #include "sim/kernels.ptx.h"
-#include "sim/machine.h"
+#include "simulated.h"
 
 #define MIB (1ull << 20)
-#define MS AQ_NS_PER_MS
 #define PATIENCE_NS (30 * AQ_NS_PER_S)
 #define BLOCK (2 * MIB)
 
-#define ok(call) assert_int_equal(call, CUDA_SUCCESS)
-
-static struct aq__real g, driver; /* as the program has it, and behind the guard */
-static char dir[64];
-static uint8_t uuids[2][16];
 static CUcontext ctx[2];
 static CUfunction spin, mad, fill_words __attribute__((unused));
 static CUstream stream;
-
-#define eventually(condition)                                                                      \
-	({                                                                                         \
-		uint64_t until_ = aq_now_ns() + PATIENCE_NS;                                       \
-		while (!(condition) && aq_now_ns() < until_)                                       \
-			usleep(500);                                                               \
-		(condition);                                                                       \
-	})
 
 /* ---- the daemon's side ---- */
 
@@ -206,37 +187,18 @@ static inline int nothing_left(void **state)
 
 /* ---- the program ---- */
 
-/* A machine of its own, and the guard at @path in front of it. Return: whether there is one. */
-static inline bool movetest_begin(const char *path)
+/* With memory that moves, whatever is the default. Before cmocka: exits on failure. */
+static inline void movetest_load(const char *path)
 {
-	snprintf(dir, sizeof(dir), "/tmp/aliquot-move-XXXXXX");
-	if (!mkdtemp(dir) || sim_machine_add(dir, "h100:2") < 0) {
-		perror("no simulated machine");
-		return false;
-	}
-	setenv("ALIQUOT_SIM_DIR", dir, 1);
 	setenv("ALIQUOT_MOVE", "1", 1);
-	unsetenv("CUDA_VISIBLE_DEVICES");
-	real_load(&driver, dlopen(AQ__DRIVER_SONAME, RTLD_NOW | RTLD_LOCAL));
-	real_load(&g, dlopen(path, RTLD_NOW | RTLD_LOCAL));
-	if (getenv("CMOCKA_TEST_FILTER"))
-		cmocka_set_test_filter(getenv("CMOCKA_TEST_FILTER"));
-	return true;
+	simulated_load(path);
 }
 
 static inline int setup(void **state)
 {
 	CUmodule m;
 
-	ok(driver.cuInit(0));
-	for (int i = 0; i < 2; i++)
-		ok(driver.cuDeviceGetUuid_v2((CUuuid *)uuids[i], i));
-	fake_daemon.uuids = uuids;
-	fake_daemon.devices = 2;
-	fake_daemon.limit = 1ull << 34;
-	fake_daemon_prepare();
-	fake_daemon_start();
-	ok(g.cuInit(0));
+	simulated_begin(1ull << 34);
 	for (int i = 1; i >= 0; i--) {
 		ok(g.cuDevicePrimaryCtxRetain(&ctx[i], i));
 		ok(g.cuCtxSetCurrent(ctx[i]));
@@ -251,10 +213,7 @@ static inline int setup(void **state)
 
 static inline int teardown(void **state)
 {
-	fake_daemon_stop();
-	fake_daemon_clean();
-	sim_machine_remove(dir);
-	rmdir(dir);
+	simulated_end();
 	return 0;
 }
 

@@ -6,55 +6,40 @@
 #ifndef AQ_TESTS_SIMULATED_H
 #define AQ_TESTS_SIMULATED_H
 
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 #include "tests/unit/cm.h"
+#include "tests/unit/sim/simdir.h"
 
+#include "base/timing.h"
 #include "cuda/cuda_abi.h"
 #include "fake_daemon.h"
-#include "guard/real.h"
-#include "sim/machine.h"
+#include "realload.h"
 
+#define MS AQ_NS_PER_MS
 #define ok(call) assert_int_equal(call, CUDA_SUCCESS)
 
-static struct aq__real g, driver;
-static char sim_dir[64];
+/* Whether @condition comes to hold within PATIENCE_NS, which is for each test to define. */
+#define eventually(condition)                                                                      \
+	({                                                                                         \
+		uint64_t until_ = aq_now_ns() + PATIENCE_NS;                                       \
+		while (!(condition) && aq_now_ns() < until_)                                       \
+			usleep(500);                                                               \
+		(condition);                                                                       \
+	})
+
+static struct aq__real g, driver; /* as the program has it, and behind the guard */
 static uint8_t sim_uuids[2][16];
 
-static void sim_load_into(struct aq__real *into, const char *path)
-{
-	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-
-	if (!handle) {
-		fprintf(stderr, "%s\n", dlerror());
-		exit(1);
-	}
-#define AQ_API(sym, since, role, params, args) *(void **)&into->sym = dlsym(handle, #sym);
-#define AQ_API_UNTYPED(sym, since, role)
-#define AQ_API_DATA(sym)
-#define AQ_ALIAS(base, since, sym)
-#include "cuda/cuda_api.def"
-#undef AQ_API
-#undef AQ_API_UNTYPED
-#undef AQ_API_DATA
-#undef AQ_ALIAS
-}
-
-/* Two devices of their own, the driver and the guard at @path. Before cmocka: exits on failure. */
+/*
+ * Two devices of their own, the driver and the guard at @path. CMOCKA_TEST_FILTER picks tests.
+ * Before cmocka: exits on failure.
+ */
 static inline void simulated_load(const char *path)
 {
-	snprintf(sim_dir, sizeof(sim_dir), "/tmp/aliquot-guard-XXXXXX");
-	if (!mkdtemp(sim_dir) || sim_machine_add(sim_dir, "h100:2") < 0) {
-		perror("no simulated machine");
-		exit(1);
-	}
-	setenv("ALIQUOT_SIM_DIR", sim_dir, 1);
-	unsetenv("CUDA_VISIBLE_DEVICES");
-	sim_load_into(&driver, AQ__DRIVER_SONAME);
-	sim_load_into(&g, path);
+	simtest_begin("h100:2");
+	real_load(&driver, dlopen(AQ__DRIVER_SONAME, RTLD_NOW | RTLD_LOCAL));
+	real_load(&g, dlopen(path, RTLD_NOW | RTLD_LOCAL));
+	if (getenv("CMOCKA_TEST_FILTER"))
+		cmocka_set_test_filter(getenv("CMOCKA_TEST_FILTER"));
 }
 
 /* A daemon with a fraction of @limit bytes on each device, and cuInit(). */
@@ -75,8 +60,6 @@ static inline void simulated_end(void)
 {
 	fake_daemon_stop();
 	fake_daemon_clean();
-	sim_machine_remove(sim_dir);
-	rmdir(sim_dir);
 }
 
 #endif /* AQ_TESTS_SIMULATED_H */

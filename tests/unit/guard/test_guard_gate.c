@@ -4,31 +4,18 @@
  * are compared with the device's own account. The machine may be busy: what is measured on the
  * device is exact all the same; what the host does is only given bounds of what it may not do.
  */
-#include <dlfcn.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
-#include "tests/unit/cm.h"
-
-#include "cuda/cuda_abi.h"
 #include "fake_lease.h"
-#include "realload.h"
 #include "sim/kernels.ptx.h"
-#include "sim/machine.h"
+#include "simulated.h"
 
-#define MS AQ_NS_PER_MS
 #define US AQ_NS_PER_US
 #define PATIENCE_NS (10 * AQ_NS_PER_S)
 
-#define ok(call) assert_int_equal(call, CUDA_SUCCESS)
-
-static struct aq__real g;
 static struct sim_machine machine;
-static char dir[64];
-static uint8_t uuids[2][16];
 static CUcontext ctx[2];
 static CUfunction spin[2];
 static CUstream stream;
@@ -63,14 +50,6 @@ static bool thread_runs(const char *name)
 
 /* Given back means done, or as good as done: what runs yet is a matter of microseconds. */
 #define DONE(s) assert_true(eventually(g.cuStreamQuery(s) == CUDA_SUCCESS))
-
-#define eventually(condition)                                                                      \
-	({                                                                                         \
-		uint64_t until_ = aq_now_ns() + PATIENCE_NS;                                       \
-		while (!(condition) && aq_now_ns() < until_)                                       \
-			usleep(500);                                                               \
-		(condition);                                                                       \
-	})
 
 static void within_percent(uint64_t got, uint64_t want, unsigned int percent)
 {
@@ -833,21 +812,7 @@ static void test_gate__a_daemon_that_lies_about_time_cannot_end_the_program(void
 
 static int setup(void **state)
 {
-	void *driver = dlopen(AQ__DRIVER_SONAME, RTLD_NOLOAD | RTLD_LAZY);
-	CUresult (*init)(unsigned int);
-	CUresult (*uuid)(CUuuid *, CUdevice);
-
-	*(void **)&init = dlsym(driver, "cuInit");
-	*(void **)&uuid = dlsym(driver, "cuDeviceGetUuid_v2");
-	ok(init(0));
-	for (int i = 0; i < 2; i++)
-		ok(uuid((CUuuid *)uuids[i], i));
-	fake_daemon.uuids = uuids;
-	fake_daemon.devices = 2;
-	fake_daemon.limit = 1ull << 34;
-	fake_daemon_prepare();
-	fake_daemon_start();
-	ok(g.cuInit(0));
+	simulated_begin(1ull << 34);
 	for (int i = 1; i >= 0; i--) {
 		CUmodule m;
 
@@ -857,17 +822,14 @@ static int setup(void **state)
 		ok(g.cuModuleGetFunction(&spin[i], m, "aq_spin_ns"));
 	}
 	ok(g.cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-	assert_int_equal(sim_machine_open(&machine, dir), 0);
+	assert_int_equal(sim_machine_open(&machine, simtest_dir), 0);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	sim_machine_close(&machine);
-	fake_daemon_stop();
-	fake_daemon_clean();
-	sim_machine_remove(dir);
-	rmdir(dir);
+	simulated_end();
 	return 0;
 }
 
@@ -911,15 +873,6 @@ int main(int argc, char **argv)
 
 	if (argc != 2)
 		return 2;
-	snprintf(dir, sizeof(dir), "/tmp/aliquot-gate-XXXXXX");
-	if (!mkdtemp(dir) || sim_machine_add(dir, "h100:2") < 0) {
-		perror("no simulated machine");
-		return 1;
-	}
-	setenv("ALIQUOT_SIM_DIR", dir, 1);
-	unsetenv("CUDA_VISIBLE_DEVICES");
-	real_load(&g, dlopen(argv[1], RTLD_NOW | RTLD_LOCAL));
-	if (getenv("CMOCKA_TEST_FILTER"))
-		cmocka_set_test_filter(getenv("CMOCKA_TEST_FILTER"));
+	simulated_load(argv[1]);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -349,7 +349,6 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return 2;
-	if (!movetest_begin(argv[1]))
-		return 1;
+	movetest_load(argv[1]);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -773,8 +773,7 @@ int main(int argc, char **argv)
 	snprintf(guard_path, sizeof(guard_path), "%s", argv[1]);
 	if (playing)
 		unsetenv("CMOCKA_TEST_FILTER");
-	if (!movetest_begin(argv[1]))
-		return 1;
+	movetest_load(argv[1]);
 	return playing ? cmocka_run_group_tests(one, setup, teardown)
 		       : cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * For tests of the simulated driver, which they are linked to as programs are: a private machine
- * for the program, made before the first call and deleted at the end, and child processes.
+ * for the program, what an outsider sees of it, and child processes.
  */
 #ifndef AQ_TESTS_SIMTEST_H
 #define AQ_TESTS_SIMTEST_H
@@ -17,36 +17,12 @@
 
 #include "cuda/cuda_abi.h"
 #include "machine.h"
+#include "simdir.h"
 
 #define MIB (1ull << 20)
 #define FRAME SIM_FRAME_BYTES
 
 #define ok(call) assert_int_equal(call, CUDA_SUCCESS)
-
-static char simtest_dir[64];
-static pid_t simtest_owner;
-
-static inline void simtest_end(void)
-{
-	if (getpid() != simtest_owner)
-		return;
-	sim_machine_remove(simtest_dir);
-	rmdir(simtest_dir);
-}
-
-/* The machine is there before main()'s first call, for this process and its children. */
-static inline void simtest_begin(const char *spec)
-{
-	snprintf(simtest_dir, sizeof(simtest_dir), "/tmp/simtest-XXXXXX");
-	if (!mkdtemp(simtest_dir) || sim_machine_add(simtest_dir, spec) < 0) {
-		perror("no simulated machine");
-		exit(1);
-	}
-	setenv("ALIQUOT_SIM_DIR", simtest_dir, 1);
-	unsetenv("CUDA_VISIBLE_DEVICES");
-	simtest_owner = getpid();
-	atexit(simtest_end);
-}
 
 /* Bytes in use on a device of the machine, by everybody, as an outsider sees it. */
 static inline uint64_t simtest_used(uint32_t device)
