@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guard as a program meets it, with simulated devices behind it and a daemon of the test: `g` is
- * what the program has, `driver` what is behind. For one file of a program.
+ * The guard as a program meets it, with simulated devices behind it and a daemon of the test: `g`
+ * is what the program has, `driver` what is behind. For one file of a program.
  */
 #ifndef AQ_TESTS_SIMULATED_H
 #define AQ_TESTS_SIMULATED_H
