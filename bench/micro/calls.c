@@ -6,28 +6,28 @@
  *
  * Usage: calls [ROUNDS] [CALLS_PER_ROUND]
  */
-#include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/timing.h"
-#include "cuda/cuda_abi.h"
+#include "micro.h"
 
 #define MAX_ROUNDS 2000
 #define BATCH 64 /* allocations held at once, so that the tracking table is not empty */
 
+#define CALLS(CU)                                                                                  \
+	CU(launch, cuLaunchKernel)                                                                 \
+	CU(graph_launch, cuGraphLaunch)                                                            \
+	CU(copy, cuMemcpyHtoDAsync_v2)                                                             \
+	CU(query, cuStreamQuery)                                                                   \
+	CU(alloc, cuMemAlloc_v2)                                                                   \
+	CU(free, cuMemFree_v2)                                                                     \
+	CU(info, cuMemGetInfo_v2)
+
+/* Written once, at the start. */
 static struct {
-	__typeof__(&cuInit) init;
-	__typeof__(&cuDevicePrimaryCtxRetain) retain;
-	__typeof__(&cuCtxSetCurrent) set_current;
-	__typeof__(&cuLaunchKernel) launch;
-	__typeof__(&cuGraphLaunch) graph_launch;
-	__typeof__(&cuMemcpyHtoDAsync_v2) copy;
-	__typeof__(&cuStreamQuery) query;
-	__typeof__(&cuMemAlloc_v2) alloc;
-	__typeof__(&cuMemFree_v2) free;
-	__typeof__(&cuMemGetInfo_v2) info;
+	CALLS(MICRO_FIELD)
 } cu;
 
 static int compare(const void *a, const void *b)
@@ -83,10 +83,7 @@ static uint64_t alloc_free(unsigned int calls, size_t bytes, bool time_frees)
 		uint64_t start = aq_now_ns(), middle;
 
 		for (unsigned int k = 0; k < BATCH; k++)
-			if (cu.alloc(&held[k], bytes) != CUDA_SUCCESS) {
-				fprintf(stderr, "calls: allocation refused\n");
-				exit(1);
-			}
+			must(cu.alloc(&held[k], bytes), "cuMemAlloc");
 		middle = aq_now_ns();
 		for (unsigned int k = 0; k < BATCH; k++)
 			cu.free(held[k]);
@@ -141,53 +138,17 @@ static void measure(const char *name, uint64_t (*work)(unsigned int), unsigned i
 	       name, ns[0], ns[rounds / 2], ns[rounds * 99 / 100], rounds, calls, separator);
 }
 
-static void *need(void *handle, const char *symbol)
-{
-	void *found = dlsym(handle, symbol);
-
-	if (!found) {
-		fprintf(stderr, "calls: no %s: %s\n", symbol, dlerror());
-		exit(1);
-	}
-	return found;
-}
-
 int main(int argc, char **argv)
 {
 	unsigned int rounds = argc > 1 ? (unsigned int)strtoul(argv[1], NULL, 10) : 200;
 	unsigned int calls = argc > 2 ? (unsigned int)strtoul(argv[2], NULL, 10) : 20000;
-	void *handle = dlopen("libcuda.so.1", RTLD_NOW);
-	CUcontext ctx;
-	CUresult r;
 
-	if (!handle) {
-		fprintf(stderr, "calls: %s\n", dlerror());
-		return 1;
-	}
 	if (!rounds || rounds > MAX_ROUNDS || calls < 10 * BATCH) {
 		fprintf(stderr, "usage: calls [ROUNDS<=%d] [CALLS>=%d]\n", MAX_ROUNDS, 10 * BATCH);
 		return 2;
 	}
-	cu.init = need(handle, "cuInit");
-	cu.retain = need(handle, "cuDevicePrimaryCtxRetain");
-	cu.set_current = need(handle, "cuCtxSetCurrent");
-	cu.launch = need(handle, "cuLaunchKernel");
-	cu.graph_launch = need(handle, "cuGraphLaunch");
-	cu.copy = need(handle, "cuMemcpyHtoDAsync_v2");
-	cu.query = need(handle, "cuStreamQuery");
-	cu.alloc = need(handle, "cuMemAlloc_v2");
-	cu.free = need(handle, "cuMemFree_v2");
-	cu.info = need(handle, "cuMemGetInfo_v2");
-
-	r = cu.init(0);
-	if (r == CUDA_SUCCESS)
-		r = cu.retain(&ctx, 0);
-	if (r == CUDA_SUCCESS)
-		r = cu.set_current(ctx);
-	if (r != CUDA_SUCCESS) {
-		fprintf(stderr, "calls: driver says %d\n", (int)r);
-		return 1;
-	}
+	MICRO_FIND(CALLS);
+	micro_context();
 	printf("{");
 	measure("launch_kernel", launch, rounds, calls, ", ");
 	measure("graph_launch", graph_launch, rounds, calls, ", ");

@@ -16,7 +16,6 @@
  *   check [N [SEED]]     words that are not as written, or not zero where nothing was: of all, or of
  *                        N MiB, of which half are written ones
  */
-#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,7 +23,7 @@
 #include <string.h>
 
 #include "base/timing.h"
-#include "cuda/cuda_abi.h"
+#include "micro.h"
 
 #define PIECE (64ull << 20)
 #define BLOCK (1ull << 20)
@@ -32,70 +31,29 @@
 #define MAX_PIECES 1024
 #define MAX_ROUNDS 10000
 
+#define CALLS(CU)                                                                                  \
+	CU(synchronize, cuCtxSynchronize)                                                          \
+	CU(alloc, cuMemAlloc_v2)                                                                   \
+	CU(free, cuMemFree_v2)                                                                     \
+	CU(host_alloc, cuMemHostAlloc)                                                             \
+	CU(host_free, cuMemFreeHost)                                                               \
+	CU(stream_create, cuStreamCreate)                                                          \
+	CU(stream_destroy, cuStreamDestroy_v2)                                                     \
+	CU(out, cuMemcpyDtoHAsync_v2)                                                              \
+	CU(in, cuMemcpyHtoDAsync_v2)                                                               \
+	CU(read, cuMemcpyDtoH_v2)                                                                  \
+	CU(fill, cuMemsetD32_v2)                                                                   \
+	CU(fill_async, cuMemsetD32Async)
+
+/* Written once, at the start. */
 static struct {
-	__typeof__(&cuInit) init;
-	__typeof__(&cuDevicePrimaryCtxRetain) retain;
-	__typeof__(&cuCtxSetCurrent) set_current;
-	__typeof__(&cuCtxSynchronize) synchronize;
-	__typeof__(&cuMemAlloc_v2) alloc;
-	__typeof__(&cuMemFree_v2) free;
-	__typeof__(&cuMemHostAlloc) host_alloc;
-	__typeof__(&cuMemFreeHost) host_free;
-	__typeof__(&cuStreamCreate) stream_create;
-	__typeof__(&cuStreamDestroy_v2) stream_destroy;
-	__typeof__(&cuMemcpyDtoHAsync_v2) out;
-	__typeof__(&cuMemcpyHtoDAsync_v2) in;
-	__typeof__(&cuMemcpyDtoH_v2) read;
-	__typeof__(&cuMemsetD32_v2) fill;
-	__typeof__(&cuMemsetD32Async) fill_async;
+	CALLS(MICRO_FIELD)
 } cu;
 
 static CUdeviceptr pieces[MAX_PIECES];
 static uint64_t bytes_of[MAX_PIECES];
 static bool written[MAX_PIECES];
 static unsigned int n_pieces;
-
-static void load(void *handle)
-{
-	static const struct {
-		const char *name;
-		void *slot;
-	} names[] = {
-		{"cuInit", &cu.init},
-		{"cuDevicePrimaryCtxRetain", &cu.retain},
-		{"cuCtxSetCurrent", &cu.set_current},
-		{"cuCtxSynchronize", &cu.synchronize},
-		{"cuMemAlloc_v2", &cu.alloc},
-		{"cuMemFree_v2", &cu.free},
-		{"cuMemHostAlloc", &cu.host_alloc},
-		{"cuMemFreeHost", &cu.host_free},
-		{"cuStreamCreate", &cu.stream_create},
-		{"cuStreamDestroy_v2", &cu.stream_destroy},
-		{"cuMemcpyDtoHAsync_v2", &cu.out},
-		{"cuMemcpyHtoDAsync_v2", &cu.in},
-		{"cuMemcpyDtoH_v2", &cu.read},
-		{"cuMemsetD32_v2", &cu.fill},
-		{"cuMemsetD32Async", &cu.fill_async},
-	};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		void *symbol = dlsym(handle, names[i].name);
-
-		if (!symbol) {
-			fprintf(stderr, "moves: no %s\n", names[i].name);
-			exit(1);
-		}
-		memcpy(names[i].slot, &symbol, sizeof(symbol));
-	}
-}
-
-static void must(CUresult r, const char *what)
-{
-	if (r == CUDA_SUCCESS)
-		return;
-	fprintf(stderr, "moves: %s: error %d\n", what, (int)r);
-	exit(1);
-}
 
 /* What is in every word of a block: 0 where nothing is written, else not like any other. */
 static uint32_t word_of(unsigned int piece, uint64_t block)
@@ -249,18 +207,10 @@ static void step(void)
 
 int main(void)
 {
-	void *handle = dlopen("libcuda.so.1", RTLD_NOW);
 	char verb[16], line[128];
-	CUcontext ctx;
 
-	if (!handle) {
-		fprintf(stderr, "moves: %s\n", dlerror());
-		return 1;
-	}
-	load(handle);
-	must(cu.init(0), "cuInit");
-	must(cu.retain(&ctx, 0), "cuDevicePrimaryCtxRetain");
-	must(cu.set_current(ctx), "cuCtxSetCurrent");
+	MICRO_FIND(CALLS);
+	micro_context();
 	printf("{}\n");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {

@@ -12,7 +12,6 @@
  *   hold BYTES           no looking: keep so much more, in pieces of 64 MiB, every byte written
  *   info                 no looking: cuMemGetInfo
  */
-#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,55 +22,22 @@
 #include <aliquot/abi.h>
 
 #include "base/timing.h"
-#include "cuda/cuda_abi.h"
+#include "micro.h"
 
 #define PIECE (64ull << 20)
 #define PATIENCE_NS (20 * AQ_NS_PER_S)
 #define NAP_US 1000 /* between two allocations: else the program has the memory all the time */
 
+#define CALLS(CU)                                                                                  \
+	CU(alloc, cuMemAlloc_v2)                                                                   \
+	CU(free, cuMemFree_v2)                                                                     \
+	CU(info, cuMemGetInfo_v2)                                                                  \
+	CU(fill, cuMemsetD32_v2)
+
+/* Written once, at the start. */
 static struct {
-	__typeof__(&cuInit) init;
-	__typeof__(&cuDevicePrimaryCtxRetain) retain;
-	__typeof__(&cuCtxSetCurrent) set_current;
-	__typeof__(&cuMemAlloc_v2) alloc;
-	__typeof__(&cuMemFree_v2) free;
-	__typeof__(&cuMemGetInfo_v2) info;
-	__typeof__(&cuMemsetD32_v2) fill;
+	CALLS(MICRO_FIELD)
 } cu;
-
-static void load(void *handle)
-{
-	static const struct {
-		const char *name;
-		void *slot;
-	} names[] = {
-		{"cuInit", &cu.init},
-		{"cuDevicePrimaryCtxRetain", &cu.retain},
-		{"cuCtxSetCurrent", &cu.set_current},
-		{"cuMemAlloc_v2", &cu.alloc},
-		{"cuMemFree_v2", &cu.free},
-		{"cuMemGetInfo_v2", &cu.info},
-		{"cuMemsetD32_v2", &cu.fill},
-	};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		void *symbol = dlsym(handle, names[i].name);
-
-		if (!symbol) {
-			fprintf(stderr, "resizes: no %s\n", names[i].name);
-			exit(1);
-		}
-		memcpy(names[i].slot, &symbol, sizeof(symbol));
-	}
-}
-
-static void must(CUresult r, const char *what)
-{
-	if (r == CUDA_SUCCESS)
-		return;
-	fprintf(stderr, "resizes: %s: error %d\n", what, (int)r);
-	exit(1);
-}
 
 /* The page that the guard has mapped into this process. */
 static const struct aq_page *find_page(void)
@@ -163,18 +129,10 @@ static void info(void)
 
 int main(void)
 {
-	void *handle = dlopen("libcuda.so.1", RTLD_NOW);
 	char verb[16], line[128];
-	CUcontext ctx;
 
-	if (!handle) {
-		fprintf(stderr, "resizes: %s\n", dlerror());
-		return 1;
-	}
-	load(handle);
-	must(cu.init(0), "cuInit");
-	must(cu.retain(&ctx, 0), "cuDevicePrimaryCtxRetain");
-	must(cu.set_current(ctx), "cuCtxSetCurrent");
+	MICRO_FIND(CALLS);
+	micro_context();
 	printf("{}\n");
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
