@@ -7,6 +7,8 @@
 #ifndef AQ_TESTS_CU_H
 #define AQ_TESTS_CU_H
 
+#include <string.h>
+
 #if !defined(AQ_TEST_OWN_ABI) && defined(__has_include)
 #if __has_include(<cuda.h>)
 #define AQ_TEST_REAL_CUDA_H 1
@@ -52,6 +54,30 @@ static inline CUresult cu_ctx_create(CUcontext *ctx, CUdevice dev)
 #else
 	return cuCtxCreate(ctx, 0, dev);
 #endif
+}
+
+/* Physical memory of @device, for cuMemCreate(). */
+static inline CUmemAllocationProp cu_memory_on(CUdevice device)
+{
+	CUmemAllocationProp prop;
+
+	memset(&prop, 0, sizeof(prop));
+	prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+	prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+	prop.location.id = device;
+	return prop;
+}
+
+/* A pool of such memory, for cuMemPoolCreate() and for the nodes of graphs that allocate. */
+static inline CUmemPoolProps cu_pool_on(CUdevice device)
+{
+	CUmemPoolProps props;
+
+	memset(&props, 0, sizeof(props));
+	props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+	props.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+	props.location.id = device;
+	return props;
 }
 
 #endif /* AQ_TESTS_CU_H */

@@ -93,26 +93,11 @@ static uint64_t free_on(int device)
 	return n;
 }
 
-static CUmemAllocationProp prop_on(int device)
-{
-	CUmemAllocationProp prop;
-
-	memset(&prop, 0, sizeof(prop));
-	prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-	prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-	prop.location.id = device;
-	return prop;
-}
-
 static CUmemoryPool pool_on(int device)
 {
-	CUmemPoolProps props;
+	CUmemPoolProps props = cu_pool_on(device);
 	CUmemoryPool pool;
 
-	memset(&props, 0, sizeof(props));
-	props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
-	props.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-	props.location.id = device;
 	must(cuMemPoolCreate(&pool, &props), "cuMemPoolCreate");
 	return pool;
 }
@@ -195,7 +180,7 @@ static void vmm_device(void)
 	const uint64_t size = 256 * MIB;
 
 	start(2);
-	prop = prop_on(1);
+	prop = cu_memory_on(1);
 	for (int i = 0; i < 2; i++)
 		before[i] = free_on(i);
 	must(cuMemCreate(&handle, size, &prop, 0), "cuMemCreate");
@@ -229,7 +214,7 @@ static void vmm_loop(void)
 	CUresult r;
 
 	start(1);
-	prop = prop_on(0);
+	prop = cu_memory_on(0);
 	memset(&access, 0, sizeof(access));
 	access.location = prop.location;
 	access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
@@ -285,7 +270,7 @@ static void boundary(void)
 	size_t pitch;
 
 	start(1);
-	prop = prop_on(0);
+	prop = cu_memory_on(0);
 	/* Leave less than 64 MiB, so each of the calls below is over by a little. */
 	size = free_now() / MIB * MIB - 32 * MIB;
 	must(cuMemAlloc(&hold, size), "cuMemAlloc of nearly all");
@@ -397,7 +382,7 @@ static void null_out(void)
 	CUdeviceptr p;
 
 	start(1);
-	prop = prop_on(0);
+	prop = cu_memory_on(0);
 	memset(&flat, 0, sizeof(flat));
 	flat.Width = flat.Height = 64;
 	flat.Format = CU_AD_FORMAT_FLOAT;
@@ -475,7 +460,7 @@ static void every_method(void)
 	uint64_t before, during, after;
 
 	start(1);
-	prop = prop_on(0);
+	prop = cu_memory_on(0);
 	pool = pool_on(0);
 	memset(&flat, 0, sizeof(flat));
 	flat.Width = 16384;
@@ -520,8 +505,7 @@ static void every_method(void)
 	TAKES("pool", cuMemAllocFromPoolAsync(&p, size, pool, NULL), cuMemFreeAsync(p, NULL));
 
 	memset(&node_params, 0, sizeof(node_params));
-	node_params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
-	node_params.poolProps.location = prop.location;
+	node_params.poolProps = cu_pool_on(0);
 	node_params.bytesize = size;
 	must(cuGraphCreate(&graph, 0), "cuGraphCreate");
 	must(cuGraphAddMemAllocNode(&node, graph, NULL, 0, &node_params), "cuGraphAddMemAllocNode");
@@ -582,8 +566,7 @@ static void resolved(void)
 	*(void **)&instantiate = resolve("cuGraphInstantiate", 12000, 0);
 	*(void **)&launch = resolve("cuGraphLaunch", 10000, 2);
 	memset(&params, 0, sizeof(params));
-	params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
-	params.poolProps.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+	params.poolProps = cu_pool_on(0);
 	params.bytesize = over;
 	must(cuGraphCreate(&graph, 0), "cuGraphCreate");
 	r = add_node(&node, graph, NULL, 0, &params);
@@ -653,8 +636,7 @@ static void graph_replay(void)
 	start(1);
 	before = free_now();
 	memset(&params, 0, sizeof(params));
-	params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
-	params.poolProps.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+	params.poolProps = cu_pool_on(0);
 	params.bytesize = before / 2 / MIB * MIB;
 	must(cuGraphCreate(&graph, 0), "cuGraphCreate");
 	must(cuGraphAddMemAllocNode(&node, graph, NULL, 0, &params), "cuGraphAddMemAllocNode");

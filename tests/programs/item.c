@@ -62,20 +62,9 @@ bool item_parse_method(const char *text, enum method *ret_method)
 	return false;
 }
 
-static CUmemAllocationProp vmm_prop(int device)
-{
-	CUmemAllocationProp prop;
-
-	memset(&prop, 0, sizeof(prop));
-	prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-	prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-	prop.location.id = device;
-	return prop;
-}
-
 static CUresult alloc_vmm(struct item *it, uint64_t bytes, bool map)
 {
-	CUmemAllocationProp prop = vmm_prop(it->device);
+	CUmemAllocationProp prop = cu_memory_on(it->device);
 	CUmemAccessDesc access;
 	size_t unit = 0;
 	CUresult r;
@@ -118,9 +107,7 @@ static CUresult alloc_graph(struct item *it, uint64_t bytes)
 	CUresult r;
 
 	memset(&params, 0, sizeof(params));
-	params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
-	params.poolProps.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-	params.poolProps.location.id = it->device;
+	params.poolProps = cu_pool_on(it->device);
 	params.bytesize = bytes;
 	r = cuGraphCreate(&it->u.g.graph, 0);
 	if (r != CUDA_SUCCESS)
@@ -151,12 +138,8 @@ static CUresult alloc_pool(struct item *it, uint64_t bytes)
 	CUresult r;
 
 	if (!*pool) {
-		CUmemPoolProps props;
+		CUmemPoolProps props = cu_pool_on(it->device);
 
-		memset(&props, 0, sizeof(props));
-		props.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
-		props.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-		props.location.id = it->device;
 		r = cuMemPoolCreate(pool, &props);
 		if (r != CUDA_SUCCESS)
 			return r;
