@@ -14,7 +14,8 @@ int fr_report_print(const struct fr_run *run, FILE *out);
 /* Plots into the directory of --out; only those there is something for. Return: 0 or -errno. */
 int fr_report_plots(const struct fr_run *run);
 
-/* The table of published figures. Return: 0 or -ENOMEM. */
+/* Published figures that a case of the run stands beside, and the number of the others.
+ * Return: 0 or -ENOMEM. */
 int fr_claims_print(const struct fr_run *run, FILE *out);
 
 /* The step of a case with as many users on the GPU, or on each model, as the answer of @with. */

@@ -124,8 +124,11 @@ def two_cases(machine):
         equal(xml.etree.ElementTree.parse(out_of(machine) / name).getroot().tag[-3:], "svg", name)
     report = (out_of(machine) / "report.txt").read_text()
     for words in ("77 % of a full GPU", "86 % of a full GPU", "SIMULATED", "on each model",
-                  "not measured"):
+                  "not measured", "left out, since neither of their cases was measured"):
         check(words in report, "not in the report:", words)
+    # Of no case that was asked for.
+    for words in ("Dynamo", "NIM", "172 %"):
+        check(words not in report, "in the report:", words)
     check(report.strip() in text, "the report is not printed")
 
 
@@ -144,6 +147,7 @@ def two_models_with_as_many_requests_as_one(machine):
     equal([rows[f"resident-{how}/8"]["arbitration"] for how in ("leases", "plain")],
           ["aliquot", "hardware"], "arbitration")
     check("Dynamo: tokens/s, 2 models, 8 requests on the GPU" in text, text)
+    check("Run:ai" not in text, "beside nothing of ours:", text)
     plot = (out_of(machine) / "resident.svg").read_text()
     equal(xml.etree.ElementTree.fromstring(plot).tag[-3:], "svg", "the plot")
     for words in ("MPS v3, published", "68", "NVIDIA A100-SXM4-40GB", "2048"):

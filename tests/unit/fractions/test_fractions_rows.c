@@ -167,13 +167,68 @@ static void test_fractions_rows__reports_match_users(void **state)
 
 static char *report_of(const struct fr_run *run)
 {
-	char *text = NULL;
+	static char *text; /* gcc 12 believes that the stream could give its own address back */
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
 	assert_int_equal(fr_report_print(run, out), 0);
 	fclose(out);
 	return text;
+}
+
+static size_t times(const char *text, const char *words)
+{
+	size_t n = 0;
+
+	for (; (text = strstr(text, words)); text += strlen(words))
+		n++;
+	return n;
+}
+
+/* How many published figures are left out, by the report's word; -1: it says nothing of that. */
+static long left_out(const char *text)
+{
+	static const char words[] = "left out, since neither of their cases was measured: ";
+	const char *at = strstr(text, words);
+
+	return at ? strtol(at + strlen(words), NULL, 10) : -1;
+}
+
+/* Only what a case of the run stands beside is in the table, and says by itself what it is. */
+static void test_fractions_rows__claims_of_no_case_are_counted(void **state)
+{
+	struct fr_run run = {.config = &config};
+	struct fr_row halves = row_of("halves", 80, true), full = row_of("full", 90, true);
+	char *text = report_of(&run);
+	long all = left_out(text);
+
+	assert_null(strstr(text, "77 % of"));
+	assert_true(all > 20);
+	free(text);
+
+	assert_int_equal(fr_rows_add(&run.answers, &halves), 0);
+	text = report_of(&run);
+	assert_int_equal(times(text, "not measured"), 2);
+	assert_int_equal(times(text, "halves / full"), 2);
+	assert_int_equal(times(text, "half / full"), 0);
+	assert_int_equal(times(text, "Run:ai: tokens/s at 0.5 of a GPU, if two halves are"), 1);
+	assert_int_equal(times(text, "Run:ai: users at 0.5 of a GPU, if two halves are"), 1);
+	assert_int_equal(times(text, "H100 NVL, TTFT <= 1 s"), 1);
+	assert_int_equal(times(text, "10,200 on 64 GPUs"), 1);
+	assert_int_equal(times(text, "likewise"), 0);
+	assert_int_equal(times(text, "Dynamo: "), 0);
+	assert_int_equal(left_out(text), all - 2);
+	free(text);
+
+	/* With the row above there, it is the same again. */
+	assert_int_equal(fr_rows_add(&run.answers, &full), 0);
+	text = report_of(&run);
+	assert_int_equal(times(text, "  the same, if two halves are meant"), 2);
+	assert_int_equal(times(text, "0.5 of a GPU, if two halves"), 0);
+	assert_int_equal(times(text, "likewise"), 2);
+	assert_int_equal(times(text, "Dynamo: "), 0);
+	free(text);
+	fr_run_finish(&run);
 }
 
 /* A row of which the host was the bound stands there with a mark, and beside no claim. */
@@ -277,6 +332,7 @@ int main(void)
 		cmocka_unit_test(test_fractions_rows__csv_has_the_same),
 		cmocka_unit_test(test_fractions_rows__are_found_by_case_and_users),
 		cmocka_unit_test(test_fractions_rows__reports_match_users),
+		cmocka_unit_test(test_fractions_rows__claims_of_no_case_are_counted),
 		cmocka_unit_test(test_fractions_rows__what_the_host_bounds_is_no_figure),
 		cmocka_unit_test(test_fractions_rows__residents_are_matched_both_ways),
 		cmocka_unit_test(test_fractions_rows__models_apart_count_by_gpu),
