@@ -5,7 +5,6 @@ up to the test, so each step of the protocol is looked at by itself. Shares are 
 that the played kernels took, as far as a busy machine lets one. What is timed is printed."""
 import json
 import os
-import pathlib
 import select
 import signal
 import socket
@@ -108,9 +107,7 @@ class Player:
 
 def start(machine):
     """A daemon with which fractions end soon after their players."""
-    config = pathlib.Path(machine.directory, "config.yaml")
-    config.write_text("linger: 50ms\n")
-    return machine.start_daemon("--config", config)
+    return machine.start_daemon(config="linger: 50ms\n")
 
 
 def make(machine, name, compute=100, limit=1000, **more):

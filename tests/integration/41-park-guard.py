@@ -194,10 +194,7 @@ def own_memory(child):
 
 def kept_host_memory_yields(machine):
     """What a program keeps pinned for its next parking is given up when another needs the pool."""
-    config = os.path.join(machine.directory, "config")
-    with open(config, "w") as file:
-        file.write("host_memory: 250M\n")
-    machine.start_daemon("--config", config)
+    machine.start_daemon(config="host_memory: 250M\n")
     a = pattern(machine, "a", ("100M",), memory=GIB)
     b = pattern(machine, "b", ("100M",), memory=GIB)
     c = pattern(machine, "c", ("100M",), memory=GIB)

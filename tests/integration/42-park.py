@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Fractions are parked and come back: by hand, by work, over failures, liars and daemons' deaths."""
-import os
 import signal
 import time
 
@@ -100,10 +99,7 @@ def what_cannot_move_says_so(machine):
 
 
 def host_pool_is_a_budget(machine):
-    config = os.path.join(machine.directory, "config")
-    with open(config, "w") as file:
-        file.write("host_memory: 500M\nhost_memory_per_fraction: 300M\n")
-    machine.start_daemon("--config", config)
+    machine.start_daemon(config="host_memory: 500M\nhost_memory_per_fraction: 300M\n")
     a = mover(machine, "a", 300 * MIB, memory=GIB)
     b = mover(machine, "b", 400 * MIB, memory=GIB)
     c = mover(machine, "c", 202 * MIB, memory=GIB)
@@ -173,10 +169,7 @@ def undone_whatever_others_take(machine):
 
 
 def deaf_one_is_told_to_stay(machine):
-    config = os.path.join(machine.directory, "config")
-    with open(config, "w") as file:
-        file.write("move_timeout: 3s\n")
-    machine.start_daemon("--config", config)
+    machine.start_daemon(config="move_timeout: 3s\n")
     a = mover(machine, "a", 2 * MIB, memory=GIB)
     a.do("deaf 1")
     started = time.monotonic()

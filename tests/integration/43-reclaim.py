@@ -109,10 +109,7 @@ def what_cannot_move_is_refused_or_ended(machine):
 
 
 def or_ended_where_that_is_allowed(machine):
-    config = os.path.join(machine.directory, "config")
-    with open(config, "w") as file:
-        file.write("reclaim_kill: true\n")
-    machine.start_daemon("--config", config)
+    machine.start_daemon(config="reclaim_kill: true\n")
     take_the_rest(machine)
     a = mover(machine, "a", memory=0, memory_limit=ARENA)
     a.do(f"fixed {1500 * MIB}")
@@ -128,10 +125,7 @@ def or_ended_where_that_is_allowed(machine):
 
 def more_than_fits_take_turns(machine):
     """Four that always have work, in room for one: each has its turns, and most time is work."""
-    config = os.path.join(machine.directory, "config")
-    with open(config, "w") as file:
-        file.write("residence_factor: 4\n")
-    machine.start_daemon("--config", config)
+    machine.start_daemon(config="residence_factor: 4\n")
     take_the_rest(machine)
     names = ("a", "b", "c", "d")
     movers = {}
@@ -274,10 +268,7 @@ def idle_ones_leave_by_themselves(machine):
 
 def a_full_host_pool_refuses_growth(machine):
     """Nobody leaves when host memory would not hold it: growth is refused, and says so."""
-    config = os.path.join(machine.directory, "config")
-    with open(config, "w") as file:
-        file.write("host_memory: 1G\n")
-    machine.start_daemon("--config", config)
+    machine.start_daemon(config="host_memory: 1G\n")
     take_the_rest(machine)
     a = mover(machine, "a", 1500 * MIB, memory=0, memory_limit=ARENA)
     b = mover(machine, "b", memory=0, memory_limit=ARENA)

@@ -390,8 +390,12 @@ class Machine:
                  "ALIQUOT_SIM_DIR": str(self.bare_dir)}
         return self.spawn(list(command), {**extra, **(env or {})})
 
-    def start_daemon(self, *args):
-        """aliquotd as a child of the test; returns once it answers."""
+    def start_daemon(self, *args, config=None):
+        """aliquotd as a child of the test; returns once it answers. @config: the text of its file."""
+        if config is not None:
+            path = pathlib.Path(self.directory, "config")
+            path.write_text(config)
+            args = (*args, "--config", path)
         log = open(pathlib.Path(self.directory, "daemon.out"), "ab")
         daemon = self.spawn([DAEMON, "--foreground", *(["--sim", self.sim] if self.sim else []),
                              *args], stderr=log, stdin=subprocess.DEVNULL)
