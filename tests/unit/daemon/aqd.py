@@ -38,6 +38,21 @@ def wait_for(what, seconds=5.0, step=0.01):
         time.sleep(step)
 
 
+def other_process(daemon, terms, then="", first=""):
+    """A process that makes a fraction of @terms, which it holds, and says the status in a line.
+
+    @first and @then are what it does besides, in Python. Return: the process, its output a pipe.
+    """
+    code = (f"import http.client, os, signal, socket, sys, time\n{first}\n"
+            "c = http.client.HTTPConnection('x')\n"
+            "c.sock = socket.socket(socket.AF_UNIX)\n"
+            "c.sock.connect(sys.argv[1])\n"
+            "c.request('POST', '/v1/fractions', sys.argv[2])\n"
+            f"print(c.getresponse().status, flush=True)\n{then}\n")
+    return subprocess.Popen(["/usr/bin/python3", "-c", code, daemon.path("api.sock"),
+                             json.dumps(terms)], stdout=subprocess.PIPE)
+
+
 class Refused(Exception):
     """An HTTP answer that is no success."""
 

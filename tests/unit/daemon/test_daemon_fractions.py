@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 
-from aqd import CARD, GIB, run, wait_for
+from aqd import CARD, GIB, other_process, run, wait_for
 
 
 def test_half_is_half(daemon):
@@ -144,11 +144,7 @@ def test_ends_with_its_holder(daemon):
     with daemon() as d:
         me = os.getpid()
         assert d.create(name="mine", gpu_permille=100)["holder_pid"] == me
-        code = ("import http.client,socket,time\n"
-                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-                "c.sock.connect(%r)\nc.request('POST','/v1/fractions',b'{\"name\":\"its\",\"gpu_permille\":100}')\n"
-                "print(c.getresponse().status,flush=True)\ntime.sleep(0.3)\n" % d.path("api.sock"))
-        p = subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE)
+        p = other_process(d, {"name": "its", "gpu_permille": 100}, "time.sleep(0.3)")
         assert p.stdout.readline() == b"201\n"
         assert d.fraction("its")["holder_pid"] == p.pid
         p.wait()
@@ -162,16 +158,10 @@ def test_ends_with_its_holder(daemon):
 
 def test_one_follows_another_at_once(daemon):
     """In a script, the next program must not wait until the last one's fraction has lingered."""
-    code = ("import http.client,socket,sys\n"
-            "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-            "c.sock.connect(sys.argv[1])\n"
-            "c.request('POST','/v1/fractions',sys.argv[2])\n"
-            "sys.exit(c.getresponse().status != 201)\n")
     with daemon() as d:
         for name in ("all", "all", "all", "other"):
-            body = '{"name": "%s", "gpu_permille": 1000}' % name
-            assert subprocess.run(["/usr/bin/python3", "-c", code, d.path("api.sock"),
-                                   body]).returncode == 0, name
+            p = other_process(d, {"name": name, "gpu_permille": 1000})
+            assert p.communicate()[0] == b"201\n", name
         d.create(name="held", gpu_permille=1000)
         r = d.refused("POST", "/v1/fractions", {"name": "held", "gpu_permille": 10})
         assert r.code == 409 and r.body["reason"] == "name_taken", r
@@ -180,28 +170,17 @@ def test_one_follows_another_at_once(daemon):
 
 def test_waiting_ends_with_what_it_waits_for(daemon):
     """Who waits for room has it when a program ends, not when its fraction has lingered."""
-    code = ("import http.client,socket,sys\n"
-            "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-            "c.sock.connect(sys.argv[1])\n"
-            "c.request('POST','/v1/fractions','{\"gpu_permille\": 1000, \"wait_ms\": -1}')\n"
-            "sys.exit(c.getresponse().status != 201)\n")
     with daemon(config="linger: 20s\n") as d:
         begin = time.monotonic()
-        many = [subprocess.Popen(["/usr/bin/python3", "-c", code, d.path("api.sock")])
-                for _ in range(6)]
-        assert [p.wait() for p in many] == [0] * 6
+        many = [other_process(d, {"gpu_permille": 1000, "wait_ms": -1}) for _ in range(6)]
+        assert [p.communicate()[0] for p in many] == [b"201\n"] * 6
         assert time.monotonic() - begin < 20
         d.check()
 
 
 def test_killed_what_lingers_is_gone(daemon):
     with daemon(config="linger: 20s\n") as d:
-        code = ("import http.client,socket,sys\n"
-                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-                "c.sock.connect(sys.argv[1])\n"
-                "c.request('POST','/v1/fractions','{\"name\": \"its\"}')\n"
-                "c.getresponse().read()\n")
-        subprocess.run(["/usr/bin/python3", "-c", code, d.path("api.sock")], check=True)
+        assert other_process(d, {"name": "its"}).communicate()[0] == b"201\n"
         time.sleep(0.2)
         assert d.fraction("its")["state"] == "running"
         d.call("POST", "/v1/fractions/its/kill", {})
@@ -212,13 +191,8 @@ def test_killed_what_lingers_is_gone(daemon):
 def test_kill_is_term_then_kill(daemon):
     with daemon() as d:
         # os.write: the signal may come while print() is at work
-        code = ("import http.client,os,socket,signal,time\n"
-                "signal.signal(signal.SIGTERM, lambda *a: os.write(1,b'term\\n'))\n"
-                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-                "c.sock.connect(%r)\nc.request('POST','/v1/fractions',b'{\"name\":\"k\"}')\n"
-                "print(c.getresponse().status,flush=True)\n"
-                "while True: time.sleep(1)\n" % d.path("api.sock"))
-        p = subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE)
+        p = other_process(d, {"name": "k"}, "while True: time.sleep(1)",
+                          "signal.signal(signal.SIGTERM, lambda *a: os.write(1, b'term\\n'))")
         assert p.stdout.readline() == b"201\n"
         start = time.monotonic()
         assert d.call("POST", "/v1/fractions/k/kill", {})["signalled"] == 1

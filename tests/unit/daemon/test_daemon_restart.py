@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from aqd import EACCES, ENOENT, GIB, GRAIN, MIB, Guard, Remote, run, wait_for
+from aqd import EACCES, ENOENT, GIB, GRAIN, MIB, Guard, Remote, other_process, run, wait_for
 
 
 def back(remote):
@@ -103,11 +103,7 @@ def test_adoption_counts_nothing_twice(daemon):
 
 def test_gone_while_it_was_dead(daemon):
     with daemon() as d:
-        code = ("import http.client,socket,time\n"
-                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-                "c.sock.connect(%r)\nc.request('POST','/v1/fractions',b'{\"name\":\"g\"}')\n"
-                "print(c.getresponse().status,flush=True)\ntime.sleep(60)\n" % d.path("api.sock"))
-        p = subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE)
+        p = other_process(d, {"name": "g"}, "time.sleep(60)")
         assert p.stdout.readline() == b"201\n"
         c = Remote(d, "g")
         assert c.alloc(GIB)
@@ -296,11 +292,7 @@ def test_background_idle_exit_and_lock(daemon):
         second = aliquotd()
         assert second.returncode == 1 and b"pid %d" % v["pid"] in second.stderr, second
         c = subprocess.Popen(["/bin/sleep", "60"])
-        code = ("import http.client,socket,time\n"
-                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-                "c.sock.connect(%r)\nc.request('POST','/v1/fractions',b'{\"name\":\"g\"}')\n"
-                "print(c.getresponse().status,flush=True)\ntime.sleep(1.5)\n" % d.path("api.sock"))
-        p = subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE)
+        p = other_process(d, {"name": "g"}, "time.sleep(1.5)")
         p.wait()
         assert d.get("/v1/version")["pid"] == v["pid"]  # a fraction kept it alive
         end = time.monotonic()
