@@ -9,6 +9,8 @@
 #include "sim/kernels.ptx.h"
 #include "simtest.h"
 
+#define MS 1000000ull
+
 #define FAILS(error, call) assert_int_equal(call, error)
 
 static inline CUmodule simcu_kernels(void)
@@ -33,6 +35,14 @@ static inline CUdeviceptr simcu_alloc(size_t bytes)
 
 	ok(cuMemAlloc_v2(&p, bytes));
 	return p;
+}
+
+static inline uint32_t simcu_read_u32(CUdeviceptr p)
+{
+	uint32_t v = 0;
+
+	ok(cuMemcpyDtoH_v2(&v, p, sizeof(v)));
+	return v;
 }
 
 static inline uint64_t simcu_now_ns(void)

@@ -24,6 +24,15 @@
 
 #define ok(call) assert_int_equal(call, CUDA_SUCCESS)
 
+/* In children: says what was not so, and ends with a status that is no other's. */
+#define CHECK(what)                                                                                \
+	do {                                                                                       \
+		if (!(what)) {                                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                 \
+			_exit(99);                                                                 \
+		}                                                                                  \
+	} while (0)
+
 /* Bytes in use on a device of the machine, by everybody, as an outsider sees it. */
 static inline uint64_t simtest_used(uint32_t device)
 {

@@ -10,14 +10,6 @@
 
 #include "base/paths.h"
 
-#define CHECK(what)                                                                                \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                 \
-			_exit(99);                                                                 \
-		}                                                                                  \
-	} while (0)
-
 /*
  * Before cuInit.
  */

@@ -7,8 +7,6 @@
 
 #include "simcu.h"
 
-#define MS 1000000ull
-
 static CUcontext ctx;
 static CUmodule mod;
 static CUfunction spin, mad, fill;
@@ -21,14 +19,6 @@ static int setup(void **state)
 	mad = simcu_function(mod, "aq_mad");
 	fill = simcu_function(mod, "aq_fill");
 	return 0;
-}
-
-static uint32_t read_u32(CUdeviceptr p)
-{
-	uint32_t v = 0;
-
-	ok(cuMemcpyDtoH_v2(&v, p, sizeof(v)));
-	return v;
 }
 
 static CUstream stream(unsigned int flags)
@@ -146,7 +136,7 @@ static void test_sim_exec__streams_keep_order(void **state)
 		}
 	}
 	ok(cuStreamSynchronize(s));
-	assert_int_equal(read_u32(p), want);
+	assert_int_equal(simcu_read_u32(p), want);
 	ok(cuMemFreeHost(pinned));
 	ok(cuMemFree_v2(p));
 	ok(cuStreamDestroy_v2(s));
@@ -282,7 +272,7 @@ static void test_sim_exec__destroy_with_work_pending(void **state)
 	ok(simcu_mad(mad, s, p, 2, 1, 1));
 	ok(cuStreamDestroy_v2(s));
 	ok(cuCtxSynchronize());
-	assert_int_equal(read_u32(p), 15);
+	assert_int_equal(simcu_read_u32(p), 15);
 	ok(cuMemFreeHost(host));
 	ok(cuMemFree_v2(p));
 }
@@ -331,7 +321,7 @@ static void test_sim_exec__host_functions_run_in_order(void **state)
 	assert_true(n.at_ns >= before + 5 * MS);
 	assert_int_equal(n.status, CUDA_SUCCESS);
 	assert_int_equal(n.inside, CUDA_ERROR_NOT_PERMITTED);
-	assert_int_equal(read_u32(p), 9);
+	assert_int_equal(simcu_read_u32(p), 9);
 	ok(cuMemFree_v2(p));
 	ok(cuStreamDestroy_v2(s));
 }
@@ -354,7 +344,7 @@ static void test_sim_exec__memory_operations(void **state)
 	ok(cuStreamWriteValue32(t, d, 4, 0)); /* another stream sets it free */
 	ok(cuStreamSynchronize(s));
 	assert_int_equal(flag[1], 42);
-	assert_int_equal(read_u32(p), 77);
+	assert_int_equal(simcu_read_u32(p), 77);
 	ok(cuStreamWaitValue64(s, p + 8, 0, CU_STREAM_WAIT_VALUE_EQ));
 	ok(cuMemsetD32Async(p + 8, 0, 2, t));
 	ok(cuStreamSynchronize(s));

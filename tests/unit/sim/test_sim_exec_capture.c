@@ -59,14 +59,6 @@ static void run(CUgraph g)
 	ok(cuGraphExecDestroy(exec));
 }
 
-static uint32_t read_u32(CUdeviceptr p)
-{
-	uint32_t v = 0;
-
-	ok(cuMemcpyDtoH_v2(&v, p, sizeof(v)));
-	return v;
-}
-
 /* Nothing is done while capturing, and all of it when the graph is launched, as often as it is. */
 static void test_sim_exec_capture__work_becomes_nodes(void **state)
 {
@@ -87,7 +79,7 @@ static void test_sim_exec_capture__work_becomes_nodes(void **state)
 	ok(simcu_mad(mad, s, p + 4, 10, 0, 1));
 	ok(cuStreamEndCapture(s, &g));
 	assert_int_equal(status_of(s), CU_STREAM_CAPTURE_STATUS_NONE);
-	assert_int_equal(read_u32(p), 1);
+	assert_int_equal(simcu_read_u32(p), 1);
 	assert_int_equal(count_nodes(g), 3);
 	assert_int_equal(count_edges(g), 2);
 	ok(cuGraphGetRootNodes(g, nodes, &n));
@@ -95,10 +87,10 @@ static void test_sim_exec_capture__work_becomes_nodes(void **state)
 	ok(cuGraphNodeGetType(nodes[0], &type));
 	assert_int_equal(type, CU_GRAPH_NODE_TYPE_KERNEL);
 	run(g);
-	assert_int_equal(read_u32(p), 4);
-	assert_int_equal(read_u32(p + 4), 40);
+	assert_int_equal(simcu_read_u32(p), 4);
+	assert_int_equal(simcu_read_u32(p + 4), 40);
 	run(g);
-	assert_int_equal(read_u32(p), 13);
+	assert_int_equal(simcu_read_u32(p), 13);
 	ok(cuGraphDestroy(g));
 	ok(cuMemFree_v2(p));
 }
@@ -133,7 +125,7 @@ static void test_sim_exec_capture__fork_and_join(void **state)
 	assert_int_equal(n, 4); /* a diamond */
 	run(g);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(read_u32(p + 4 * (CUdeviceptr)i), 501);
+		assert_int_equal(simcu_read_u32(p + 4 * (CUdeviceptr)i), 501);
 	FAILS(CUDA_ERROR_CAPTURED_EVENT, cuStreamWaitEvent(t, fork, 0));
 	ok(cuEventRecord(fork, s)); /* outside: an event as any other again */
 	ok(cuEventSynchronize(fork));
@@ -414,7 +406,7 @@ static void test_sim_exec_capture__stream_ordered_memory(void **state)
 		ok(cuMemsetD32_v2(out, 0, 1));
 		ok(cuGraphLaunch(exec, s));
 		ok(cuStreamSynchronize(s));
-		assert_int_equal(read_u32(out), 42);
+		assert_int_equal(simcu_read_u32(out), 42);
 	}
 	ok(cuDeviceGetGraphMemAttribute(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
 	assert_true(used == 0);
@@ -451,7 +443,7 @@ static void test_sim_exec_capture__graph_launch(void **state)
 	ok(cuGraphNodeGetType(node, &type));
 	assert_int_equal(type, CU_GRAPH_NODE_TYPE_GRAPH);
 	run(outer);
-	assert_int_equal(read_u32(p), 31);
+	assert_int_equal(simcu_read_u32(p), 31);
 	ok(cuGraphDestroy(outer));
 	ok(cuMemFree_v2(p));
 }

@@ -2,8 +2,6 @@
 /* The rarer copies: boxes of three dimensions, runs of arrays, batches; whole contexts' events. */
 #include "simcu.h"
 
-#define MS 1000000ull
-
 static CUcontext ctx;
 static CUmodule mod;
 static CUstream s;

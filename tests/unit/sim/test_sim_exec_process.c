@@ -7,16 +7,6 @@
 
 #include "simcu.h"
 
-#define MS 1000000ull
-
-static uint32_t read_u32(CUdeviceptr p)
-{
-	uint32_t v = 0;
-
-	ok(cuMemcpyDtoH_v2(&v, p, sizeof(v)));
-	return v;
-}
-
 /* Two processes share the device by halves, whatever the lengths of their kernels. */
 struct worker {
 	uint64_t kernel_ns;
@@ -101,7 +91,7 @@ static int wait_for_event(void *arg)
 	ok(cuStreamSynchronize(s));
 	if (read(fds[0], &c, 1) != 1 || c != 'd') /* written before the host function returned */
 		return 1;
-	return read_u32(p) == 5 ? 0 : 1;
+	return simcu_read_u32(p) == 5 ? 0 : 1;
 }
 
 static atomic_int let_go;
@@ -182,13 +172,13 @@ static void test_sim_exec_process__two_devices(void **state)
 	FAILS(CUDA_ERROR_INVALID_HANDLE, cuEventRecord(e, sb)); /* of the other context */
 	FAILS(CUDA_ERROR_INVALID_HANDLE, simcu_spin(fa, sb, 1));
 	ok(cuStreamSynchronize(sb));
-	assert_int_equal(read_u32(pb + 64 * MIB - 4), 42);
+	assert_int_equal(simcu_read_u32(pb + 64 * MIB - 4), 42);
 	ms = simcu_elapsed_ms(begin, end);
 	if (ms < 0.05f || ms > 10.0f)
 		fail_msg("64 MiB to the other device took %f ms", (double)ms);
 	ok(cuCtxSetCurrent(a));
 	ok(cuMemcpyDtoD_v2(pa, pb, 4));
-	assert_int_equal(read_u32(pa), 42);
+	assert_int_equal(simcu_read_u32(pa), 42);
 	ok(cuDevicePrimaryCtxReset_v2(1));
 	/* What belonged to the context that is gone is recognised. */
 	FAILS(CUDA_ERROR_INVALID_HANDLE, cuStreamSynchronize(sb));

@@ -12,14 +12,6 @@
 #include <sys/socket.h>
 #include <time.h>
 
-/* In children: an exit status that names the line. */
-#define CHECK(what)                                                                                \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                 \
-			_exit(99);                                                                 \
-		}                                                                                  \
-	} while (0)
 #define OK(call) CHECK((call) == CUDA_SUCCESS)
 
 /* Two-way signal between a test and a child: one byte each. */

@@ -6,8 +6,6 @@
 #include <unistd.h>
 
 #define US 1000ull
-#define MS 1000000ull
-
 /* Launch kernels of *arg ns until killed. Never out of work: a stream takes a thousand. */
 static int saturate(void *arg)
 {
