@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How the programs of bench/micro come to a driver: whichever libcuda.so.1 the loader finds, each
- * entry point by its name, and no way on without it. Measures nothing.
+ * entry point by its name, and no way on without it; and to commands. Measures nothing.
  *
  * A program lists what it calls, and has a struct and the looking up made of it:
  *	#define CALLS(CU) CU(alloc, cuMemAlloc_v2) CU(free, cuMemFree_v2)
@@ -13,6 +13,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -70,6 +72,28 @@ static inline void micro_context(void)
 	must(init(0), "cuInit");
 	must(retain(&ctx, 0), "cuDevicePrimaryCtxRetain");
 	must(set_current(ctx), "cuCtxSetCurrent");
+}
+
+/* A line of standard input, after all that was answered before: a word, and numbers. */
+struct micro_command {
+	char verb[16];
+	uint64_t a, b; /* 0 where the line has none */
+	int words;     /* that it has, of the three */
+};
+
+/* Return: whether there is another, waiting for it; empty lines are passed over. */
+static inline bool micro_command(struct micro_command *c)
+{
+	char line[128];
+
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		*c = (struct micro_command){.words = 0};
+		c->words = sscanf(line, "%15s %" SCNu64 " %" SCNu64, c->verb, &c->a, &c->b);
+		if (c->words >= 1)
+			return true;
+	}
+	return false;
 }
 
 #endif /* AQ_BENCH_MICRO_H */

@@ -207,33 +207,26 @@ static void step(void)
 
 int main(void)
 {
-	char verb[16], line[128];
+	struct micro_command c;
 
 	MICRO_FIND(CALLS);
 	micro_context();
 	printf("{}\n");
-	fflush(stdout);
-	while (fgets(line, sizeof(line), stdin)) {
-		unsigned long long a = 0, b = 0;
-		int n = sscanf(line, "%15s %llu %llu", verb, &a, &b);
-
-		if (n < 1)
-			continue;
-		if (!strcmp(verb, "alloc"))
-			hold(a, n > 2 && b < 1000 ? (unsigned int)b : 1000);
-		else if (!strcmp(verb, "drop"))
+	while (micro_command(&c)) {
+		if (!strcmp(c.verb, "alloc"))
+			hold(c.a, c.words > 2 && c.b < 1000 ? (unsigned int)c.b : 1000);
+		else if (!strcmp(c.verb, "drop"))
 			drop();
-		else if (!strcmp(verb, "raw"))
-			raw(a);
-		else if (!strcmp(verb, "cost"))
-			cost(a, (unsigned int)b);
-		else if (!strcmp(verb, "step"))
+		else if (!strcmp(c.verb, "raw"))
+			raw(c.a);
+		else if (!strcmp(c.verb, "cost"))
+			cost(c.a, (unsigned int)c.b);
+		else if (!strcmp(c.verb, "step"))
 			step();
-		else if (!strcmp(verb, "check"))
-			check((unsigned int)a, (unsigned int)b);
+		else if (!strcmp(c.verb, "check"))
+			check((unsigned int)c.a, (unsigned int)c.b);
 		else
 			return 2;
-		fflush(stdout);
 	}
 	return 0;
 }

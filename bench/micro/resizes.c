@@ -129,32 +129,26 @@ static void info(void)
 
 int main(void)
 {
-	char verb[16], line[128];
+	struct micro_command c;
 
 	MICRO_FIND(CALLS);
 	micro_context();
 	printf("{}\n");
-	fflush(stdout);
-	while (fgets(line, sizeof(line), stdin)) {
-		unsigned long long a = 0, b = 0;
-
-		if (sscanf(line, "%15s %llu %llu", verb, &a, &b) < 1)
-			continue;
-		if (!strcmp(verb, "total"))
-			look(total_is, a, b);
-		else if (!strcmp(verb, "fits"))
-			look(fits, a, b);
-		else if (!strcmp(verb, "refused"))
-			look(refused, a, b);
-		else if (!strcmp(verb, "gate"))
-			look(gate_is, a, b);
-		else if (!strcmp(verb, "hold"))
-			hold(a);
-		else if (!strcmp(verb, "info"))
+	while (micro_command(&c)) {
+		if (!strcmp(c.verb, "total"))
+			look(total_is, c.a, c.b);
+		else if (!strcmp(c.verb, "fits"))
+			look(fits, c.a, c.b);
+		else if (!strcmp(c.verb, "refused"))
+			look(refused, c.a, c.b);
+		else if (!strcmp(c.verb, "gate"))
+			look(gate_is, c.a, c.b);
+		else if (!strcmp(c.verb, "hold"))
+			hold(c.a);
+		else if (!strcmp(c.verb, "info"))
 			info();
 		else
 			return 2;
-		fflush(stdout);
 	}
 	return 0;
 }
