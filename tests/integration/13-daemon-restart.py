@@ -10,12 +10,6 @@ import aqtest
 from aqtest import GIB, MIB, OOM, check, equal, eventually
 
 
-def kill_daemon(machine, daemon):
-    daemon.kill(signal.SIGKILL)
-    daemon.wait()
-    machine.daemons.discard(daemon.pid)
-
-
 def accounts(machine):
     """What of the ledger must be the same before and after."""
     return {name: (f["memory_request_bytes"], f["memory_limit_bytes"], f["memory_used_bytes"],
@@ -43,7 +37,7 @@ def static_then_adopted(machine):
     # What is granted and not used can be used without a daemon; nothing beyond.
     first.do("alloc linear 1M")
     first.do("free last")
-    kill_daemon(machine, daemon)
+    machine.kill_daemon(daemon)
     first.do("alloc linear 1M")
     first.do("free last")
     first.do("check 0 1", bad=0)
@@ -76,7 +70,7 @@ def new_programs_meanwhile_fail_closed(machine):
     daemon = machine.start_daemon()
     tenant = machine.tenant(memory="8G", name="left")
     env = aqtest.fraction_env(tenant.pid)
-    kill_daemon(machine, daemon)
+    machine.kill_daemon(daemon)
     late = machine.spawn([aqtest.program("tenant"), "init"], env)
     check(aqtest.words(late.lines()[0])["code"] != 0, "attached to nobody")
     machine.start_daemon()
@@ -94,7 +88,7 @@ def killed_ten_times(machine):
     for round_number in range(10):
         tenant.send("churn linear 8M 20000 %d" % (round_number + 1))
         time.sleep(0.05)
-        kill_daemon(machine, daemon)
+        machine.kill_daemon(daemon)
         daemon = machine.start_daemon()
         answer = tenant.answer()
         equal(answer["other"], 0, f"odd codes in round {round_number} ({answer})")
@@ -115,7 +109,7 @@ def clients_that_died_meanwhile(machine):
     stays = machine.tenant(memory="8G", name="stays")
     gone.do("alloc linear 4G")
     stays.do("alloc linear 2G")
-    kill_daemon(machine, daemon)
+    machine.kill_daemon(daemon)
     gone.kill()
     gone.wait()
     machine.start_daemon()
@@ -145,7 +139,7 @@ def a_clean_stop_keeps_fractions(machine):
 def a_fraction_without_holders_is_dropped(machine):
     daemon = machine.start_daemon()
     tenant = machine.tenant(memory="8G", name="orphan")
-    kill_daemon(machine, daemon)
+    machine.kill_daemon(daemon)
     tenant.kill()
     tenant.wait()
     machine.start_daemon()
@@ -169,7 +163,7 @@ def killed_between_moves(machine):
         order = rng.choice(("park", "resume"))
         machine.http("POST", f"/v1/fractions/moved/{order}", {"wait_ms": rng.choice((0, 100))})
         time.sleep(rng.random() * 0.06)
-        kill_daemon(machine, daemon)
+        machine.kill_daemon(daemon)
         time.sleep(rng.random() * 0.1)
         daemon = machine.start_daemon()
         adopted(machine, 1)

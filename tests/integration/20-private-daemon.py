@@ -57,11 +57,9 @@ def a_second_run_uses_the_first_ones(machine):
 def stale_files_are_no_obstacle(machine):
     """What a killed daemon left behind: sockets nobody listens on, a pid file of nobody."""
     tenant = machine.tenant(memory="2G")
-    pid = machine.daemon_pid()
     tenant.kill()
     tenant.wait()
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not aqtest.alive(pid), "the daemon is dead")
+    pid = machine.kill_daemon()
     check((machine.rundir / "aliquotd.sock").exists(), "its socket is left")
     lines = machine.output(program("tenant"), "init", "dev 0", "info", memory="3G")
     equal(words(lines[-1])["total"], 3 << 30, "total")
@@ -122,9 +120,7 @@ def a_limit_of_the_shell(machine):
 def killed_and_asked_for(machine):
     """A daemon was killed: its programs go on, so somebody has to tell of them."""
     machine.tenant(memory="2G", name="still")
-    pid = machine.daemon_pid()
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not aqtest.alive(pid), "the daemon is dead")
+    pid = machine.kill_daemon()
     equal([f["name"] for f in machine.json("ps")], ["still"], "aliquot ps --json")
     check(machine.daemon_pid() != pid, "a new daemon")
 

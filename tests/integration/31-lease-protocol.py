@@ -371,12 +371,6 @@ def live_shares(machine):
     end_all(a, b)
 
 
-def kill_daemon(machine, daemon):
-    daemon.kill(signal.SIGKILL)
-    daemon.wait()
-    machine.daemons.discard(daemon.pid)
-
-
 def a_daemon_dies_in_contention(machine):
     daemon = start(machine)
     a, b = players(machine, "a", "b")
@@ -385,7 +379,7 @@ def a_daemon_dies_in_contention(machine):
     b.want()
     turn_of_b = b.get("lease_turn")
     before = {n: f["gpu_time_ns"] for n, f in machine.fractions().items()}
-    kill_daemon(machine, daemon)
+    machine.kill_daemon(daemon)
     start(machine)
     equal([p.ask("come_back", p.path) for p in (a, b)], [0, 0], "HELLO")
     begin = time.monotonic()
@@ -456,7 +450,7 @@ def time_without_leases(machine):
     # Samples come once a second, and what was before the first is a guess.
     between(told, done - 0.8, done + 0.4, "gpu_time_ns")
     equal([f["mechanism"] for f in machine.devices()], ["exclusive"], "mechanism")
-    kill_daemon(machine, daemon)
+    machine.kill_daemon(daemon)
     start(machine)
     eventually(lambda: machine.events("adopted"), "it comes back")
     told = machine.fraction("alone")["gpu_time_ns"] / 1e9

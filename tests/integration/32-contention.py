@@ -178,9 +178,7 @@ def the_daemon_dies_in_mid_contention(machine):
     start(*tenants)
     a_quarter(machine, *tenants)
     account = Account(machine, tenants)
-    daemon.kill(signal.SIGKILL)
-    daemon.wait()
-    machine.daemons.discard(daemon.pid)
+    machine.kill_daemon(daemon)
     account.after(0.2)
     window = account.until(lambda w: min(w["of_wall"]) > 0.1 and w["busy"] > 0.7, 0.4,
                            "work goes on without a daemon")

@@ -1,8 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Real programs whose memory is parked and comes back: every byte of it is looked at each time."""
-import os
-import signal
 import time
 
 import aqtest
@@ -110,9 +108,7 @@ def a_new_daemon_brings_it_back(machine):
     arena(machine)
     a = pattern(machine, "a", ("100M", "3M"), memory=GIB)
     park(machine, "a")
-    pid = machine.daemon_pid()
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not aqtest.alive(pid), "the daemon is gone")
+    machine.kill_daemon()
     a.send("check")  # cannot be answered: nobody can give it room
     time.sleep(0.3)
     machine.start_daemon()

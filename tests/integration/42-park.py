@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Fractions are parked and come back: by hand, by work, over failures, liars and daemons' deaths."""
-import signal
 import time
 
 import aqtest
@@ -202,8 +201,7 @@ def new_daemon_finds_them_parked(machine):
     park(machine, "a", hold=True)
     b.do("slow 1500")
     park(machine, "b", code=202, wait_ms=0)
-    daemon.kill(signal.SIGKILL)
-    daemon.wait()
+    machine.kill_daemon(daemon)
     machine.start_daemon()
     a.do("back")
     b.do("back")

@@ -8,7 +8,6 @@ Yama's ptrace_scope=1 between siblings, whoever runs the test.
 import ctypes
 import os
 import random
-import signal
 import struct
 import time
 
@@ -262,9 +261,7 @@ def a_new_daemon_knows_them(machine):
     handles = [handle_of(a, n) for n in (0, 1)]
     lent = borrow(b, handles[0], "50M")
     time.sleep(0.5)  # what is open is noted a little later
-    daemon.kill(signal.SIGKILL)
-    daemon.wait()
-    machine.daemons.discard(daemon.pid)
+    machine.kill_daemon(daemon)
     b.do(f"look {lent} 1", bad=0)
     b.send(f"borrow {handles[1]} 70M")
     machine.start_daemon()
@@ -289,9 +286,7 @@ def without_a_daemon(machine):
     a = first(machine, "a", ("50M", "1M"), memory=4 * GIB)
     b = sibling(machine, a)
     handle = handle_of(a, 0)
-    daemon.kill(signal.SIGKILL)
-    daemon.wait()
-    machine.daemons.discard(daemon.pid)
+    machine.kill_daemon(daemon)
     equal(a.ask("ipc 1")["code"], MAP_FAILED, "exporting without a daemon")
     equal(b.ask(f"borrow {handle} 50M", timeout=30)["code"], MAP_FAILED, "opening without one")
     machine.start_daemon()

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A monitor inside a fraction outlives the daemon: what it is told while there is none, and after."""
 import os
-import signal
 
 import aqtest
 from aqtest import GIB, check, equal, eventually
@@ -40,8 +39,7 @@ def told_as_last_known_until_the_next(machine):
     equal((before["code"], before["total"], before["list"], before["processes"]),
           (0, 8 * GIB, 0, 1), "before")
     check(before["used"] >= GIB, "used", before)
-    daemon.kill(signal.SIGKILL)
-    daemon.wait()
+    machine.kill_daemon(daemon)
     gone = eyes.ask("look")
     equal((gone["code"], gone["total"], gone["used"]), (0, 8 * GIB, before["used"]), "memory")
     equal(gone["list"], NO_PERMISSION, "processes without a daemon")

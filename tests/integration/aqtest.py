@@ -418,6 +418,17 @@ class Machine:
         self.daemons.add(pid)
         return pid
 
+    def kill_daemon(self, daemon=None):
+        """The one that the test has started, or one that a run has. Return: the pid of the dead."""
+        pid = daemon.pid if daemon else self.daemon_pid()
+        os.kill(pid, signal.SIGKILL)
+        if daemon:
+            daemon.wait()
+            self.daemons.discard(pid)
+        else:
+            eventually(lambda: not alive(pid), "the daemon is dead")
+        return pid
+
     # Asking
 
     def cli(self, *args, code=0, timeout=None):

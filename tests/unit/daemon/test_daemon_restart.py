@@ -343,11 +343,7 @@ def test_term_leaves_nothing(daemon):
         d.start()
         assert len(d.get("/v1/fractions")) == 5
     with daemon() as d:  # one that only lingers is not kept, and neither is the machine
-        code = ("import http.client,socket\n"
-                "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-                "c.sock.connect(%r)\nc.request('POST','/v1/fractions',b'{}')\n"
-                "assert c.getresponse().status == 201" % d.path("api.sock"))
-        subprocess.check_call(["/usr/bin/python3", "-c", code])
+        assert other_process(d, {}).communicate()[0] == b"201\n"
         d.process.terminate()
         assert d.process.wait(5) == 0
         assert sorted(os.listdir(d.rundir)) == ["aliquotd.pid"], os.listdir(d.rundir)
@@ -355,13 +351,8 @@ def test_term_leaves_nothing(daemon):
 
 def test_term_takes_along_what_nobody_holds(daemon):
     """Ended right after its program, the daemon has nothing to keep for another one."""
-    code = ("import http.client,socket,sys\n"
-            "c=http.client.HTTPConnection('x');c.sock=socket.socket(socket.AF_UNIX)\n"
-            "c.sock.connect(sys.argv[1])\n"
-            "c.request('POST','/v1/fractions','{\"gpu_permille\": 100}')\n"
-            "sys.exit(c.getresponse().status != 201)\n")
     with daemon() as d:
-        assert subprocess.run(["/usr/bin/python3", "-c", code, d.path("api.sock")]).returncode == 0
+        assert other_process(d, {"gpu_permille": 100}).communicate()[0] == b"201\n"
         d.process.send_signal(signal.SIGTERM)
         assert d.process.wait(5) == 0
         assert "go on without" not in d.log_text()
