@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """fork with and without exec, before and after cuInit, and children with an empty environment."""
-import os
 
 import aqtest
 from aqtest import GIB, MIB, OOM, check, equal, eventually, program, words

@@ -7,7 +7,6 @@ bench/micro/shares is what measures how exact it is."""
 import time
 
 import aqtest
-import spinning
 from aqtest import between, check
 from spinning import (DEEP, MS, Account, Tally, guarded, join, keep, plain, spinner_args,
                       start)

@@ -11,7 +11,7 @@ import time
 import xml.etree.ElementTree
 
 import aqtest
-from aqtest import between, check, equal, eventually
+from aqtest import check, equal, eventually
 
 FIELDS = """case replicas fraction arbitration users_within_bound tokens_per_second ttft_p50_ms
 ttft_p95_ms itl_p50_ms itl_p99_ms isl osl bound_ms simulated model device users requests
