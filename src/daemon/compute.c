@@ -217,6 +217,17 @@ static uint64_t wall_us(void)
 	       (uint64_t)ts.tv_nsec / AQ_NS_PER_US;
 }
 
+/* All that the driver has of the device is in. */
+static void compare(struct aqd *d, const struct aqd_device *dev, uint64_t now)
+{
+	struct aqd_fraction *f, *tmp;
+
+	AQ_LIST_FOREACH (f, tmp, &d->fractions, link)
+		for (uint32_t i = 0; i < f->lease.device_count; i++)
+			if (f->lease.device[i] == dev->index)
+				aqd_lease_compare(&f->lease, i, now);
+}
+
 /* Whoever had work on the device: count what leases did not measure. */
 static void sample(struct aqd *d, struct aqd_device *dev)
 {
@@ -240,6 +251,7 @@ static void sample(struct aqd *d, struct aqd_device *dev)
 			aqd_lessee_sampled(&d->leases, l, index, u[i].sm_percent, span, now);
 	}
 	dev->sampled_us = last;
+	compare(d, dev, now);
 }
 
 /* Samples count from when somebody has a context on the device. */
@@ -257,7 +269,7 @@ static void begin_samples(struct aqd *d)
 	}
 }
 
-/* A client ends that worked beside no lease: the driver has sampled it since we looked last. */
+/* A client ends of which leases do not tell all: the driver has sampled it since we looked last. */
 static void sample_last(struct aqd *d, const struct aqd_client *c)
 {
 	const struct aqd_lease *f = c->lessee.lease;
@@ -266,7 +278,7 @@ static void sample_last(struct aqd *d, const struct aqd_client *c)
 	for (uint32_t i = 0; f && c->lessee.running && i < f->device_count; i++) {
 		struct aqd_device *dev = &d->device[f->device[i]];
 
-		if (!c->lessee.device[i].gated && dev->sampled_us &&
+		if ((!c->lessee.device[i].gated || f->running > 1) && dev->sampled_us &&
 		    now >= dev->sampled_ns + SAMPLE_LEAST_NS)
 			sample(d, dev);
 	}

@@ -71,6 +71,22 @@ struct aqd_lessee {
 	struct aqd_lessee_device device[AQ_MAX_DEVICES];
 };
 
+/*
+ * What leases measured on one device, and what the driver sampled, since the two were compared last
+ * (lease_use.c). They differ by more than percents where several clients use a lease at once.
+ */
+struct aqd_lease_use {
+	uint64_t since_ns; /* when that was */
+	uint64_t sole_ns;  /* measured with one client in the lease, or sampled: all of it counts */
+	uint64_t shared_ns;  /* measured with several */
+	uint64_t counted_ns; /* ... of which this was taken for work */
+	uint64_t sampled_ns;
+	uint64_t over_ns;     /* counted beyond what was sampled: to be withheld next */
+	uint64_t withheld_ns; /* measured with several, ever, and not counted in the end */
+	double siblings; /* of what is measured with several, the part that is no work; 0 to 1 */
+	bool compared;	 /* that was learned */
+};
+
 /* One fraction. */
 struct aqd_lease {
 	struct aq_contender contender; /* of the arbiter while @joined */
@@ -89,12 +105,15 @@ struct aqd_lease {
 	uint64_t ended_ns;   /* ended: when */
 	uint64_t awaited_ns; /* given: since when somebody else waits for it; 0 nobody did */
 	uint64_t clock_ns[AQ_MAX_DEVICES]; /* given: the holder's clock then */
-	uint64_t early_ns[AQ_MAX_DEVICES]; /* given: taken so far, counted before its end */
+	uint64_t early_ns[AQ_MAX_DEVICES]; /* given: measured so far, counted before its end */
+	bool shared[AQ_MAX_DEVICES];	   /* given: several clients have used it */
 	uint64_t wanted_ns;		   /* wants and has no lease: since when; else 0 */
 
 	/* Accounts. */
-	uint64_t born_ns;		 /* so no device was used for longer than since then */
-	uint64_t gpu_ns[AQ_MAX_DEVICES]; /* device time, by index in the page */
+	uint64_t born_ns;		  /* so no device was used for longer than since then */
+	uint64_t gpu_ns[AQ_MAX_DEVICES];  /* device time, by index in the page */
+	uint64_t ends_ns[AQ_MAX_DEVICES]; /* what was counted of leases ended no later */
+	struct aqd_lease_use use[AQ_MAX_DEVICES];
 	uint64_t grants, overruns;
 	uint64_t wait_ns; /* spent wanting without a lease */
 };
@@ -190,6 +209,12 @@ void aqd_leases_look(struct aqd_leases *l, uint64_t now_ns);
  */
 void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t index,
 			uint32_t percent, uint64_t span_ns, uint64_t now_ns);
+
+/*
+ * All of the fraction's clients have had their samples on the device of that index, as far as the
+ * driver has any: compare them with what leases measured.
+ */
+void aqd_lease_compare(struct aqd_lease *f, uint32_t index, uint64_t now_ns);
 
 /* Device time of the fraction so far, on the device of that index. */
 uint64_t aqd_lease_gpu_ns(const struct aqd_lease *f, uint32_t index);

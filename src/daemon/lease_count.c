@@ -3,7 +3,7 @@
  * What the use of a device is counted as. Guards measure device time between the edges of their
  * leases; while somebody overruns, the hardware slices the device, so that time between two edges
  * is not all theirs: it counts by the number of those who competed. A claim of more than can have
- * been is cut to what can, and told.
+ * been is cut to what can, and told. What counts of what is measured is lease_use.c's.
  */
 #include "daemon/lease.h"
 
@@ -72,6 +72,17 @@ static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 	return ns;
 }
 
+/* So much more of the lease under way, as far as it has lasted. */
+static void count_early(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t now_ns)
+{
+	uint64_t wall = aq_minus(now_ns, f->contender.lease_start_ns);
+
+	ns = aq_min(ns, aq_minus(wall, f->early_ns[i]));
+	f->shared[i] |= aqd__lease_is_shared(f, i);
+	f->early_ns[i] += ns;
+	aqd__lease_measured(f, i, ns, f->shared[i]);
+}
+
 void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c, uint32_t i,
 			uint64_t now_ns)
 {
@@ -80,15 +91,14 @@ void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_le
 	if (dev->late)
 		return;
 	if (dev->given)
-		f->early_ns[i] = aq_min(f->early_ns[i] + claimed(l, c, i, now_ns),
-				      aq_minus(now_ns, f->contender.lease_start_ns));
+		count_early(f, i, claimed(l, c, i, now_ns), now_ns);
 	else
-		f->gpu_ns[i] += claimed(l, c, i, now_ns);
+		aqd__lease_measured(f, i, claimed(l, c, i, now_ns), false);
 }
 
 uint64_t aqd_lease_gpu_ns(const struct aqd_lease *f, uint32_t i)
 {
-	return f->gpu_ns[i] + f->early_ns[i];
+	return f->gpu_ns[i];
 }
 
 void aqd_lease_restore(struct aqd_lease *f, uint32_t i, int64_t gpu_ns)
@@ -124,7 +134,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 			uint64_t span_ns, uint64_t now_ns)
 {
 	struct aqd_lessee_device *dev = &c->device[i];
-	uint64_t measured, used;
+	uint64_t measured, used = span_ns / 100 * percent, counts = 0;
 
 	aqd__lease_open_until(dev, now_ns);
 	if (dev->open_ns && !dev->late) {
@@ -136,13 +146,13 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 		 * The gate may have been open for longer than the sample is, which came late or
 		 * after a time without a daemon; or, of a client that has just come, for less.
 		 */
-		used = span_ns / 100 * percent;
 		if (dev->open_ns > span_ns)
 			used = dev->open_ns / 100 * percent;
 		else if (!dev->gated && !measured)
 			used = aq_min(used, dev->open_ns);
-		c->lease->gpu_ns[i] += aq_minus(used, measured);
+		counts = aq_minus(used, measured);
 	}
+	aqd__lease_sampled(c->lease, i, used, counts);
 	dev->percent = percent;
 	dev->open_ns = 0;
 	dev->sampled_ns = dev->claimed_ns;
@@ -152,8 +162,9 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 
 uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
-	uint64_t sum = f->early_ns[i], wall = aq_minus(now_ns, f->contender.lease_start_ns), late = 0;
-	uint64_t awaited, most;
+	uint64_t start = f->contender.lease_start_ns, wall = aq_minus(now_ns, start), late = 0;
+	uint64_t sum = f->early_ns[i], awaited, most;
+	bool shared = f->shared[i] | aqd__lease_is_shared(f, i);
 	uint32_t d = f->device[i];
 	struct aqd_lessee *c, *tmp;
 
@@ -170,10 +181,14 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i,
 	tick(l, d, now_ns);
 	/* It is given back before its last work is done. */
 	most = wall + aqd__handover_early_ns(l, d);
+	if (shared) /* one may have measured what its sibling had in the lease before */
+		most = aq_minus(most, aq_minus(f->ends_ns[i], start));
+	f->ends_ns[i] = now_ns + aqd__handover_early_ns(l, d);
 	sum = scale(aq_min(sum, most), aq_minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
-	sum = sum > f->early_ns[i] ? sum : f->early_ns[i]; /* that was told already */
-	f->gpu_ns[i] += sum;
+	sum = aq_max(sum, f->early_ns[i]); /* that was counted already */
+	aqd__lease_measured(f, i, sum - f->early_ns[i], shared);
 	f->early_ns[i] = 0;
+	f->shared[i] = false;
 	sum = sum > late ? sum : late;
 	awaited = f->awaited_ns ? aq_minus(now_ns, f->awaited_ns) / LEAST_PART : 0;
 	return sum > awaited ? sum : awaited;
@@ -281,7 +296,7 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 	if (!dev->passed) /* else it is known what it was, without others' */
 		debt = scale(debt, aq_minus(l->clock[d].late_ns, dev->late_clock_ns),
 			     aq_minus(now_ns, dev->late_since_ns));
-	f->gpu_ns[i] += aq_min(ns, in_lease) + debt;
+	aqd__lease_measured(f, i, aq_min(ns, in_lease) + debt, false);
 	dev->others_ns += aq_minus(ns, in_lease) - debt;
 	debt = aq_minus(debt, dev->late_paid_ns);
 	l->stirred = true;
@@ -306,7 +321,7 @@ void aqd__lease_abandoned(struct aqd_leases *l, struct aqd_lease *f, struct aqd_
 {
 	struct aqd_lessee_device *dev = &c->device[i];
 	struct aqd_page_says says = aqd_page_look(c->page, i);
-	uint64_t wall = aq_minus(now_ns, dev->given_ns);
+	uint64_t wall = aq_minus(now_ns, dev->given_ns), ns;
 
 	if (dev->late) {
 		settle(l, f, c, i, aq_minus(now_ns, dev->late_from_ns), now_ns);
@@ -317,9 +332,9 @@ void aqd__lease_abandoned(struct aqd_leases *l, struct aqd_lease *f, struct aqd_
 			aqd_lessee_sampled(l, c, i, dev->percent, 0, now_ns);
 		return;
 	}
-	f->early_ns[i] += claimed(l, c, i, now_ns);
+	ns = claimed(l, c, i, now_ns);
 	/* Nobody measured what it had under way: a lease's worth at the most. */
 	if (says.active_turn == dev->turn && says.done_turn != dev->turn)
-		f->early_ns[i] += aq_min(wall, l->arbiter.tuning.quantum_ns);
-	f->early_ns[i] = aq_min(f->early_ns[i], aq_minus(now_ns, f->contender.lease_start_ns));
+		ns += aq_min(wall, l->arbiter.tuning.quantum_ns);
+	count_early(f, i, ns, now_ns);
 }
