@@ -8,15 +8,10 @@ import time
 
 import aqtest
 from aqtest import between, check
-from spinning import (DEEP, MS, Account, Tally, guarded, join, keep, plain, spinner_args,
-                      start)
+from spinning import (DEEP, GRAPHS, MS, Account, Tally, guarded, join, keep, plain, say,
+                      spinner_args, start)
 
 WARM = 0.4  # seconds, until the first turns are over
-GRAPHS = "--graph 5ms --kernel 50us --depth 8"
-
-
-def say(*words):
-    print("  ", *words, flush=True)
 
 
 def shares_of(machine, *tenants, seconds=1.5):

@@ -12,14 +12,9 @@ import time
 
 import aqtest
 from aqtest import between, check, equal, eventually
-from spinning import DEEP, MS, Account, device_ns, guarded, start, watch
+from spinning import DEEP, GRAPHS, MS, Account, device_ns, guarded, say, start, watch
 
-GRAPHS = "--graph 5ms --kernel 50us --depth 8"
 FREED = 0.25  # seconds; 0.01 is the promise, but the host has other things to do at times
-
-
-def say(*words):
-    print("  ", *words, flush=True)
 
 
 def steady(machine, name="steady", compute="0.5", load=DEEP["100us"], **terms):

@@ -19,11 +19,16 @@ DEEP = {
     "1ms": "--kernel 1ms --depth 100",
     "10ms": "--kernel 10ms --depth 20",
 }
+GRAPHS = "--graph 5ms --kernel 50us --depth 8"
 
 
 # Steps of the kernel in a microsecond. The simulator's takes 1 ns a step; None: each spinner measures
 # for itself, which calibrate() does once for all.
 rate = None if aqtest.REAL else 1000
+
+
+def say(*text):
+    print("  ", *text, flush=True)
 
 
 class Spinner(Child):

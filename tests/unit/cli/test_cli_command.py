@@ -52,6 +52,11 @@ class Case(unittest.TestCase):
         path = self.rundir / "aliquotd.pid"
         return int(path.read_text() or 0) if path.exists() else 0
 
+    def need_mount_namespaces(self):
+        if self.aliquot("run", "--name", "try", "--mount-namespace", "yes", "--",
+                        "true").returncode:
+            self.skipTest("no permission for mount namespaces")
+
     def aliquot(self, *args, env=None, **kw):
         return subprocess.run([ALIQUOT, *args], env={**self.env, **(env or {})}, timeout=30,
                               capture_output=True, text=True, **kw)
@@ -327,9 +332,7 @@ class RealDriver(Case):
             self.assertIn("no libcuda.so.1 on this machine", done.stderr)
 
     def test_absolute_paths_lead_to_the_guard_in_a_namespace(self):
-        if self.aliquot("run", "--name", "try", "--mount-namespace", "yes", "--",
-                        "true").returncode:
-            self.skipTest("no permission for mount namespaces")
+        self.need_mount_namespaces()
         inside = (f"cat {self.driver}/libcuda.so.1; echo; "
                   f"cmp {self.dir}/copy {self.rundir}/driver-covered/libaliquot-driver.so.1 && "
                   "echo same; echo $LD_LIBRARY_PATH; "
@@ -345,9 +348,7 @@ class RealDriver(Case):
         self.assertEqual((self.rundir / "driver-covered/libaliquot-driver.so.1").stat().st_size, 0)
 
     def test_nested_runs_keep_the_driver(self):
-        if self.aliquot("run", "--name", "try", "--mount-namespace", "yes", "--",
-                        "true").returncode:
-            self.skipTest("no permission for mount namespaces")
+        self.need_mount_namespaces()
         inner = (f"{ALIQUOT} run --name inner --mount-namespace yes -- sh -c "
                  f"'head -c4 {self.rundir}/driver-covered/libaliquot-driver.so.1 | tail -c3; "
                  f"head -c5 {self.driver}/libcuda.so.1'")
@@ -629,8 +630,7 @@ class Doctor(Case):
 class Namespace(Case):
     def setUp(self):
         super().setUp()
-        if self.aliquot("run", "--mount-namespace", "yes", "--", "true").returncode:
-            self.skipTest("no permission for mount namespaces")
+        self.need_mount_namespaces()
 
     def test_linker_finds_the_guard_without_environment(self):
         done = self.expect(("run", "--name", "b", "--mount-namespace", "yes", "--", "env", "-i",
