@@ -11,6 +11,7 @@
  * microseconds between launches that nobody waits for count as use: nobody else could have used
  * them.
  */
+#include "base/number.h"
 #include "base/timing.h"
 #include "guard/flight_parts.h"
 #include "guard/guest.h"
@@ -48,16 +49,40 @@ uint64_t aq__account_estimate(const struct aq__flight *f, const void *what, bool
 
 	if (what) {
 		*ret_known = f->known[slot].what == what;
-		return *ret_known ? f->known[slot].ns : FIRST_GRAPH_NS;
+		return *ret_known ? f->known[slot].length.ns : FIRST_GRAPH_NS;
 	}
-	*ret_known = f->command_ns != 0;
-	return *ret_known ? f->command_ns : FIRST_COMMAND_NS;
+	*ret_known = f->command.ns != 0;
+	return *ret_known ? f->command.ns : FIRST_COMMAND_NS;
 }
 
-/* A quarter of what is new: a launcher changes its mind within a few marks. */
-static uint64_t blend(uint64_t old_ns, uint64_t new_ns)
+static uint64_t distance(uint64_t x, uint64_t y)
 {
-	return old_ns ? (3 * old_ns + new_ns) / 4 + 1 : new_ns + 1;
+	return x > y ? x - y : y - x;
+}
+
+/* A quarter of what is new; all of it if it is as new as what came just before. */
+static void learn_length(struct aq__length *l, uint64_t ns)
+{
+	bool again = l->last_ns && distance(ns, l->last_ns) <= ns / 8;
+
+	if (!l->ns || (again && distance(ns, l->ns) > ns / 8))
+		l->ns = ns + 1;
+	else
+		l->ns = (3 * l->ns + ns) / 4 + 1;
+	l->last_ns = ns;
+}
+
+/* By how much most estimates are wrong: four in five, about. One that is far off, for another had
+ * the device for a slice, must not make all that come after it look unforeseeable. */
+static uint64_t learn_error(uint64_t old_ns, uint64_t error_ns)
+{
+	uint64_t most = 2 * old_ns + SLACK_NS;
+
+	if (!old_ns)
+		return error_ns + 1;
+	if (error_ns <= old_ns)
+		return old_ns - (old_ns - error_ns) / 6;
+	return error_ns < most ? error_ns : most;
 }
 
 /* What is in flight is estimated anew, by what is known now. Graphs keep what they were given. */
@@ -69,14 +94,14 @@ static void reestimate(struct aq__flight *f)
 		struct aq__mark *m = &f->marks[i % AQ__MARKS];
 
 		if (!m->what)
-			m->est_ns = m->commands * f->command_ns;
+			m->est_ns = m->commands * f->command.ns;
 		sum += m->est_ns;
 	}
 	for (uint32_t i = 0; i < AQ__LANES; i++) {
 		struct aq__lane *l = &f->lanes[i];
 
 		if (l->commands)
-			l->est_ns = l->commands * f->command_ns;
+			l->est_ns = l->commands * f->command.ns;
 		sum += l->est_ns;
 	}
 	f->est_ns = sum;
@@ -85,17 +110,19 @@ static void reestimate(struct aq__flight *f)
 static void learn(struct aq__flight *f, const struct aq__mark *m, uint64_t ns)
 {
 	unsigned int slot = slot_of(m->what);
-	uint64_t others = (m->commands - 1) * f->command_ns;
+	uint64_t others = (m->commands - 1) * f->command.ns;
 
-	f->error_ns = blend(f->error_ns, ns > m->est_ns ? ns - m->est_ns : m->est_ns - ns);
+	/* A first guess says nothing of those to come. */
+	if (m->what ? f->known[slot].what == m->what : f->command.ns != 0)
+		f->error_ns = learn_error(f->error_ns, distance(ns, m->est_ns));
 	if (!m->what) {
-		f->command_ns = blend(f->command_ns, ns / m->commands);
+		learn_length(&f->command, ns / m->commands);
 		return;
 	}
 	if (f->known[slot].what != m->what)
-		f->known[slot].ns = 0;
+		f->known[slot].length = (struct aq__length){0};
 	f->known[slot].what = m->what;
-	f->known[slot].ns = blend(f->known[slot].ns, ns > others ? ns - others : 0);
+	learn_length(&f->known[slot].length, aq_minus(ns, others));
 }
 
 /* Source: Marsaglia, "Xorshift RNGs", 2003. */
@@ -114,7 +141,7 @@ static uint32_t draw(struct aq__account *a)
 static bool sample(struct aq__account *a, uint64_t now_ns)
 {
 	bool due = !a->open || !a->steps_left || a->took_ns >= LONG_STEP_NS ||
-		   now_ns - a->base_host_ns > PERIOD_NS;
+		   aq_minus(now_ns, aq__instant_ns(&a->at)) > PERIOD_NS;
 
 	if (due)
 		a->steps_left = 1 + draw(a) % (2 * SAMPLE_STEPS - 1);
@@ -131,7 +158,6 @@ bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
 	a->sampled = sample(a, now_ns);
 	if (a->sampled) {
 		a->open = true;
-		a->base_host_ns = now_ns;
 		a->done_ns = a->gap_ns = 0;
 	} else if (a->idle_ns && now_ns > a->idle_ns) {
 		a->gap_ns += now_ns - a->idle_ns;
@@ -166,24 +192,51 @@ void aq__account_sampled(struct aq__flight *f, bool done)
 	}
 }
 
-/* The device worked off what had been submitted with the gate open, until the base was reached. */
-static void count_before(struct aq__account *a)
-{
-	if (!a->followed && a->base_host_ns > a->recorded_ns)
-		a->busy_ns += a->base_host_ns - a->recorded_ns;
-	a->followed = true;
-}
-
-void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns)
+void aq__account_record(struct aq__flight *f, uint64_t now_ns)
 {
 	struct aq__account *a = &f->account;
 
-	/* Between the last time that it was not, and now. */
-	a->base_host_ns = reached ? (a->base_host_ns + now_ns) / 2 : now_ns;
-	a->late = !reached;
-	if (reached)
-		count_before(a);
-	f->since_ns = a->base_host_ns;
+	a->at_known = a->base_before && !a->late;
+	a->at_before = a->at;
+	a->late = false; /* nobody asks for it meanwhile */
+	aq__instant_begin(&a->at, now_ns);
+}
+
+void aq__account_recorded(struct aq__flight *f, bool recorded, uint64_t now_ns)
+{
+	struct aq__account *a = &f->account;
+
+	a->from_ns = a->recorded_ns = now_ns;
+	a->late = recorded;
+	if (!recorded)
+		aq__instant_not_after(&a->at, now_ns);
+	f->since_ns = aq__instant_ns(&a->at);
+}
+
+void aq__account_base_late(struct aq__flight *f, uint64_t now_ns)
+{
+	aq__instant_not_before(&f->account.at, now_ns);
+	f->since_ns = now_ns;
+}
+
+/* The device worked off what had been submitted with the gate open, until the base was reached. */
+static void base_is_reached(struct aq__account *a)
+{
+	a->late = false;
+	if (!a->followed)
+		a->busy_ns += aq_minus(aq__instant_ns(&a->at), a->recorded_ns);
+	a->followed = true;
+}
+
+void aq__account_base(struct aq__flight *f, int64_t after_ns, uint64_t now_ns)
+{
+	struct aq__account *a = &f->account;
+
+	aq__instant_not_after(&a->at, now_ns);
+	if (a->at_known && after_ns >= 0)
+		aq__instant_follows(&a->at, &a->at_before, (uint64_t)after_ns);
+	base_is_reached(a);
+	f->since_ns = aq__instant_ns(&a->at);
 }
 
 /* What a mark in doubt tells beyond the estimate, as far as the doubt goes, is not use. */
@@ -202,14 +255,10 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 	struct aq__account *a = &f->account;
 	uint64_t at = at_ns > 0 ? (uint64_t)at_ns : 0, took = 0;
 
-	if (a->late && at) {
-		uint64_t base_ns = now_ns > at ? now_ns - at : 0; /* at the latest */
-
-		if (base_ns > a->base_host_ns)
-			a->base_host_ns = base_ns;
-		a->late = false;
-		count_before(a);
-	}
+	if (at)
+		aq__instant_seen_after(&a->at, at, m->from_ns, now_ns);
+	if (a->late && at)
+		base_is_reached(a);
 	f->commands -= m->commands < f->commands ? m->commands : f->commands;
 	f->first++;
 	if (at > a->done_ns) {
@@ -223,7 +272,7 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 	if (took && m->commands)
 		learn(f, m, took);
 	reestimate(f);
-	f->since_ns = a->base_host_ns + a->done_ns;
+	f->since_ns = aq__instant_ns(&a->at) + a->done_ns;
 	if (!f->commands) {
 		a->idle_ns = f->since_ns;
 		a->exact = true;
@@ -233,7 +282,7 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 /* What ran behind the last mark is counted up to here, by the host's clock. */
 static void count_tail(struct aq__account *a, uint64_t host_ns)
 {
-	uint64_t at = host_ns > a->base_host_ns ? host_ns - a->base_host_ns : 0;
+	uint64_t at = aq_minus(host_ns, aq__instant_ns(&a->at));
 
 	if (at <= a->done_ns)
 		return;

@@ -183,6 +183,38 @@ static int64_t elapsed_ns(CUevent from, CUevent to)
 	return (int64_t)((double)ms * 1e6);
 }
 
+/*
+ * Lock held; not while the driver is asked. The base is reached when the device turns to this
+ * context, or behind work from before the gate was managed. When that was, the base before tells.
+ */
+static void look_at_base(struct aq__flight *f)
+{
+	struct aq__account *a = &f->account;
+	CUevent base = a->base, before = a->at_known ? a->base_before : NULL;
+	CUcontext ctx = f->ctx;
+	uint64_t now = aq_now_ns();
+	int64_t after = -1;
+	struct visit v;
+	bool reached;
+
+	if (!pin(f, ctx))
+		return;
+	aq__unlock(&f->lock);
+	visit_begin(&v, ctx);
+	reached = AQ__CALL(cuEventQuery, base) == CUDA_SUCCESS;
+	if (reached)
+		after = elapsed_ns(before, base);
+	visit_end(&v);
+	aq__lock(&f->lock);
+	f->pins--;
+	if (!a->late || a->base != base)
+		return;
+	if (reached)
+		aq__account_base(f, after, aq_now_ns());
+	else
+		aq__account_base_late(f, now);
+}
+
 /* Lock held; not while the driver is asked. Look at the oldest marks, and count those reached. */
 static void reap(struct aq__flight *f)
 {
@@ -193,12 +225,15 @@ static void reap(struct aq__flight *f)
 		return;
 	f->reaping = true;
 	f->looked_ns = aq_now_ns();
+	if (f->account.late)
+		look_at_base(f);
 	aq__unlock(&f->lock);
 	visit_begin(&v, ctx);
 	aq__lock(&f->lock);
 	while (f->first != f->last && f->marks[f->first % AQ__MARKS].recorded) {
 		struct aq__mark *m = &f->marks[f->first % AQ__MARKS];
 		CUevent base = f->account.base;
+		uint64_t asked = aq_now_ns();
 		int64_t at = -1;
 		bool reached;
 
@@ -208,8 +243,10 @@ static void reap(struct aq__flight *f)
 		if (reached && !m->failed)
 			at = elapsed_ns(base, m->event);
 		aq__lock(&f->lock);
-		if (!reached)
+		if (!reached) {
+			m->from_ns = asked;
 			break;
+		}
 		aq__account_reached(f, at, aq_now_ns());
 	}
 	aq__unlock(&f->lock);
@@ -258,6 +295,7 @@ static void mark_lane(struct aq__flight *f, struct aq__lane *l)
 		visit_begin(&v, ctx);
 		if (!m->event && AQ__CALL(cuEventCreate, &m->event, CU_EVENT_DEFAULT))
 			m->event = NULL;
+		m->from_ns = aq_now_ns();
 		failed = !m->event || AQ__CALL(cuEventRecord, m->event, stream) != CUDA_SUCCESS;
 		visit_end(&v);
 		aq__lock(&f->lock);
@@ -328,51 +366,27 @@ static bool lane_is_done(struct aq__flight *f, const struct aq__lane *l)
 static void record_base(struct aq__flight *f, const struct aq__command *c)
 {
 	struct aq__account *a = &f->account;
-	uint64_t before, after;
+	CUevent base = a->base_before;
+	bool recorded;
 	struct visit v;
 
-	if (!pin(f, c->ctx))
+	if (a->recording || !pin(f, c->ctx))
 		return;
+	a->recording = true;
+	a->base_before = a->base;
+	a->base = NULL;
+	aq__account_record(f, aq_now_ns());
 	aq__unlock(&f->lock);
 	visit_begin(&v, c->ctx);
-	if (!a->base && AQ__CALL(cuEventCreate, &a->base, CU_EVENT_DEFAULT))
-		a->base = NULL;
-	before = aq_now_ns();
-	if (a->base)
-		(void)AQ__CALL(cuEventRecord, a->base, c->stream);
-	after = aq_now_ns();
+	if (!base && AQ__CALL(cuEventCreate, &base, CU_EVENT_DEFAULT))
+		base = NULL;
+	recorded = base && AQ__CALL(cuEventRecord, base, c->stream) == CUDA_SUCCESS;
 	visit_end(&v);
 	aq__lock(&f->lock);
-	a->from_ns = a->recorded_ns = after;
-	a->base_host_ns = f->since_ns = before + (after - before) / 2;
-	a->late = a->base != NULL;
+	a->base = base;
+	a->recording = false;
+	aq__account_recorded(f, recorded, aq_now_ns());
 	f->pins--;
-}
-
-/*
- * Lock held; not while the driver is asked. The base is reached when the device turns to this
- * context, or behind work from before the gate was managed: when, is known as exactly as we look.
- */
-static void look_at_base(struct aq__flight *f)
-{
-	struct aq__account *a = &f->account;
-	CUevent base = a->base;
-	CUcontext ctx = f->ctx;
-	struct visit v;
-	uint64_t now;
-	bool reached;
-
-	if (!pin(f, ctx))
-		return;
-	aq__unlock(&f->lock);
-	visit_begin(&v, ctx);
-	reached = AQ__CALL(cuEventQuery, base) == CUDA_SUCCESS;
-	visit_end(&v);
-	now = aq_now_ns();
-	aq__lock(&f->lock);
-	f->pins--;
-	if (a->late)
-		aq__account_base(f, reached, now);
 }
 
 /* Lock held. Has all that is in flight a mark? Then it may be done, and a pause have begun. */
@@ -707,6 +721,8 @@ static void destroy_events(struct aq__flight *f)
 	}
 	if (f->account.base)
 		(void)AQ__CALL(cuEventDestroy_v2, f->account.base);
+	if (f->account.base_before)
+		(void)AQ__CALL(cuEventDestroy_v2, f->account.base_before);
 	f->account = (struct aq__account){.busy_ns = f->account.busy_ns};
 }
 
@@ -732,7 +748,8 @@ void aq__flight_context_gone(CUcontext ctx)
 	f->first = f->last = 0;
 	memset(f->lanes, 0, sizeof(f->lanes));
 	memset(f->known, 0, sizeof(f->known));
-	f->command_ns = f->error_ns = 0;
+	f->command = (struct aq__length){0};
+	f->error_ns = 0;
 	__atomic_store_n(&f->ctx, NULL, __ATOMIC_RELEASE);
 	f->dying = false;
 	aq__unlock(&f->lock);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "guard/flight.h"
+#include "guard/instant.h"
 #include "guard/lock.h"
 
 #define AQ__MARKS 128u /* of one context, at a time; a power of two */
@@ -19,6 +20,7 @@ struct aq__mark {
 	bool recorded; /* the driver's call has returned */
 	bool failed;   /* and there is nothing to wait for */
 	uint32_t commands;
+	uint64_t from_ns; /* host time: it was not reached yet */
 	uint64_t est_ns;  /* what they were estimated to take */
 	uint64_t gap_ns;  /* the device had nothing of ours for so long since the mark before */
 	const void *what; /* the last of the commands is this graph */
@@ -39,7 +41,7 @@ struct aq__lane {
 /*
  * Device time of a context. It is counted from `base`, an event at the beginning of a period, in
  * which the device is taken to be busy but for the gaps. Host and device time are compared for the
- * gaps only: `base_host_ns` is the host's time at which the base was reached.
+ * gaps, and for how far the device is: `at` is when the base was reached, by the host's clock.
  *
  * A *step* is what is submitted from when nothing is in flight until nothing is again. Short ones
  * that are waited for are *sampled*: some of them, at random, have a base and a mark of their own.
@@ -47,11 +49,14 @@ struct aq__lane {
  */
 struct aq__account {
 	CUevent base;
+	CUevent base_before; /* the one before, which tells where this one lies; NULL: none yet */
+	struct aq__instant at, at_before;
+	bool at_known;	/* at_before: it has been reached */
+	bool recording; /* somebody records the base now */
 	bool open;
-	bool late; /* base_host_ns is only when the base was last seen not to be reached */
+	bool late;     /* the base has not been seen to be reached */
 	bool followed; /* all that is in flight was counted in; else the base is behind the rest */
 	uint64_t recorded_ns; /* host time of the base's record */
-	uint64_t base_host_ns;
 	uint64_t done_ns;     /* since base: all up to here is counted */
 	uint64_t gap_ns;      /* since done_ns */
 	uint64_t idle_ns;     /* host time since when nothing is in flight; 0: something is */
@@ -77,6 +82,12 @@ struct aq__account {
 	} samples[AQ__SPANS];	   /* by how long they took as the host saw it */
 };
 
+/* What a command takes, learned; 0: not yet. */
+struct aq__length {
+	uint64_t ns;
+	uint64_t last_ns; /* the last one took */
+};
+
 /* All under `lock`. Flights are never freed: a place is used again for another context. */
 struct aq__flight {
 	struct aq__lock lock;
@@ -91,14 +102,14 @@ struct aq__flight {
 	uint64_t last_ns;     /* host time of the last command */
 	uint64_t looked_ns;   /* at marks */
 	uint64_t error_ns;    /* by which estimates of marks are wrong, learned */
-	uint64_t command_ns;  /* what a command takes, learned; 0: not yet */
+	struct aq__length command;
 	uint32_t first, last; /* marks [first, last), by number modulo AQ__MARKS */
 	struct aq__account account;
 	struct aq__mark marks[AQ__MARKS];
 	struct aq__lane lanes[AQ__LANES];
 	struct {
 		const void *what;
-		uint64_t ns;
+		struct aq__length length;
 	} known[AQ__KNOWN];
 };
 
@@ -114,8 +125,15 @@ void aq__account_began(struct aq__flight *f, bool prompt, uint64_t now_ns);
 /* The step is marked because it is sampled; @done: too late, for it is or may be done already. */
 void aq__account_sampled(struct aq__flight *f, bool done);
 
-/* At @now_ns the base, which is late, was or was not reached. */
-void aq__account_base(struct aq__flight *f, bool reached, uint64_t now_ns);
+/* The base is about to be recorded, behind @now_ns; and has been, or not. */
+void aq__account_record(struct aq__flight *f, uint64_t now_ns);
+void aq__account_recorded(struct aq__flight *f, bool recorded, uint64_t now_ns);
+
+/* The base, which is late, was not reached yet at @now_ns. */
+void aq__account_base_late(struct aq__flight *f, uint64_t now_ns);
+
+/* It is reached, as is seen at @now_ns, @after_ns behind the one before (negative: unknown). */
+void aq__account_base(struct aq__flight *f, int64_t after_ns, uint64_t now_ns);
 
 /* The oldest mark is reached, @at_ns after the base (negative: unknown), as is seen at @now_ns:
  * count it, learn from it, take it out of the ring. */

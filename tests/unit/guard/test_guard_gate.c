@@ -158,8 +158,6 @@ static int32_t left_at_give_back(uint32_t early_ns)
 	while (!lease_is_back(0))
 		sched_yield();
 	edge = lease_load(&dev->edge_ns);
-	fprintf(stderr, "early %u edge left %d edge %u launched %d\n", early_ns,
-		(int32_t)(edge - (uint32_t)aq_now_ns()), edge, (int)l.launched);
 	left = edge ? (int32_t)(edge - (uint32_t)aq_now_ns()) : INT32_MIN;
 	while (l.launched < l.count) { /* the rest */
 		if (lease_load(&dev->want) && lease_is_back(0))
