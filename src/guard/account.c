@@ -72,20 +72,35 @@ static void learn_length(struct aq__length *l, uint64_t ns)
 	l->last_ns = ns;
 }
 
-/* By how much most estimates are wrong: four in five, about. One that is far off, for another had
- * the device for a slice, must not make all that come after it look unforeseeable. */
-static uint64_t learn_error(uint64_t old_ns, uint64_t error_ns)
+/* By how much most estimates are wrong: four in five, about. A single one that is far off, for
+ * another had the device for a slice, must not make all after it look unforeseeable. */
+static void learn_error(struct aq__flight *f, uint64_t error_ns)
 {
-	uint64_t most = 2 * old_ns + SLACK_NS;
+	uint64_t old = f->error_ns, most = 2 * old + SLACK_NS;
+	bool missed = old && error_ns > most;
 
-	if (!old_ns)
-		return error_ns + 1;
-	if (error_ns <= old_ns)
-		return old_ns - (old_ns - error_ns) / 6;
-	return error_ns < most ? error_ns : most;
+	if (!old || (missed && f->missed))
+		f->error_ns = error_ns + 1;
+	else if (error_ns <= old)
+		f->error_ns = old - (old - error_ns) / 6;
+	else
+		f->error_ns = missed ? most : error_ns;
+	f->missed = missed;
 }
 
-/* What is in flight is estimated anew, by what is known now. Graphs keep what they were given. */
+/* Graphs keep what they were given, but for a guess. */
+static void reestimate_mark(const struct aq__flight *f, struct aq__mark *m)
+{
+	bool known;
+	uint64_t last = aq__account_estimate(f, m->what, &known);
+
+	if (known && (!m->what || m->guessed)) {
+		m->est_ns = (m->commands - 1) * f->command.ns + last;
+		m->guessed = false;
+	}
+}
+
+/* What is in flight is estimated anew, by what is known now. */
 static void reestimate(struct aq__flight *f)
 {
 	uint64_t sum = 0;
@@ -93,8 +108,8 @@ static void reestimate(struct aq__flight *f)
 	for (uint32_t i = f->first; i != f->last; i++) {
 		struct aq__mark *m = &f->marks[i % AQ__MARKS];
 
-		if (!m->what)
-			m->est_ns = m->commands * f->command.ns;
+		if (m->commands)
+			reestimate_mark(f, m);
 		sum += m->est_ns;
 	}
 	for (uint32_t i = 0; i < AQ__LANES; i++) {
@@ -112,9 +127,8 @@ static void learn(struct aq__flight *f, const struct aq__mark *m, uint64_t ns)
 	unsigned int slot = slot_of(m->what);
 	uint64_t others = (m->commands - 1) * f->command.ns;
 
-	/* A first guess says nothing of those to come. */
-	if (m->what ? f->known[slot].what == m->what : f->command.ns != 0)
-		f->error_ns = learn_error(f->error_ns, distance(ns, m->est_ns));
+	if (!m->guessed)
+		learn_error(f, distance(ns, m->est_ns));
 	if (!m->what) {
 		learn_length(&f->command, ns / m->commands);
 		return;
@@ -253,7 +267,7 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 {
 	const struct aq__mark *m = &f->marks[f->first % AQ__MARKS];
 	struct aq__account *a = &f->account;
-	uint64_t at = at_ns > 0 ? (uint64_t)at_ns : 0, took = 0;
+	uint64_t at = at_ns > 0 ? (uint64_t)at_ns : 0, took = 0, own;
 
 	if (at)
 		aq__instant_seen_after(&a->at, at, m->from_ns, now_ns);
@@ -269,8 +283,10 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 		a->busy_ns += took;
 		a->took_ns += took;
 	}
-	if (took && m->commands)
-		learn(f, m, took);
+	/* What else seemed to be in flight need not have been: it did not begin before it was there. */
+	own = aq_minus(at + aq__instant_ns(&a->at), m->first_ns);
+	if (took && own && m->commands)
+		learn(f, m, aq_min(took, own));
 	reestimate(f);
 	f->since_ns = aq__instant_ns(&a->at) + a->done_ns;
 	if (!f->commands) {
@@ -356,6 +372,10 @@ bool aq__account_regular(const struct aq__flight *f, uint64_t error_ns, uint64_t
 		return true;
 	if (f->first == f->last || !f->error_ns || f->error_ns >= error_ns)
 		return false;
+	for (uint32_t i = f->first; i != f->last; i++) {
+		if (f->marks[i % AQ__MARKS].guessed)
+			return false;
+	}
 	return worked < f->marks[f->first % AQ__MARKS].est_ns + error_ns;
 }
 

@@ -166,6 +166,7 @@ static void lane_done(struct aq__flight *f, struct aq__lane *l, uint64_t host_ns
 	f->est_ns -= l->est_ns < f->est_ns ? l->est_ns : f->est_ns;
 	l->commands = 0;
 	l->est_ns = 0;
+	l->guessed = false;
 	if (!f->commands && waited)
 		aq__account_waited(f, host_ns);
 	else if (!f->commands)
@@ -267,6 +268,8 @@ static struct aq__mark *take_mark(struct aq__flight *f, struct aq__lane *l)
 	m->doubt_ns = 0;
 	m->commands = l->commands;
 	m->est_ns = l->est_ns;
+	m->guessed = l->guessed;
+	m->first_ns = l->first_ns;
 	m->what = l->what;
 	m->gap_ns = f->account.gap_ns;
 	f->account.gap_ns = 0;
@@ -274,6 +277,7 @@ static struct aq__mark *take_mark(struct aq__flight *f, struct aq__lane *l)
 	f->last++;
 	l->commands = 0;
 	l->est_ns = 0;
+	l->guessed = false;
 	l->recording = true;
 	return m;
 }
@@ -327,17 +331,6 @@ static bool mark_unless_captured(struct aq__flight *f, struct aq__lane *l)
 	if (!captured)
 		mark_lane(f, l);
 	return !captured;
-}
-
-void aq__flight_mark(struct aq__flight *f, const struct aq__command *c)
-{
-	struct aq__lane *l;
-
-	aq__lock(&f->lock);
-	l = f->ctx == c->ctx ? lane_of(f, c->stream, false) : NULL;
-	if (l)
-		mark_lane(f, l);
-	aq__unlock(&f->lock);
 }
 
 /* ---- around a command ---- */
@@ -399,7 +392,7 @@ static bool all_marked(const struct aq__flight *f)
 	return f->first != f->last && marked >= f->commands;
 }
 
-void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
+void aq__flight_before(struct aq__flight *f, struct aq__command *c)
 {
 	uint64_t now = aq_now_ns();
 	struct aq__lane *l;
@@ -424,6 +417,7 @@ void aq__flight_before(struct aq__flight *f, const struct aq__command *c)
 	}
 	if (f->ctx == c->ctx && aq__account_start(f, now))
 		record_base(f, c);
+	c->from_ns = aq_now_ns();
 	aq__unlock(&f->lock);
 }
 
@@ -461,8 +455,10 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 		l = lane_of(f, c->stream, true);
 	if (l) {
 		est = aq__account_estimate(f, c->what, &known);
-		l->commands++;
+		if (!l->commands++)
+			l->first_ns = c->from_ns;
 		l->est_ns += est;
+		l->guessed |= !known;
 		l->last_ns = f->last_ns = now;
 		l->what = known && est < MARK_GRAPH_NS ? NULL : c->what;
 		f->commands++;
@@ -546,6 +542,24 @@ static void mark_tails(struct aq__flight *f)
 		else if (!mark_unless_captured(f, l))
 			unmarkable(f, l);
 	}
+}
+
+/* What waits for nothing else to be submitted must not look as if it were in flight for ever: all
+ * that others take would be taken for its time. */
+void aq__flight_mark(struct aq__flight *f, const struct aq__command *c)
+{
+	aq__lock(&f->lock);
+	for (uint32_t i = 0; i < AQ__LANES && f->ctx == c->ctx; i++) {
+		struct aq__lane *l = &f->lanes[i];
+
+		if (!l->commands || l->recording)
+			continue;
+		if (l->stream == c->stream && own_lane(l))
+			mark_lane(f, l);
+		else if (!mark_unless_captured(f, l))
+			unmarkable(f, l);
+	}
+	aq__unlock(&f->lock);
 }
 
 bool aq__flight_regular(int index, uint64_t error_ns, uint64_t now_ns)

@@ -25,6 +25,7 @@ struct aq__command {
 	CUstream stream;  /* CU_STREAM_LEGACY or CU_STREAM_PER_THREAD for the default ones */
 	const void *what; /* the executable graph, or NULL: any other command */
 	bool waits;	  /* returns when the command is done: the blocking copies */
+	uint64_t from_ns; /* host time: not submitted yet; by aq__flight_before() */
 };
 
 extern uint32_t aq__flights_made; /* atomic */
@@ -42,10 +43,11 @@ struct aq__flight *aq__flight_of(CUcontext ctx, int index);
 int aq__flight_index(CUcontext ctx);
 
 /* Around the driver's call, in the calling thread. */
-void aq__flight_before(struct aq__flight *f, const struct aq__command *c);
+void aq__flight_before(struct aq__flight *f, struct aq__command *c);
 void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresult r);
 
-/* Mark what the calling thread has on @c's stream, so that its end can be seen. */
+/* Mark all that has no mark, so that its end can be seen. The calling thread is about to submit @c,
+ * whose stream is not captured. */
 void aq__flight_mark(struct aq__flight *f, const struct aq__command *c);
 
 /* ---- of all flights on a device ---- */

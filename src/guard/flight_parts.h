@@ -20,8 +20,10 @@ struct aq__mark {
 	bool recorded; /* the driver's call has returned */
 	bool failed;   /* and there is nothing to wait for */
 	uint32_t commands;
-	uint64_t from_ns; /* host time: it was not reached yet */
+	uint64_t first_ns; /* host time: the first of them was not submitted yet */
+	uint64_t from_ns;  /* host time: it was not reached yet */
 	uint64_t est_ns;  /* what they were estimated to take */
+	bool guessed;	  /* without having seen the like */
 	uint64_t gap_ns;  /* the device had nothing of ours for so long since the mark before */
 	const void *what; /* the last of the commands is this graph */
 	uint64_t doubt_ns; /* it may tell so much too late */
@@ -33,9 +35,11 @@ struct aq__lane {
 	pthread_t thread;  /* whose CU_STREAM_PER_THREAD it is; else 0 */
 	uint32_t commands; /* without a mark */
 	bool recording;	   /* somebody records on the stream now */
+	bool guessed;
 	uint64_t est_ns;
-	uint64_t last_ns; /* host time of the last command */
-	const void *what; /* of the last command */
+	uint64_t first_ns; /* host time: the first of them was not submitted yet */
+	uint64_t last_ns;  /* host time of the last command */
+	const void *what;  /* of the last command */
 };
 
 /*
@@ -102,6 +106,7 @@ struct aq__flight {
 	uint64_t last_ns;     /* host time of the last command */
 	uint64_t looked_ns;   /* at marks */
 	uint64_t error_ns;    /* by which estimates of marks are wrong, learned */
+	bool missed;	      /* the last one was far off */
 	struct aq__length command;
 	uint32_t first, last; /* marks [first, last), by number modulo AQ__MARKS */
 	struct aq__account account;

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/number.h"
 #include "base/timing.h"
 #include "guard/calls.h"
 #include "guard/conn.h"
@@ -42,6 +43,7 @@
 
 /* What has not moved for this, and twice what it should take, waits for somebody: maybe for us. */
 #define STUCK_NS (5 * AQ_NS_PER_MS)
+#define PATIENCE_NS (100 * AQ_NS_PER_MS) /* however long that is */
 
 /* A pause this long gives back what others wait for: about what handing over and back costs. */
 #define IDLE_NS (100 * AQ_NS_PER_US)
@@ -328,7 +330,7 @@ static uint64_t room(const struct aq_page_device *dev, const struct aq__pass *p,
 	if (left <= window && (!left || now + left < until))
 		return 0;
 	if (!*patience_ns)
-		*patience_ns = now + 2 * left + STUCK_NS;
+		*patience_ns = now + aq_min(2 * left, PATIENCE_NS) + STUCK_NS;
 	aq__flight_mark(p->flight, &p->command);
 	left = aq__flight_left(p->index, now, true);
 	if (now >= *patience_ns || (left <= window && (!left || now + left < until)))

@@ -194,6 +194,31 @@ static void test_work__in_flight_is_bounded(void **state)
 	ok(g.cuStreamSynchronize(stream));
 }
 
+/* A few commands on a stream that nobody comes back to are not taken for what the others take. */
+static void test_work__what_is_left_on_a_stream_holds_nobody_up(void **state)
+{
+	_Atomic bool stop = false;
+	struct launcher l;
+	pthread_t t;
+	CUstream own;
+
+	ok(g.cuStreamCreate(&own, CU_STREAM_NON_BLOCKING));
+	pthread_create(&t, NULL, give_again, &stop);
+	for (int i = 0; i < 300; i++)
+		ok(launch(stream, 10 * US));
+	ok(g.cuStreamSynchronize(stream));
+	for (int i = 0; i < 8; i++)
+		ok(launch(own, 10 * US));
+	launcher_start(&l, stream, MS, 100);
+	assert_true(eventually(l.launched == l.count));
+	launcher_end(&l);
+	stop = true;
+	pthread_join(t, NULL);
+	lease_gate(0, 0);
+	ok(g.cuStreamSynchronize(stream));
+	ok(g.cuStreamDestroy_v2(own));
+}
+
 static void test_work__threads_and_streams_drain_together(void **state)
 {
 	uint64_t used = lease_gpu_ns(0), spent = truth(0), begun = aq_now_ns();
@@ -268,6 +293,12 @@ static void test_work__copies_with_attributes_are_charged(void **state)
 	for (int i = 0; i < 20; i++)
 		ok(g.cuMemcpyWithAttributesAsync(p[i % 2], p[!(i % 2)], bytes, &attributes,
 						 stream));
+	lease_end(0);
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	ok(g.cuStreamSynchronize(stream)); /* what was foretold is put right with the next lease */
+	lease_give(0, UINT64_MAX, false);
+	ok(g.cuMemcpyWithAttributesAsync(p[0], p[1], bytes, &attributes, stream));
+	ok(g.cuStreamSynchronize(stream));
 	lease_end(0);
 	assert_true(lease_wait_back(0, PATIENCE_NS));
 	assert_true(truth(0) - spent > 50 * US);
@@ -373,6 +404,7 @@ int main(int argc, char **argv)
 		MANAGED(test_work__a_host_function_that_blocks_blocks_nobody_else),
 		MANAGED(test_work__a_value_that_another_thread_writes_frees_the_device),
 		MANAGED(test_work__in_flight_is_bounded),
+		MANAGED(test_work__what_is_left_on_a_stream_holds_nobody_up),
 		MANAGED(test_work__threads_and_streams_drain_together),
 		MANAGED(test_work__default_streams_of_threads_drain),
 		MANAGED(test_work__two_leases_do_not_count_the_time_between),
