@@ -47,6 +47,7 @@ struct aqd_lessee_device {
 	uint64_t late_from_ns;	/* late: when the first lease of this overrun was given */
 	uint64_t late_since_ns; /* late: when it was taken as back */
 	uint64_t late_clock_ns; /* late: the device's clock of overruns then */
+	bool late_shared;	/* late: siblings used that lease as well */
 	uint64_t late_paid_ns;	/* late: charged since by leases that it was given meanwhile */
 	uint64_t gpu_ns;	/* of the page; counted already */
 	uint64_t counted_ns;	/* when, but for the lease under way */
@@ -73,18 +74,19 @@ struct aqd_lessee {
 
 /*
  * What leases measured on one device, and what the driver sampled, since the two were compared last
- * (lease_use.c). They differ by more than percents where several clients use a lease at once.
+ * (lease_use.c). They differ by more than percents where the hardware sliced the device.
  */
 struct aqd_lease_use {
-	uint64_t since_ns; /* when that was */
-	uint64_t sole_ns;  /* measured with one client in the lease, or sampled: all of it counts */
-	uint64_t shared_ns;  /* measured with several */
-	uint64_t counted_ns; /* ... of which this was taken for work */
+	uint64_t since_ns;   /* when that was */
+	uint64_t known_ns;   /* measured with the device to itself, or sampled: all of it counts */
+	uint64_t guessed_ns; /* the rest, as far as leases tell */
+	uint64_t counted_ns; /* ... as far as it was taken for work */
 	uint64_t sampled_ns;
 	uint64_t over_ns;     /* counted beyond what was sampled: to be withheld next */
-	uint64_t withheld_ns; /* measured with several, ever, and not counted in the end */
-	double siblings; /* of what is measured with several, the part that is no work; 0 to 1 */
-	bool compared;	 /* that was learned */
+	uint64_t withheld_ns; /* measured, ever, and not counted in the end */
+	uint64_t restored_ns; /* what an earlier daemon had counted */
+	double siblings;      /* of guesses, the part that was siblings' or nobody's work; 0 to 1 */
+	bool compared;	      /* that was learned */
 };
 
 /* One fraction. */

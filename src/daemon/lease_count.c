@@ -80,7 +80,10 @@ static void count_early(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t n
 	ns = aq_min(ns, aq_minus(wall, f->early_ns[i]));
 	f->shared[i] |= aqd__lease_is_shared(f, i);
 	f->early_ns[i] += ns;
-	aqd__lease_measured(f, i, ns, f->shared[i]);
+	if (f->shared[i])
+		aqd__lease_guessed(f, i, ns, ns, now_ns);
+	else
+		aqd__lease_measured(f, i, ns, now_ns);
 }
 
 void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c, uint32_t i,
@@ -93,7 +96,7 @@ void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_le
 	if (dev->given)
 		count_early(f, i, claimed(l, c, i, now_ns), now_ns);
 	else
-		aqd__lease_measured(f, i, claimed(l, c, i, now_ns), false);
+		aqd__lease_measured(f, i, claimed(l, c, i, now_ns), now_ns);
 }
 
 uint64_t aqd_lease_gpu_ns(const struct aqd_lease *f, uint32_t i)
@@ -104,7 +107,7 @@ uint64_t aqd_lease_gpu_ns(const struct aqd_lease *f, uint32_t i)
 void aqd_lease_restore(struct aqd_lease *f, uint32_t i, int64_t gpu_ns)
 {
 	if (gpu_ns > 0)
-		f->gpu_ns[i] = (uint64_t)gpu_ns;
+		f->gpu_ns[i] = f->use[i].restored_ns = (uint64_t)gpu_ns;
 }
 
 void aqd__lease_publish(struct aqd_lease *f, uint32_t i)
@@ -152,7 +155,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 			used = aq_min(used, dev->open_ns);
 		counts = aq_minus(used, measured);
 	}
-	aqd__lease_sampled(c->lease, i, used, counts);
+	aqd__lease_sampled(c->lease, i, used, counts, now_ns);
 	dev->percent = percent;
 	dev->open_ns = 0;
 	dev->sampled_ns = dev->claimed_ns;
@@ -163,7 +166,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
 	uint64_t start = f->contender.lease_start_ns, wall = aq_minus(now_ns, start), late = 0;
-	uint64_t sum = f->early_ns[i], awaited, most;
+	uint64_t sum = f->early_ns[i], awaited, most, measured;
 	bool shared = f->shared[i] | aqd__lease_is_shared(f, i);
 	uint32_t d = f->device[i];
 	struct aqd_lessee *c, *tmp;
@@ -184,9 +187,13 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i,
 	if (shared) /* one may have measured what its sibling had in the lease before */
 		most = aq_minus(most, aq_minus(f->ends_ns[i], start));
 	f->ends_ns[i] = now_ns + aqd__handover_early_ns(l, d);
-	sum = scale(aq_min(sum, most), aq_minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
+	measured = aq_max(aq_min(sum, most), f->early_ns[i]);
+	sum = scale(measured, aq_minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
 	sum = aq_max(sum, f->early_ns[i]); /* that was counted already */
-	aqd__lease_measured(f, i, sum - f->early_ns[i], shared);
+	if (shared || sum < measured)
+		aqd__lease_guessed(f, i, sum - f->early_ns[i], measured - f->early_ns[i], now_ns);
+	else
+		aqd__lease_measured(f, i, sum - f->early_ns[i], now_ns);
 	f->early_ns[i] = 0;
 	f->shared[i] = false;
 	sum = sum > late ? sum : late;
@@ -229,6 +236,7 @@ void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_l
 	dev->late_since_ns = now_ns;
 	dev->late_clock_ns = l->clock[d].late_ns;
 	dev->late_paid_ns = 0;
+	dev->late_shared = aqd__lease_is_shared(f, i);
 	f->late++;
 	if (!passed)
 		overran(l, f, c, i, aq_minus(now_ns, f->ended_ns), now_ns);
@@ -296,7 +304,10 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 	if (!dev->passed) /* else it is known what it was, without others' */
 		debt = scale(debt, aq_minus(l->clock[d].late_ns, dev->late_clock_ns),
 			     aq_minus(now_ns, dev->late_since_ns));
-	aqd__lease_measured(f, i, aq_min(ns, in_lease) + debt, false);
+	if (dev->passed && !dev->late_shared && !aqd__lease_is_shared(f, i))
+		aqd__lease_measured(f, i, ns, now_ns);
+	else
+		aqd__lease_guessed(f, i, aq_min(ns, in_lease) + debt, ns, now_ns);
 	dev->others_ns += aq_minus(ns, in_lease) - debt;
 	debt = aq_minus(debt, dev->late_paid_ns);
 	l->stirred = true;

@@ -35,11 +35,15 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t in
 /* lease_use.c: have several clients used the lease that is given, as far as their pages say? */
 bool aqd__lease_is_shared(const struct aqd_lease *f, uint32_t index);
 
-/* Count @ns that were measured; @shared: in a lease that several clients have used. */
-void aqd__lease_measured(struct aqd_lease *f, uint32_t index, uint64_t ns, bool shared);
+/* Count @ns that were measured with the device to itself; or guessed, @most_ns at the most, since
+ * others worked beside it: then samples may take some off, or add to it as far as that. */
+void aqd__lease_measured(struct aqd_lease *f, uint32_t index, uint64_t ns, uint64_t now_ns);
+void aqd__lease_guessed(struct aqd_lease *f, uint32_t index, uint64_t ns, uint64_t most_ns,
+			uint64_t now_ns);
 
 /* The driver sampled @ns of a client, of which @counted_ns were not measured: they count. */
-void aqd__lease_sampled(struct aqd_lease *f, uint32_t index, uint64_t ns, uint64_t counted_ns);
+void aqd__lease_sampled(struct aqd_lease *f, uint32_t index, uint64_t ns, uint64_t counted_ns,
+			uint64_t now_ns);
 
 /* What a page claims for the time without a lease: of a lease that did not end before the gates
  * opened, for instance. Counted, but not charged. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What counts of what leases measure. One client in a lease has the device to itself, and its
- * marks tell how long it worked. Where several clients of a fraction use a lease, the hardware
- * slices the device between them, so that what each measures has slices of its siblings in it, and
- * the switches between them; no instant tells these apart. The driver knows: what it samples of
- * each client says which part of such leases was work. Leases tell when, samples how much.
+ * marks tell how long it worked: that is known. Where several clients of a fraction use a lease, or
+ * an overrunner works beside it, the hardware slices the device between them, so that what each
+ * measures has slices of the others in it, and the switches between them; no instant tells these
+ * apart, and what counts is a guess. The driver knows: what it samples of each client says how
+ * good the guess was. Leases tell when, samples how much.
  *
- * Samples only ever take off what was measured. Arbitration does not ask for them: a lease keeps
- * others away for as long as it lasts, whoever has the device in it.
+ * Samples never make more of it than was measured. Arbitration does not ask for them: a lease
+ * keeps others away for as long as it lasts, whoever has the device in it.
  */
 #include "daemon/lease.h"
 
@@ -34,65 +35,74 @@ bool aqd__lease_is_shared(const struct aqd_lease *f, uint32_t i)
 	return users > 1;
 }
 
-void aqd__lease_measured(struct aqd_lease *f, uint32_t i, uint64_t ns, bool shared)
+/* Each client claims no more than the time that has passed; nor have all together had more. */
+static void add(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t now_ns)
+{
+	uint64_t most = f->use[i].restored_ns + aq_minus(now_ns, f->born_ns);
+
+	f->gpu_ns[i] += aq_min(ns, aq_minus(most, f->gpu_ns[i]));
+}
+
+void aqd__lease_measured(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t now_ns)
+{
+	f->use[i].known_ns += ns;
+	add(f, i, ns, now_ns);
+}
+
+void aqd__lease_guessed(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t most_ns,
+			uint64_t now_ns)
 {
 	struct aqd_lease_use *u = &f->use[i];
-	uint64_t counts = ns, paid;
+	uint64_t counts = ns - (uint64_t)((double)ns * u->siblings), paid;
 
-	if (!shared) {
-		u->sole_ns += ns;
-		f->gpu_ns[i] += ns;
-		return;
-	}
-	counts -= (uint64_t)((double)ns * u->siblings);
 	paid = aq_min(counts, u->over_ns);
-	u->shared_ns += ns;
+	u->guessed_ns += ns;
 	u->counted_ns += counts;
 	u->over_ns -= paid;
-	u->withheld_ns += ns - counts + paid;
-	f->gpu_ns[i] += counts - paid;
+	u->withheld_ns += most_ns - counts + paid;
+	add(f, i, counts - paid, now_ns);
 }
 
-void aqd__lease_sampled(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t counted_ns)
+void aqd__lease_sampled(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t counted_ns,
+			uint64_t now_ns)
 {
 	f->use[i].sampled_ns += ns;
-	aqd__lease_measured(f, i, counted_ns, false);
+	aqd__lease_measured(f, i, counted_ns, now_ns);
 }
 
-/* The part of shared leases that was not work of this fraction, by this comparison. */
+/* The part of what was guessed that was not work of this fraction, by this comparison. */
 static double siblings_of(const struct aqd_lease_use *u)
 {
-	uint64_t work = aq_minus(u->sampled_ns, u->sole_ns);
+	uint64_t work = aq_minus(u->sampled_ns, u->known_ns);
 
-	return work < u->shared_ns ? (double)(u->shared_ns - work) / (double)u->shared_ns : 0;
+	return work < u->guessed_ns ? (double)(u->guessed_ns - work) / (double)u->guessed_ns : 0;
 }
 
 /* Put right what was counted, as far as it was measured, and learn for what is counted next. */
-static void put_right(struct aqd_lease *f, uint32_t i)
+static void put_right(struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
 	struct aqd_lease_use *u = &f->use[i];
-	uint64_t counted = u->over_ns + u->sole_ns + u->counted_ns;
+	uint64_t counted = u->over_ns + u->known_ns + u->counted_ns;
 	double siblings = siblings_of(u);
 	uint64_t missing = aq_min(aq_minus(u->sampled_ns, counted), u->withheld_ns);
 
 	u->siblings = u->compared ? (3 * u->siblings + siblings) / 4 : siblings;
 	u->compared = true;
 	u->withheld_ns -= missing;
-	f->gpu_ns[i] += missing;
-	/* What one client measured is not doubted: it is not made up for by more than this. */
-	u->over_ns = aq_min(aq_minus(counted, u->sampled_ns), u->shared_ns);
+	add(f, i, missing, now_ns);
+	/* What is known is not doubted: no more than this is made up for. */
+	u->over_ns = aq_min(aq_minus(counted, u->sampled_ns), u->guessed_ns);
 }
 
 void aqd_lease_compare(struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
 	struct aqd_lease_use *u = &f->use[i];
 
-	/* What an overrunner has had is counted when it is done. */
-	if (!u->sampled_ns || f->late || now_ns < u->since_ns + COMPARE_NS)
+	if (!u->sampled_ns || now_ns < u->since_ns + COMPARE_NS)
 		return;
-	if (u->shared_ns)
-		put_right(f, i);
-	u->sole_ns = u->shared_ns = u->counted_ns = u->sampled_ns = 0;
+	if (u->guessed_ns)
+		put_right(f, i, now_ns);
+	u->known_ns = u->guessed_ns = u->counted_ns = u->sampled_ns = 0;
 	u->since_ns = now_ns;
 	aqd__lease_publish(f, i);
 }

@@ -142,6 +142,63 @@ static void test_lease_use__samples_only_take_off(void **state)
 	world_free(without.w);
 }
 
+/* A higher priority comes all the time, so that none of their leases ends in its time. */
+static struct scene passed_over(void)
+{
+	struct scene s = scene_new();
+	struct guard *high = add(s.w, 100, 1000, 2, 100 * US);
+
+	s.other->idle_ns = 3600 * S;
+	high->busy_ns = 100 * US;
+	high->idle_ns = 3 * MS;
+	return s;
+}
+
+static void test_lease_use__siblings_that_are_passed_over(void **state)
+{
+	struct scene s = passed_over(), without = passed_over();
+	uint64_t begin = told(&s);
+
+	for (uint32_t i = 0; i < 8; i++) {
+		pass(&s);
+		pass(&without);
+		sample(&s, 45, 35);
+		assert_true(told(&without) <= without.w->now); /* since it began */
+	}
+	assert_near(told(&s) - begin, 8 * 720 * MS, 30 * MS);
+	world_free(s.w);
+	world_free(without.w);
+}
+
+/* The hardware slices the device between it and who has a lease, nobody knows how. */
+static void test_lease_use__an_overrunner(void **state)
+{
+	struct scene s = scene_new();
+	uint64_t begin;
+
+	die(s.w, s.member[1]);
+	s.member[0]->kernel_ns = 60 * MS;
+	run(s.w, 500 * MS);
+	for (uint32_t i = 0; i < 5; i++) {
+		pass(&s);
+		sample(&s, 60, 0);
+	}
+	assert_true(s.w->overruns > 50);
+	begin = told(&s);
+	for (uint32_t i = 0; i < 10; i++) {
+		pass(&s);
+		sample(&s, 60, 0);
+	}
+	assert_near(told(&s) - begin, 10 * 540 * MS, 100 * MS); /* counted when a kernel ends */
+	begin = told(&s);
+	for (uint32_t i = 0; i < 10; i++) {
+		pass(&s);
+		sample(&s, 30, 0);
+	}
+	assert_near(told(&s) - begin, 10 * 270 * MS, 100 * MS);
+	world_free(s.w);
+}
+
 /* It has the device to itself in its leases: marks are better than whole percents. */
 static void test_lease_use__one_at_a_time_counts_as_measured(void **state)
 {
@@ -210,6 +267,8 @@ int main(void)
 		cmocka_unit_test(test_lease_use__follows_what_changes),
 		cmocka_unit_test(test_lease_use__percents_are_no_drift),
 		cmocka_unit_test(test_lease_use__samples_only_take_off),
+		cmocka_unit_test(test_lease_use__siblings_that_are_passed_over),
+		cmocka_unit_test(test_lease_use__an_overrunner),
 		cmocka_unit_test(test_lease_use__one_at_a_time_counts_as_measured),
 		cmocka_unit_test(test_lease_use__death_of_a_sibling),
 		cmocka_unit_test(test_lease_use__never_more_than_the_time),
