@@ -70,6 +70,8 @@ void aqd_loop_stop(struct aqd *d, int exit_status)
 void aqd_loop_used(struct aqd *d)
 {
 	d->busy_ns = aq_now_ns();
+	if (d->hidden && !d->stopping) /* whoever came at the last moment asks more than once */
+		aqd_rundir_hide(d, false);
 	if (d->config.idle_exit_ns && !evtimer_pending(d->idle_timer, NULL))
 		aqd_timer_set(d->idle_timer, d->config.idle_exit_ns);
 }

@@ -138,6 +138,27 @@ def stopped_and_asked(machine):
     check("one" in child.lines()[1], "the table")
 
 
+def asked_as_it_ends(machine):
+    """Whoever still came when a daemon was about to end for want of use is served, and whoever
+    comes right after."""
+    config = pathlib.Path(machine.directory, "config")
+    config.write_text("idle_exit: 500ms\n")
+    started = subprocess.run([aqtest.DAEMON, "--config", config], env=machine.env, check=False,
+                             timeout=aqtest.PATIENCE)
+    equal(started.returncode, 0, "status of aliquotd")
+    pid = machine.daemon_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        link = aqtest.UnixHTTP(str(machine.rundir / "api.sock"), aqtest.PATIENCE)
+        link.request("GET", "/v1/version")
+        time.sleep(0.8)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    equal(link.getresponse().status, 200, "status of who came before")
+    equal(machine.api("/v1/version")["pid"], pid, "who answers then")
+    link.close()
+
+
 def nothing_runs_yet(machine):
     """Asking for fractions does not start a daemon, and says so in one line."""
     for verb in ("ps", "events"):
@@ -150,4 +171,4 @@ def nothing_runs_yet(machine):
 aqtest.run(comes_and_goes, is_not_tied_to_the_terminal, a_second_run_uses_the_first_ones,
            stale_files_are_no_obstacle, a_second_daemon_gives_way, a_directory_of_somebody_else,
            paths_that_are_too_long, no_directory, a_limit_of_the_shell, killed_and_asked_for,
-           stopped_and_asked, nothing_runs_yet)
+           stopped_and_asked, asked_as_it_ends, nothing_runs_yet)
