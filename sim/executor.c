@@ -227,12 +227,20 @@ int sim_thread_start(void *(*main)(void *), void *arg)
 	return -r;
 }
 
-void sim_exec_kick(void)
+/* Return: whether somebody issues what is queued; without, whoever waits for it would for ever. */
+static bool executor_runs(void)
 {
-	sim_executor.kicked = true;
 	if (!sim_executor.started)
 		sim_executor.started = sim_thread_start(executor_main, NULL) == 0;
-	else if (sim_executor.wake_ns)
+	return sim_executor.started;
+}
+
+void sim_exec_kick(void)
+{
+	bool ran = sim_executor.started;
+
+	sim_executor.kicked = true;
+	if (executor_runs() && ran && sim_executor.wake_ns)
 		pthread_cond_signal(&sim_executor.work);
 }
 
@@ -302,6 +310,8 @@ static CUresult submit(struct sim_stream *s, struct sim_task *t, bool attended)
 		if (t->kind == SIM_TASK_MEMOPS)
 			t->memops.next = op.task.memops.next; /* how far it got */
 	}
+	if (!attended && !executor_runs())
+		return CUDA_ERROR_OPERATING_SYSTEM;
 	queued = malloc(sizeof(*queued));
 	if (!queued)
 		return CUDA_ERROR_OUT_OF_MEMORY;

@@ -299,11 +299,44 @@ static void test_sim_exec_process__many_threads(void **state)
 	ok(cuDevicePrimaryCtxReset_v2(0));
 }
 
+/* A process that may have no more threads is told so, instead of waiting for ever. */
+static void count_call(void *calls)
+{
+	atomic_fetch_add((atomic_int *)calls, 1);
+}
+
+static int work_without_threads(void *arg)
+{
+	pthread_attr_t old, huge;
+	atomic_int calls = 0;
+	CUstream s;
+
+	simtest_context(0);
+	ok(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+	assert_int_equal(pthread_getattr_default_np(&old), 0);
+	assert_int_equal(pthread_attr_init(&huge), 0);
+	assert_int_equal(pthread_attr_setstacksize(&huge, (size_t)1 << 50), 0); /* no room for it */
+	assert_int_equal(pthread_setattr_default_np(&huge), 0);
+	assert_int_equal(cuLaunchHostFunc(s, count_call, &calls), CUDA_ERROR_OPERATING_SYSTEM);
+	ok(cuCtxSynchronize());
+	assert_int_equal(pthread_setattr_default_np(&old), 0);
+	ok(cuLaunchHostFunc(s, count_call, &calls));
+	ok(cuCtxSynchronize());
+	assert_int_equal(calls, 1);
+	return 0;
+}
+
+static void test_sim_exec_process__no_more_threads(void **state)
+{
+	assert_int_equal(simtest_wait(simtest_fork(work_without_threads, NULL)), 0);
+}
+
 int main(void)
 {
 	/* Those that fork come first: a process must not fork after cuInit(). */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sim_exec_process__two_share_by_halves),
+		cmocka_unit_test(test_sim_exec_process__no_more_threads),
 		cmocka_unit_test(test_sim_exec_process__events_between_processes),
 		cmocka_unit_test(test_sim_exec_process__two_devices),
 		cmocka_unit_test(test_sim_exec_process__many_threads),
