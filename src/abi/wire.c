@@ -133,8 +133,11 @@ int aq_msg_send(int fd, const union aq_msg *msg, int pass_fd)
 	return n < 0 ? -errno : 0;
 }
 
-/* Keep the first descriptor when it is wanted, close all others. Return: false if too many came. */
-static bool take_fds(struct msghdr *hdr, int *ret_fd)
+/*
+ * Keep the first descriptor when it is wanted, close all others.
+ * Return: 0; -EBADMSG too many came; -EMFILE one was sent, but there is no room for it here
+ */
+static int take_fds(struct msghdr *hdr, int *ret_fd)
 {
 	unsigned int count = 0;
 
@@ -154,7 +157,9 @@ static bool take_fds(struct msghdr *hdr, int *ret_fd)
 				close(fd);
 		}
 	}
-	return count <= 1 && !(hdr->msg_flags & MSG_CTRUNC);
+	if (!(hdr->msg_flags & MSG_CTRUNC))
+		return count <= 1 ? 0 : -EBADMSG;
+	return count ? -EBADMSG : -EMFILE;
 }
 
 int aq_msg_receive(int fd, union aq_msg *msg, int *ret_fd)
@@ -179,10 +184,11 @@ int aq_msg_receive(int fd, union aq_msg *msg, int *ret_fd)
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	if (!take_fds(&hdr, ret_fd ? &got_fd : NULL) || (hdr.msg_flags & MSG_TRUNC)) {
+	r = take_fds(&hdr, ret_fd ? &got_fd : NULL);
+	if (r == 0 && (hdr.msg_flags & MSG_TRUNC))
 		r = -EBADMSG;
+	if (r < 0)
 		goto fail;
-	}
 	if (!n) {
 		r = -ECONNRESET;
 		goto fail;

@@ -55,7 +55,8 @@ int aq_msg_send(int fd, const union aq_msg *msg, int pass_fd);
  * aq_msg_receive() - one packet, checked.
  * @ret_fd: descriptor that came along, or -1; close-on-exec; caller closes. Surplus ones are
  *          closed here. May be NULL: then all are closed.
- * Return: 0; -ECONNRESET peer is gone; -EAGAIN; -EPROTO or -EBADMSG as aq_msg_check(); errno
+ * Return: 0; -ECONNRESET peer is gone; -EAGAIN; -EPROTO or -EBADMSG as aq_msg_check(); -EMFILE a
+ *         descriptor came, and this process may have no more; errno
  */
 int aq_msg_receive(int fd, union aq_msg *msg, int *ret_fd);
 

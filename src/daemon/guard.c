@@ -187,7 +187,7 @@ static bool read_one(struct aqd *d, struct aqd_conn *conn)
 	case -EBADMSG:
 		aqd_conn_babbled(d, conn, "a packet that is none of the protocol");
 		return false;
-	default: /* hung up; the process may live on */
+	default: /* hung up, or no descriptor is left here; the process may live on */
 		aqd_conn_close(d, conn);
 		return false;
 	}

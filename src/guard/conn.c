@@ -176,6 +176,8 @@ int aq__conn_open(char *text, size_t size, struct aq_page **ret_page)
 	if (r == -EPROTO) {
 		snprintf(text, size, "aliquotd at %s speaks ABI %u, this program's guard %u",
 			 conn.path, msg.head.abi, AQ_ABI_VERSION);
+	} else if (r == -EMFILE) {
+		say(text, size, "no room for what aliquotd answers (ulimit -n)", r);
 	} else if (r < 0) {
 		say(text, size, "aliquotd does not answer", r);
 	} else {

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -177,6 +178,27 @@ static void test_wire__surplus_descriptors_end_it_and_do_not_leak(void **state)
 	close(fds[1]);
 }
 
+static void test_wire__no_room_for_a_descriptor_is_told(void **state)
+{
+	struct rlimit old, few;
+	union aq_msg out, in;
+	int fds[2], got = -1, lowest;
+
+	pair(fds);
+	lowest = dup(fds[0]);
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = (struct rlimit){.rlim_cur = (rlim_t)lowest, .rlim_max = old.rlim_max};
+	aq_msg_init(&out, AQ_MSG_HELLO, 1);
+	assert_int_equal(aq_msg_send(fds[0], &out, fds[0]), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(aq_msg_receive(fds[1], &in, &got), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(got, -1);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void test_wire__the_end_of_a_peer_is_an_error_not_a_signal(void **state)
 {
 	union aq_msg msg;
@@ -200,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_wire__pieces_lie_in_their_span),
 		cmocka_unit_test(test_wire__a_descriptor_travels),
 		cmocka_unit_test(test_wire__surplus_descriptors_end_it_and_do_not_leak),
+		cmocka_unit_test(test_wire__no_room_for_a_descriptor_is_told),
 		cmocka_unit_test(test_wire__the_end_of_a_peer_is_an_error_not_a_signal),
 	};
 
