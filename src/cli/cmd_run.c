@@ -107,6 +107,31 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, struct run *
 	return aq_request_check(&run->request, "run") < 0 ? AQ_EXIT_USAGE : -1;
 }
 
+/* The loader ends a directory of LD_LIBRARY_PATH there, or reads on with another one: the program
+ * would run on whatever driver it finds elsewhere, without a guard. Source: ld.so(8) */
+static int check_library_dir(const char *dir)
+{
+	size_t at = strcspn(dir, ":;$");
+
+	if (!dir[at])
+		return 0;
+	aq_say("run: '%s': there may be no '%c' in the name of a directory of libraries: move it",
+	       dir, dir[at]);
+	return -EINVAL;
+}
+
+static void complain_no_guard(void)
+{
+	const char *set = getenv("ALIQUOT_LIBDIR");
+
+	if (set && set[0] == '/')
+		aq_say("run: ALIQUOT_LIBDIR '%s': there is no guard/libcuda.so.1 in it: correct or "
+		       "unset it", set);
+	else
+		aq_say("run: the guard (guard/libcuda.so.1) is not installed beside this program: "
+		       "reinstall aliquot, or set ALIQUOT_LIBDIR");
+}
+
 /* What can be seen to fail later fails now, before anything is changed. Return: -1 to go on. */
 static int check_before(struct run *run)
 {
@@ -123,8 +148,7 @@ static int check_before(struct run *run)
 	}
 	r = aq_paths_libdir(run->libdir);
 	if (r < 0) {
-		aq_say("run: the guard (guard/libcuda.so.1) is not installed beside this program: "
-		       "reinstall aliquot, or set ALIQUOT_LIBDIR");
+		complain_no_guard();
 		return AQ_EXIT_RUN_FAILED;
 	}
 	if (aq_paths_join(run->guard_dir, run->libdir, "guard") < 0 ||
@@ -132,7 +156,7 @@ static int check_before(struct run *run)
 		aq_say("run: ALIQUOT_LIBDIR or XDG_RUNTIME_DIR is too long");
 		return AQ_EXIT_RUN_FAILED;
 	}
-	return -1;
+	return check_library_dir(run->libdir) < 0 ? AQ_EXIT_RUN_FAILED : -1;
 }
 
 /* Before the fraction is asked for, so that the daemon is told. Return: as check_before(). */
@@ -291,6 +315,8 @@ static int set_libraries(const struct aq_api *api, const struct run *run, bool s
 		if (r < 0)
 			aq_say_debug("mount namespace without %s: %s", failed, strerror(-r));
 	}
+	if (check_library_dir(driver) < 0)
+		return -EINVAL;
 	snprintf(ours, sizeof(ours), "%s/driver", run->own_rundir);
 	list = aq_pathlist_front(dirs, getenv("LD_LIBRARY_PATH"), drop);
 	if (!list || setenv("LD_LIBRARY_PATH", list, 1) < 0) {

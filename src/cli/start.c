@@ -179,6 +179,18 @@ static int take_turn(const char *rundir)
 	return fd;
 }
 
+static void complain_no_program(const char *what)
+{
+	const char *set = getenv("ALIQUOT_DAEMON");
+
+	if (set && set[0] == '/')
+		aq_say("%s: no daemon is running, and ALIQUOT_DAEMON '%s' is no program: correct "
+		       "or unset it", what, set);
+	else
+		aq_say("%s: no daemon is running, and aliquotd is not beside this program: "
+		       "reinstall aliquot, or set ALIQUOT_DAEMON", what);
+}
+
 int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 {
 	AQ_CLEANUP(close) int turn_fd = -1;
@@ -188,7 +200,7 @@ int aq_start_daemon(const char *rundir, const char *what, const char *sim)
 
 	r = aq_start_find(program);
 	if (r < 0) {
-		aq_say("%s: no daemon is running, and aliquotd is not beside this program", what);
+		complain_no_program(what);
 		return r;
 	}
 	r = aq_paths_make_rundir(rundir);

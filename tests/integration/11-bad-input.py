@@ -46,6 +46,35 @@ def complaint(machine, args, value=None):
     return line
 
 
+def said_of_what_was_asked(machine):
+    """What only the daemon can refuse is named, too."""
+    machine.start_daemon()
+    line = complaint(machine, ["run", "--device", "7", "--", "/bin/true"])
+    check("'7'" in line, "names the device:", line)
+    machine.run("sleep", 60, compute="0.75", memory="1G")
+    aqtest.eventually(machine.fractions, "a fraction")
+    line = machine.cli("run", "--compute=0.5", "--memory=1G", "--", "/bin/true", code=125)[1]
+    check("0.500" in line and "0.250" in line, "names what was asked and what is free:", line)
+
+
+def libraries_that_no_path_can_name(machine):
+    """A directory that LD_LIBRARY_PATH cannot carry: refused, never run without a guard."""
+    for character in ":;$":
+        link = os.path.join(machine.directory, f"lib{character}s")
+        os.symlink(aqtest.LIB, link)
+        done = subprocess.run([CLI, "run", "--sim", "h100", "--", "/bin/true"], check=False,
+                              env={**machine.env, "ALIQUOT_LIBDIR": link}, capture_output=True,
+                              text=True, timeout=60)
+        equal(done.returncode, 125, f"status with {link} ({done.stderr})")
+        check(f"'{character}'" in done.stderr and link in done.stderr, "says why:", done.stderr)
+    for variable in ("ALIQUOT_LIBDIR", "ALIQUOT_DAEMON"):
+        done = subprocess.run([CLI, "run", "--sim", "h100", "--", "/bin/true"], check=False,
+                              env={**machine.env, variable: "/dev/null/x"}, capture_output=True,
+                              text=True, timeout=60)
+        equal(done.returncode, 125, f"status with a wrong {variable} ({done.stderr})")
+        check(f"{variable} '/dev/null/x'" in done.stderr, "says why:", done.stderr)
+
+
 def run_options(machine):
     """No daemon is started for what cannot be right, and the program never runs."""
     mark = pathlib.Path(machine.directory, "ran")
@@ -195,4 +224,4 @@ def daemon_options(machine):
 os.environ.setdefault("LC_ALL", "C.UTF-8")
 aqtest.run(run_options, run_without_sense, verbs_and_their_operands, resize_and_kill_values,
            a_name_that_is_taken, the_api_refuses_nonsense_itself, raw_http_nonsense,
-           daemon_options)
+           daemon_options, said_of_what_was_asked, libraries_that_no_path_can_name)

@@ -405,7 +405,7 @@ class Daemon(Case):
         self.env["ALIQUOT_DAEMON"] = str(bad)
         self.expect(("run", "--", "true"), 125, err="did not start\n.*the reason")
         self.env["ALIQUOT_DAEMON"] = "/surely/not"
-        self.expect(("devices",), 1, err="aliquotd is not beside")
+        self.expect(("devices",), 1, err="ALIQUOT_DAEMON '/surely/not' is no program")
 
     def test_foreign_run_directory_is_refused(self):
         self.rundir.mkdir()
