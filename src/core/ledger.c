@@ -131,6 +131,7 @@ static int find_room(struct aq_ledger *l, const struct aq_ledger_fraction *f,
 				      .limit_bytes = d->total_bytes,
 				      .used_bytes = d->committed_bytes,
 				      .free_bytes = aq_ledger_device_free(l, device),
+				      .asked_permille = spec->compute_request_permille,
 				      .free_permille = AQ_PERMILLE - permille,
 			      },
 			      -ENOSPC);

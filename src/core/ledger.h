@@ -138,7 +138,7 @@ struct aq_refusal {
 	uint64_t limit_bytes;
 	uint64_t used_bytes;
 	uint64_t free_bytes;	/* what could have been had */
-	uint32_t free_permille; /* of compute; only with AQ_REFUSED_COMPUTE */
+	uint32_t asked_permille, free_permille; /* of compute; only with AQ_REFUSED_COMPUTE */
 };
 
 /* Short stable word for a reason ("limit", "device", ...), as events and the API show it. */

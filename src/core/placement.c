@@ -119,6 +119,7 @@ static int try_device(const struct aq_ledger *l, const struct aq_placement_ask *
 			why.reason = AQ_REFUSED_DEVICE;
 			r = -ENOSPC;
 		} else if (c->terms.compute_request_permille > why.free_permille) {
+			why.asked_permille = c->terms.compute_request_permille;
 			why.reason = AQ_REFUSED_COMPUTE;
 			r = -ENOSPC;
 		} else {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* POST, PATCH and kill of fractions: input, permission, and refusals with their numbers. */
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,7 +117,9 @@ static void describe(struct aqd *d, const struct aq_refusal *why, char *text, si
 			 left, total, why->device);
 		break;
 	case AQ_REFUSED_COMPUTE:
-		snprintf(text, size, "only %u.%03u of device %u's compute is free",
+		snprintf(text, size,
+			 "%u.%03u of the compute asked, but only %u.%03u of device %u's is free",
+			 why->asked_permille / 1000, why->asked_permille % 1000,
 			 why->free_permille / 1000, why->free_permille % 1000, why->device);
 		break;
 	case AQ_REFUSED_IN_USE:
@@ -289,6 +292,7 @@ static bool choose_allowed(struct aqd_call *call, json_t *device, const char *si
 	struct aqd *d = call->daemon;
 	const char *word = json_string_value(device);
 	uint64_t index = UINT64_MAX, allowed = aqd_devices_auto(d), barred = 0;
+	char shown[48]; /* an index or a UUID */
 	struct aqd_device *dev = NULL;
 	uint8_t uuid[16];
 
@@ -337,10 +341,14 @@ static bool choose_allowed(struct aqd_call *call, json_t *device, const char *si
 			      dev->index, (unsigned int)getegid());
 		return false;
 	}
+	if (word)
+		snprintf(shown, sizeof(shown), "%s", word);
+	else
+		snprintf(shown, sizeof(shown), "%" PRIu64, index);
 	if (!dev || (sim[0] && !(allowed & 1ull << dev->index))) {
 		aqd_api_error(call->request, 404, "no_device", NULL,
-			      "there is no such device%s: 'aliquot devices' lists them",
-			      dev ? " of that profile" : "");
+			      "there is no device '%s'%s: 'aliquot devices' lists them",
+			      shown, dev ? " of that profile" : "");
 		return false;
 	}
 	*ret_allowed = 1ull << dev->index;
