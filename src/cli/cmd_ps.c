@@ -98,7 +98,7 @@ static int print_table(const json_t *fractions)
 		aq_table_cell(&t, "%s", aq_json_text(f, "name", "?"));
 		aq_table_cell(&t, "%s", project);
 		aq_table_cell(&t, "%s", aq_json_text(f, "priority", "?"));
-		aq_table_cell(&t, "%s", aq_json_text(f, "state", "?"));
+		aq_table_cell(&t, "%s", aq_json_state(f));
 		cell_gpus(&t, f);
 		cell_memory(&t, f);
 		aq_table_cell(&t, "%s",
@@ -174,6 +174,7 @@ const struct aq_verb aq_verb_ps = {
 	},
 	.notes = "MEMORY is what the fraction uses of its limit. COMPUTE goes from the share it\n"
 		 "is guaranteed to the share it is capped at. A process in brackets has not used\n"
-		 "a device yet.\n",
+		 "a device yet. \"ended\": no process is left; it goes in a moment, or as soon as\n"
+		 "somebody wants its room.\n",
 	.run = run_ps,
 };

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <jansson.h>
 
@@ -31,6 +32,17 @@ static inline const char *aq_json_text(const json_t *object, const char *key, co
 static inline bool aq_json_true(const json_t *object, const char *key)
 {
 	return json_is_true(json_object_get(object, key));
+}
+
+/* Of a fraction, for people: the API calls one that is only kept for a while "running" still. */
+static inline const char *aq_json_state(const json_t *fraction)
+{
+	const char *state = aq_json_text(fraction, "state", "?");
+
+	if (strcmp(state, "running") || aq_json_int(fraction, "holder_pid") ||
+	    json_array_size(json_object_get(fraction, "clients")))
+		return state;
+	return "ended";
 }
 
 /* Pretty, members in the order in which they came, with a newline. Return: an exit status. */

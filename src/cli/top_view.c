@@ -231,7 +231,7 @@ static void draw_fraction(const struct aq_top *t, const json_t *f, unsigned int 
 	put(y, 0, colour(key) | (selected ? A_REVERSE : A_BOLD), "%c", letter(key));
 	put(y, 2, selected ? A_REVERSE : A_NORMAL, "%-16.16s %-6.6s %-7.7s %-4.4s %18.18s %-10.10s"
 	    " %6.6s %4zu", aq_json_text(f, "name", "?"), aq_json_text(f, "priority", "?"),
-	    aq_json_text(f, "state", "?"), gpus, memory, compute, gpu,
+	    aq_json_state(f), gpus, memory, compute, gpu,
 	    json_array_size(json_object_get(f, "clients")));
 }
 

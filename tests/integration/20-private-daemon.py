@@ -159,6 +159,17 @@ def asked_as_it_ends(machine):
     link.close()
 
 
+def what_is_left_of_an_ended_program(machine):
+    """A fraction outlives its program for a moment, and is not called running then."""
+    config = pathlib.Path(machine.directory, "config")
+    config.write_text("linger: 30s\n")
+    machine.start_daemon("--config", config)
+    machine.output("/bin/true", name="gone", memory="1G")
+    line = eventually(lambda: [t for t in machine.cli("ps")[0].splitlines() if "ended" in t],
+                      "it is shown as ended")[0]
+    check(line.startswith("gone "), "which:", line)
+
+
 def nothing_runs_yet(machine):
     """Asking for fractions does not start a daemon, and says so in one line."""
     for verb in ("ps", "events"):
@@ -171,4 +182,5 @@ def nothing_runs_yet(machine):
 aqtest.run(comes_and_goes, is_not_tied_to_the_terminal, a_second_run_uses_the_first_ones,
            stale_files_are_no_obstacle, a_second_daemon_gives_way, a_directory_of_somebody_else,
            paths_that_are_too_long, no_directory, a_limit_of_the_shell, killed_and_asked_for,
-           stopped_and_asked, asked_as_it_ends, nothing_runs_yet)
+           stopped_and_asked, asked_as_it_ends,
+           what_is_left_of_an_ended_program, nothing_runs_yet)
