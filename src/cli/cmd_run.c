@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/number.h"
 #include "base/paths.h"
 #include "base/size.h"
 #include "base/timing.h"
@@ -41,9 +42,11 @@ struct run {
 	char **program; /* NULL-terminated */
 };
 
+#define LOOK_AGAIN_NS (200 * AQ_NS_PER_MS)
+
 struct waiting {
 	uint64_t since;
-	bool said;
+	bool said, said_gone;
 };
 
 /* `--wait 30s -- prog`: the value of an optional argument must be glued on. */
@@ -189,10 +192,10 @@ static int say_waiting(void *arg)
 	return 0;
 }
 
-static int post(struct aq_api *api, const struct run *run, struct aq_api_reply *reply)
+static int post(struct aq_api *api, const struct run *run, struct waiting *waiting,
+		struct aq_api_reply *reply)
 {
 	const struct aq_request *q = &run->request;
-	struct waiting waiting = {.since = aq_now_ns()};
 	char command[AQ_REQUEST_COMMAND];
 	json_t *body = aq_request_json(q);
 	uint64_t timeout = POST_TIMEOUT_MS;
@@ -207,8 +210,68 @@ static int post(struct aq_api *api, const struct run *run, struct aq_api_reply *
 	if (q->has_wait)
 		timeout = q->wait_ms < 0 ? 0 : (uint64_t)q->wait_ms + POST_TIMEOUT_MS;
 	r = aq_api_call(api, "POST", "/v1/fractions", body, timeout,
-			q->has_wait && isatty(STDERR_FILENO) ? say_waiting : NULL, &waiting, reply);
+			q->has_wait && isatty(STDERR_FILENO) ? say_waiting : NULL, waiting, reply);
 	json_decref(body);
+	return r;
+}
+
+/* Return: whether it is worth while to ask another daemon; then there is no reply to free. */
+static bool is_gone(const struct run *run, int r, struct aq_api_reply *reply)
+{
+	if (!run->request.has_wait)
+		return false;
+	if (r < 0)
+		return r == -ECONNRESET || r == -ECONNREFUSED || r == -ENOENT || r == -EPIPE;
+	if (reply->status != 503) /* it ends, in order */
+		return false;
+	aq_api_reply_finish(reply);
+	return true;
+}
+
+/*
+ * Whoever waits for room waits for the next daemon, too. A private one is started, but not from
+ * inside of the program's own mount namespace, where it would be of no use to others.
+ * Return: 0 there is one, and *wait_ms is what is left; negative errno after a line on stderr
+ */
+static int await_daemon(struct aq_api *api, const struct run *run, struct waiting *w,
+			int64_t *wait_ms)
+{
+	enum aq_api_need need = api->system || run->isolated ? AQ_API_LISTENING : AQ_API_START;
+	uint64_t gone_ms;
+	int r;
+
+	if (!w->said_gone)
+		aq_say("run: the daemon has ended; waiting for the next one%s",
+		       need == AQ_API_START || api->system ? "" :
+		       " ('aliquot devices' starts it)");
+	w->said_gone = true;
+	for (;;) {
+		aq_sleep_until_ns(aq_now_ns() + LOOK_AGAIN_NS);
+		r = aq_api_open(api, need, "run", NULL);
+		gone_ms = (aq_now_ns() - w->since) / AQ_NS_PER_MS;
+		if (*wait_ms >= 0)
+			*wait_ms = (int64_t)aq_minus((uint64_t)run->request.wait_ms, gone_ms);
+		if (r != -ECONNREFUSED)
+			return r;
+		if (!*wait_ms) {
+			aq_say("run: no daemon has come");
+			return r;
+		}
+	}
+}
+
+static int post_until_answered(struct aq_api *api, const struct run *run,
+			       struct aq_api_reply *reply)
+{
+	struct waiting waiting = {.since = aq_now_ns()};
+	struct run now = *run;
+	int r = post(api, &now, &waiting, reply);
+
+	while (is_gone(run, r, reply)) {
+		if (await_daemon(api, run, &waiting, &now.request.wait_ms) < 0)
+			return -ECANCELED;
+		r = post(api, &now, &waiting, reply);
+	}
 	return r;
 }
 
@@ -219,7 +282,9 @@ static int get_fraction(struct aq_api *api, const struct run *run, json_t **ret_
 	struct aq_api_reply reply = {0};
 	int r, status;
 
-	r = post(api, run, &reply);
+	r = post_until_answered(api, run, &reply);
+	if (r == -ECANCELED)
+		return AQ_EXIT_RUN_FAILED;
 	if (r < 0) {
 		aq_api_complain_silence(api, "run", object, r);
 		return AQ_EXIT_RUN_FAILED;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The daemon dies; its clients go on with what they have; the next one adopts them as they are."""
+import http.client
 import os
 import random
 import signal
@@ -177,6 +178,45 @@ def killed_between_moves(machine):
     child.quit()
 
 
+def is_queued(machine):
+    try:
+        return machine.fractions().get("queued", {}).get("state") == "waiting"
+    except (OSError, http.client.HTTPException):
+        return False  # no daemon yet
+
+
+def waits_over_a_death(machine):
+    """Who waits for room does so over the death of the daemon, killed or told to end."""
+    for how, isolated in ((signal.SIGKILL, "no"), (signal.SIGTERM, "no"), (signal.SIGKILL, "auto")):
+        daemon = machine.start_daemon()
+        tenant = machine.tenant(gpu=1, name="whole")
+        waiter = machine.run("/bin/echo", "there", gpu=1, name="queued", wait="60s",
+                             mount_namespace=isolated)
+        eventually(lambda: is_queued(machine), "it waits")
+        daemon.kill(how)
+        daemon.wait()
+        machine.daemons.discard(daemon.pid)
+        eventually(lambda: "waiting for the next one" in waiter.stderr(), "it says so")
+        if "starts it" in waiter.stderr():
+            machine.cli("devices")
+        eventually(lambda: is_queued(machine), "it waits again")
+        tenant.quit()
+        equal(waiter.lines(), ["there"], "what it printed")
+        equal(waiter.wait(), 0, "its status")
+        os.kill(machine.daemon_pid(), signal.SIGTERM)
+        eventually(lambda: not (machine.rundir / "api.sock").exists(), "the daemon has ended")
+
+
+def waits_no_longer_than_told(machine):
+    daemon = machine.start_daemon()
+    machine.tenant(gpu=1, name="whole")
+    waiter = machine.run("/bin/true", gpu=1, name="queued", wait="2s", mount_namespace="no")
+    eventually(lambda: "queued" in machine.fractions(), "it waits")
+    machine.kill_daemon(daemon)
+    equal(waiter.wait(), 125, "its status")
+
+
 aqtest.run(static_then_adopted, new_programs_meanwhile_fail_closed, killed_ten_times,
            clients_that_died_meanwhile, a_clean_stop_keeps_fractions,
-           a_fraction_without_holders_is_dropped, killed_between_moves)
+           a_fraction_without_holders_is_dropped, killed_between_moves, waits_over_a_death,
+           waits_no_longer_than_told)
