@@ -194,6 +194,10 @@ static void hello(struct aqd *d, struct aqd_conn *conn, const struct aq_msg_hell
 		come_back(d, conn, seq, f);
 	} else if (m->has_page) {
 		adopt(d, conn, seq, f, passed);
+	} else if (f->killed) { /* or whoever starts programs again and again keeps it for ever */
+		snprintf(text, sizeof(text), "fraction '%s' was killed, and is about to end",
+			 f->name);
+		hello_failed(d, conn, seq, -ENOENT, f->name, text);
 	} else {
 		attach(d, conn, seq, f);
 	}

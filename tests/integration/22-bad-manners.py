@@ -99,6 +99,22 @@ def connections_that_say_nothing(machine):
     equal(machine.api("/v1/version")["pid"], daemon.pid, "who answers")
 
 
+def nobody_joins_what_is_killed(machine):
+    """Who starts programs again and again, and is no client itself, does not outlive a kill: while
+    one that ignores SIGTERM keeps the fraction, nobody else comes into it."""
+    machine.start_daemon()
+    args = machine.run_args(["bash", "-c", f"trap '' TERM; exec {program('tenant')} -"],
+                            memory="4G", name="hydra")
+    deaf = machine.spawn(args, kind=aqtest.Tenant).start()
+    machine.cli("kill", "hydra")
+    late = machine.sibling(deaf, start=False)
+    check(late.ask("init")["code"] != 0, "one more got in")
+    check("was killed" in late.stderr(), "says why:", late.stderr())
+    deaf.do("alloc linear 1M")
+    machine.gone("hydra")
+    equal(deaf.wait(), -9, "status of the one that ignored it")
+
+
 aqtest.run(exec_of_another_program, no_standard_descriptors, connections_that_say_nothing,
            descriptors_closed, descriptors_replaced, signals_all_the_time,
-           many_threads_with_small_stacks)
+           many_threads_with_small_stacks, nobody_joins_what_is_killed)
