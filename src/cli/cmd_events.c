@@ -195,6 +195,10 @@ static int print_kept(struct events *e)
 	} else {
 		json_array_foreach(kept, i, event)
 			print_event(e, event);
+		if (e->fraction && !json_array_size(kept) && !e->has_count && !e->since_seq &&
+		    !e->since_time[0])
+			aq_say("events: there is none of '%s', in what this daemon has kept",
+			       e->fraction);
 	}
 	json_decref(kept);
 	return r;

@@ -31,7 +31,7 @@ char *aq_event_line(const json_t *event, char *buf)
 	char when[AQ_EVENT_TIME];
 
 	format_time(aq_json_text(event, "time", "?"), when);
-	snprintf(buf, AQ_EVENT_LINE, "%s  %-10s %-12s  %s", when, aq_json_text(event, "type", "?"),
+	snprintf(buf, AQ_EVENT_LINE, "%s  %-13s %-12s  %s", when, aq_json_text(event, "type", "?"),
 		 *fraction ? fraction : "-", aq_json_text(event, "text", ""));
 	return aq_say_scrub(buf);
 }

@@ -82,6 +82,8 @@ def the_story_of_a_fraction(machine):
     shown = json.loads(machine.cli("events", "--json")[0])
     equal([e["seq"] for e in shown], [e["seq"] for e in machine.events()], "aliquot events --json")
     text = machine.cli("events")[0]
+    text_of_none, told = machine.cli("events", "nobody")
+    equal((text_of_none, "'nobody'" in told), ("", True), f"what is said of a wrong name ({told})")
     check("story" in text and len(text.splitlines()) >= len(wanted), "for people:", text)
 
 
