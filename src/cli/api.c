@@ -313,8 +313,7 @@ static pid_t daemon_pid(const struct aq_api *a)
 	return fd < 0 || peer_of(fd, &peer) < 0 ? 0 : peer.pid;
 }
 
-/* Return: whether a process is stopped (SIGSTOP, Ctrl-Z, a debugger). */
-static bool is_stopped(pid_t pid)
+bool aq_api_is_stopped(pid_t pid)
 {
 	AQ_CLEANUP(free) char *text = NULL;
 	char path[64];
@@ -336,7 +335,7 @@ static int say_silence(void *arg)
 		return 0;
 	s->said = true;
 	pid = daemon_pid(s->api);
-	if (pid && is_stopped(pid))
+	if (pid && aq_api_is_stopped(pid))
 		aq_say("the daemon is stopped: 'kill -CONT %d' lets it go on; waiting for it",
 		       (int)pid);
 	else

@@ -86,4 +86,7 @@ int aq_api_exit_status(long http);
 /* What is free, from a refusal's body, as one line without the prefix. False if it says nothing. */
 bool aq_api_free_text(const json_t *body, char *buf, size_t size);
 
+/* Whether a process is stopped (SIGSTOP, Ctrl-Z, a debugger), the daemon or whom it waits for. */
+bool aq_api_is_stopped(pid_t pid);
+
 #endif /* AQ_CLI_API_H */

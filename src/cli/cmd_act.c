@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/size.h"
+#include "base/timing.h"
 #include "cli/api.h"
 #include "cli/json.h"
 #include "cli/opt.h"
@@ -15,6 +16,8 @@
 #include "cli/say.h"
 #include "base/banned.h"
 
+#define ASK_TIMEOUT_MS 1000u
+#define SAY_SLOW_AFTER_NS (3 * AQ_NS_PER_S)
 #define TIMEOUT_MS 600000u /* parking moves gigabytes */
 
 /* `TERM`, `SIGTERM`, `15`. Return: the number; -EINVAL. */
@@ -84,11 +87,57 @@ static int parse(const struct aq_verb *verb, int argc, char **argv, struct act *
 	return AQ_EXIT_USAGE;
 }
 
+struct slow {
+	struct aq_api *api;
+	const char *verb, *name;
+	uint64_t since_ns;
+	bool said;
+};
+
+/* Return: a process of the fraction that is stopped, and so moves nothing; 0 if there is none. */
+static pid_t find_stopped(struct slow *s)
+{
+	const json_t *client;
+	struct aq_api_reply reply;
+	pid_t pid, found = 0;
+	char path[160];
+	size_t i;
+
+	snprintf(path, sizeof(path), "/v1/fractions/%s", s->name);
+	if (aq_api_call(s->api, "GET", path, NULL, ASK_TIMEOUT_MS, NULL, NULL, &reply) < 0)
+		return 0;
+	json_array_foreach(json_object_get(reply.body, "clients"), i, client) {
+		pid = (pid_t)aq_json_int(client, "pid");
+		if (!found && pid > 0 && aq_api_is_stopped(pid))
+			found = pid;
+	}
+	aq_api_reply_finish(&reply);
+	return found;
+}
+
+static int say_slow(void *arg)
+{
+	struct slow *s = arg;
+	pid_t pid;
+
+	if (s->said || aq_now_ns() - s->since_ns < SAY_SLOW_AFTER_NS)
+		return 0;
+	s->said = true;
+	pid = find_stopped(s);
+	if (pid)
+		aq_say("%s '%s': its process %d is stopped: 'kill -CONT %d' lets it go on; waiting "
+		       "for it", s->verb, s->name, (int)pid, (int)pid);
+	else
+		aq_say("%s '%s': waiting; Ctrl-C ends the waiting, not the move", s->verb, s->name);
+	return 0;
+}
+
 static int run_act(const struct aq_verb *verb, int argc, char **argv)
 {
 	struct aq_api_reply reply;
 	struct act act = {0};
 	struct aq_api api;
+	struct slow slow = {.api = &api, .verb = verb->name, .since_ns = aq_now_ns()};
 	json_t *body = json_object();
 	char path[160];
 	int status, r;
@@ -112,8 +161,9 @@ static int run_act(const struct aq_verb *verb, int argc, char **argv)
 		json_object_set_new(body, "hold", json_true());
 	if (act.no_wait)
 		json_object_set_new(body, "wait_ms", json_integer(0));
+	slow.name = act.name;
 	snprintf(path, sizeof(path), "/v1/fractions/%s/%s", act.name, verb->name);
-	r = aq_api_call(&api, "POST", path, body, TIMEOUT_MS, NULL, NULL, &reply);
+	r = aq_api_call(&api, "POST", path, body, TIMEOUT_MS, say_slow, &slow, &reply);
 	json_decref(body);
 	status = AQ_EXIT_FAILED;
 	if (r < 0) {

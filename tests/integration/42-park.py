@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Fractions are parked and come back: by hand, by work, over failures, liars and daemons' deaths."""
+import os
+import signal
 import time
 
 import aqtest
@@ -219,7 +221,21 @@ def new_daemon_finds_them_parked(machine):
     adds_up(machine)
 
 
+def by_command_of_one_that_is_stopped(machine):
+    """Nobody waits for minutes without being told for what."""
+    arena(machine)
+    a = mover(machine, "a", 200 * MIB, memory=GIB)
+    os.kill(a.pid, signal.SIGSTOP)
+    try:
+        command = machine.spawn([aqtest.CLI, "park", "a"])
+        eventually(lambda: f"kill -CONT {a.pid}" in command.stderr(), "it says what to do")
+    finally:
+        os.kill(a.pid, signal.SIGCONT)
+    equal(command.wait(), 0, "status of park, after that")
+    equal(machine.fraction("a")["residency"], "parked", "residency")
+
+
 aqtest.run(by_hand_there_and_back, by_command, work_brings_it_back, its_room_serves_others,
            what_cannot_move_says_so, host_pool_is_a_budget, two_processes_or_none,
            undone_whatever_others_take, deaf_one_is_told_to_stay, liars_are_cut_off,
-           new_daemon_finds_them_parked)
+           new_daemon_finds_them_parked, by_command_of_one_that_is_stopped)
