@@ -85,6 +85,15 @@ void aqd_api_resize_to(struct aqd_call *call, struct aqd_fraction *f,
 	bool claims;
 	int e = attempt(d, f, change, &why, &claims);
 
+	/* As for a new request: what only lingers is in nobody's way. */
+	if ((e == -ENOSPC || (e == -EAGAIN && claims)) && aqd_fraction_end_unheld(d, NULL)) {
+		if (f->ended) {
+			aqd_api_error(call->request, 404, "no_fraction", NULL,
+				      "fraction '%s' has just ended", f->name);
+			return;
+		}
+		e = attempt(d, f, change, &why, &claims);
+	}
 	if (e != -EAGAIN) {
 		answer(d, call->request, f, e, &why);
 		return;

@@ -178,6 +178,21 @@ def test_waiting_ends_with_what_it_waits_for(daemon):
         d.check()
 
 
+def test_what_lingers_is_in_no_resizes_way(daemon):
+    for kept, change in (({"memory_request_bytes": 40 * GIB}, {"memory_request_bytes": 60 * GIB}),
+                         ({"memory_request_bytes": GIB, "compute_request_permille": 600},
+                          {"compute_request_permille": 700})):
+        with daemon(config="linger: 20s\n") as d:
+            d.create(name="stays", memory_request_bytes=GIB, compute_request_permille=100)
+            assert other_process(d, {"name": "its", **kept}).communicate()[0] == b"201\n"
+            time.sleep(0.2)
+            assert len(d.get("/v1/fractions")) == 2
+            d.call("PATCH", "/v1/fractions/stays", change)
+            assert [f["name"] for f in d.get("/v1/fractions")] == ["stays"]
+            assert other_process(d, {"name": "its", **kept}).communicate()[0] == b"409\n"
+            d.check()
+
+
 def test_killed_what_lingers_is_gone(daemon):
     with daemon(config="linger: 20s\n") as d:
         assert other_process(d, {"name": "its"}).communicate()[0] == b"201\n"
