@@ -318,6 +318,10 @@ static void grow(struct aqd *d, struct aqd_conn *conn, const union aq_msg *msg)
 		return;
 	r = lent ? -ENOMEM
 		 : aq_ledger_grow(&d->ledger, &c->ledger, m->device, m->need_bytes, &why, &granted);
+	/* What only lingers is in nobody's way. */
+	if (r < 0 && !lent && why.reason == AQ_REFUSED_DEVICE && aqd_fraction_end_unheld(d, NULL))
+		r = aq_ledger_grow(&d->ledger, &c->ledger, m->device, m->need_bytes, &why,
+				   &granted);
 	if (r < 0 && aqd_need_room(d, conn, m->device, bytes, !m->movable, msg))
 		return;
 	if (r == 0) {

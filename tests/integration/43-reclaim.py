@@ -38,6 +38,20 @@ def an_idle_borrower_leaves_for_growth(machine):
     adds_up(machine)
 
 
+def what_only_lingers_leaves_for_growth(machine):
+    """The request of a fraction whose program has ended is kept for a while, but from nobody."""
+    config = os.path.join(machine.directory, "config")
+    with open(config, "w") as file:
+        file.write("linger: 60s\n")
+    machine.start_daemon("--config", config)
+    grows = machine.tenant(memory="1G", memory_limit="70G")
+    machine.output("/bin/true", name="gone", memory="60G")
+    check("gone" in machine.fractions(), "it lingers")
+    grows.do("fill linear 1G 40", count=40)
+    check("gone" not in machine.fractions(), "it is gone")
+    equal(kinds(machine, "denied"), [], "nothing was refused")
+
+
 def within_its_request_nobody_is_touched(machine):
     arena(machine)
     a = mover(machine, "a", 900 * MIB, memory=1024 * MIB)
@@ -347,4 +361,4 @@ aqtest.run(an_idle_borrower_leaves_for_growth, within_its_request_nobody_is_touc
            or_ended_where_that_is_allowed, more_than_fits_take_turns, whoever_has_work_is_resident,
            whoever_listens_is_asked_first, a_larger_request_sends_borrowers_away,
            a_larger_request_is_not_overtaken, a_limit_below_use, idle_ones_leave_by_themselves,
-           a_full_host_pool_refuses_growth, storm)
+           a_full_host_pool_refuses_growth, what_only_lingers_leaves_for_growth, storm)
