@@ -130,6 +130,8 @@ static void complain_no_guard(void)
 	if (set && set[0] == '/')
 		aq_say("run: ALIQUOT_LIBDIR '%s': there is no guard/libcuda.so.1 in it: correct or "
 		       "unset it", set);
+	else if (access("/proc/self/exe", F_OK) < 0)
+		aq_say("run: cannot tell where this program is: /proc is not mounted");
 	else
 		aq_say("run: the guard (guard/libcuda.so.1) is not installed beside this program: "
 		       "reinstall aliquot, or set ALIQUOT_LIBDIR");

@@ -155,7 +155,8 @@ void aqd_api_refusal(struct aqd *d, struct evhttp_request *request, int error, u
 				      "there is no device; simulated ones come with --sim PROFILE");
 		else
 			aqd_api_error(request, 409, "no_device", free_numbers(d, allowed, why),
-				      "there are not so many devices to choose from");
+				      "there are not so many devices, only %d to choose from",
+				      __builtin_popcountll(allowed));
 		return;
 	case -EINVAL:
 	case -E2BIG:

@@ -51,10 +51,23 @@ def said_of_what_was_asked(machine):
     machine.start_daemon()
     line = complaint(machine, ["run", "--device", "7", "--", "/bin/true"])
     check("'7'" in line, "names the device:", line)
+    line = machine.cli("run", "--sim=h100", "--gpus=3", "--", "/bin/true", code=125)[1]
+    check("only 1 to choose from" in line, "says how many there are:", line)
     machine.run("sleep", 60, compute="0.75", memory="1G")
     aqtest.eventually(machine.fractions, "a fraction")
     line = machine.cli("run", "--compute=0.5", "--memory=1G", "--", "/bin/true", code=125)[1]
     check("0.500" in line and "0.250" in line, "names what was asked and what is free:", line)
+
+
+def without_proc(machine):
+    aqtest.need_root()
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh",
+                           CLI, "run", "--sim", "h100", "--", "/bin/true"], env=machine.env,
+                          capture_output=True, text=True, timeout=60, check=False)
+    if "umount" in done.stderr or "unshare" in done.stderr:
+        raise aqtest.Skip("may not take /proc away")
+    equal(done.returncode, 125, f"status ({done.stderr})")
+    check("/proc is not mounted" in done.stderr, "says why:", done.stderr)
 
 
 def libraries_that_no_path_can_name(machine):
@@ -224,4 +237,5 @@ def daemon_options(machine):
 os.environ.setdefault("LC_ALL", "C.UTF-8")
 aqtest.run(run_options, run_without_sense, verbs_and_their_operands, resize_and_kill_values,
            a_name_that_is_taken, the_api_refuses_nonsense_itself, raw_http_nonsense,
-           daemon_options, said_of_what_was_asked, libraries_that_no_path_can_name)
+           daemon_options, said_of_what_was_asked, libraries_that_no_path_can_name,
+           without_proc)
