@@ -122,10 +122,11 @@ int aqd_rundir_lock(struct aqd *d, pid_t *ret_pid)
 	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
-		if (i >= LOCK_TRIES || is_served(d)) {
-			*ret_pid = read_pid(fd);
+		*ret_pid = read_pid(fd);
+		if (is_served(d))
 			return -EBUSY;
-		}
+		if (i >= LOCK_TRIES)
+			return -ETIMEDOUT;
 		aq_sleep_until_ns(aq_now_ns() + LOCK_TRY_NS);
 	}
 	snprintf(text, sizeof(text), "%d\n", (int)getpid());

@@ -19,8 +19,9 @@ int aqd_rundir_make(struct aqd *d);
 /**
  * aqd_rundir_lock() - become the daemon of this directory.
  * A daemon that is just ending is waited for.
- * @ret_pid: of the one that has it, when -EBUSY; 0 unknown
- * Return: 0; -EBUSY another daemon serves here; other negative errno
+ * @ret_pid: of the one that has it, when -EBUSY or -ETIMEDOUT; 0 unknown
+ * Return: 0; -EBUSY another daemon serves here; -ETIMEDOUT another has it, and nobody can reach it;
+ *         other negative errno
  */
 int aqd_rundir_lock(struct aqd *d, pid_t *ret_pid);
 void aqd_rundir_unlock(struct aqd *d);

@@ -95,6 +95,11 @@ static int take_rundir(struct aqd *d)
 		aq_error("another daemon (pid %d) serves '%s' already", (int)other, d->rundir);
 		return r;
 	}
+	if (r == -ETIMEDOUT) {
+		aq_error("another daemon (pid %d) has '%s', but its sockets there are gone: 'kill %d' "
+			 "ends it, and programs go on", (int)other, d->rundir, (int)other);
+		return r;
+	}
 	return r < 0 ? report("lock in", d->rundir, r) : 0;
 }
 

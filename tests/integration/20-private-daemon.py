@@ -138,6 +138,18 @@ def stopped_and_asked(machine):
     check("one" in child.lines()[1], "the table")
 
 
+def one_that_nobody_can_reach(machine):
+    """Something has removed the sockets of a daemon that lives: the way out is named."""
+    daemon = machine.start_daemon()
+    for name in ("api.sock", "aliquotd.sock"):
+        (machine.rundir / name).unlink()
+    _, text = machine.cli("run", "--sim", "h100", "--memory", "1G", "--", "/bin/true", code=125)
+    check(f"'kill {daemon.pid}'" in text, "says what to do:", text)
+    os.kill(daemon.pid, signal.SIGTERM)
+    equal(daemon.wait(), 0, "its status")
+    machine.cli("run", "--sim", "h100", "--memory", "1G", "--", "/bin/true")
+
+
 def asked_as_it_ends(machine):
     """Whoever still came when a daemon was about to end for want of use is served, and whoever
     comes right after."""
@@ -182,5 +194,5 @@ def nothing_runs_yet(machine):
 aqtest.run(comes_and_goes, is_not_tied_to_the_terminal, a_second_run_uses_the_first_ones,
            stale_files_are_no_obstacle, a_second_daemon_gives_way, a_directory_of_somebody_else,
            paths_that_are_too_long, no_directory, a_limit_of_the_shell, killed_and_asked_for,
-           stopped_and_asked, asked_as_it_ends,
+           stopped_and_asked, one_that_nobody_can_reach, asked_as_it_ends,
            what_is_left_of_an_ended_program, nothing_runs_yet)
