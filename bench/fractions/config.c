@@ -126,6 +126,20 @@ static int take_name(const char *option, const char *value, const char **ret_nam
 	return -1;
 }
 
+static int take_model(const char *option, const char *value, const char **ret_name)
+{
+	static const char *const models[] = {
+#define LLM_PRESET(id, ...) id,
+#include "llm/presets.def"
+#undef LLM_PRESET
+	};
+
+	for (size_t i = 0; i < AQ_ARRAY_SIZE(models); i++)
+		if (!strcmp(value, models[i]))
+			return take_name(option, value, ret_name);
+	return bad(option, value, "no such model: aliquot-llm-server --list has them");
+}
+
 static int take_option(struct fr_config *c, int id, const char *value)
 {
 	uint64_t ns = 0;
@@ -133,11 +147,11 @@ static int take_option(struct fr_config *c, int id, const char *value)
 
 	switch (id) {
 	case OPT_MODEL:
-		return take_name("model", value, &c->model);
+		return take_model("model", value, &c->model);
 	case OPT_SMALL:
-		return take_name("small-model", value, &c->small_model);
+		return take_model("small-model", value, &c->small_model);
 	case OPT_EMBEDDING:
-		return take_name("embedding-model", value, &c->embedding_model);
+		return take_model("embedding-model", value, &c->embedding_model);
 	case AQ_OPT_SIM:
 		return take_name("sim", value, &c->sim);
 	case OPT_OUT:
