@@ -132,7 +132,7 @@ static void complain(const char *what, int error)
 {
 	fprintf(stderr, "libcuda (simulated): cannot open %s: %s\n", what,
 		error == -EPROTO   ? "it was made by another version" :
-		error == -ENOMEM ? "no address space: is it limited (ulimit -v)?" :
+		error == -ENOMEM ? "no address space: is it limited (ulimit -v, valgrind)?" :
 				     strerror(-error));
 }
 

@@ -286,6 +286,15 @@ static bool may_simulate(const struct aqd_call *call)
 	return false;
 }
 
+static const char *why_not_simulated(int error)
+{
+	if (error == -ENOENT)
+		return "the simulator is not installed";
+	if (error == -EIO) /* it does not tell the two apart before there is a machine */
+		return "it knows no such PROFILE[:COUNT], or has no room";
+	return strerror(-error);
+}
+
 /* Which devices `device` and `sim` allow. Return: false when it was answered with an error. */
 static bool choose_allowed(struct aqd_call *call, json_t *device, const char *sim,
 			   uint64_t *ret_allowed)
@@ -315,8 +324,7 @@ static bool choose_allowed(struct aqd_call *call, json_t *device, const char *si
 		else if (r < 0)
 			aqd_api_error(call->request, 409, "sim", NULL,
 				      "simulated device '%s' cannot be had: %s", sim,
-				      r == -ENOENT ? "the simulator is not installed"
-						   : strerror(-r));
+				      why_not_simulated(r));
 		if (r < 0)
 			return false;
 		d->state_dirty = true;

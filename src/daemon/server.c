@@ -122,6 +122,11 @@ int aqd_server_start(struct aqd *d, const char *sim)
 	if (r < 0)
 		return report("event loop", "libevent", r);
 	r = aqd_devices_init(d, sim);
+	if (r == -EINVAL || r == -EIO) { /* it does not tell the two apart before there is a machine */
+		aq_error("simulated devices '%s': no PROFILE[:COUNT] such as h100:2 that the "
+			 "simulator knows, or it cannot make them", sim);
+		return r;
+	}
 	if (r < 0)
 		return report("simulated devices", sim, r);
 	aqd_state_load(d);

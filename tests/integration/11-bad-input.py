@@ -229,6 +229,7 @@ def daemon_options(machine):
         check(done.returncode in (1, 2), f"exit {done.returncode} of aliquotd {shown}", done.stderr)
         lines = done.stderr.strip().splitlines()
         check(1 <= len(lines) <= 2, f"lines of aliquotd {shown}: {done.stderr!r}")
+        check(args[0] != "--sim" or "PROFILE[:COUNT]" in done.stderr, "says why:", done.stderr)
         check(args[-1][-8:] in done.stderr, f"aliquotd {shown} names it not: {done.stderr!r}")
     check(not any(p.is_socket() for p in machine.rundir.iterdir()) if machine.rundir.exists()
           else True, "sockets were left")
