@@ -41,6 +41,7 @@
 #define AQ_WAITING_NOBODY 0u
 #define AQ_WAITING_OTHERS 1u
 #define AQ_WAITING_URGENT 2u /* the lease has ended for a higher priority */
+#define AQ_WAITING_PEERS 3u  /* others, and nobody there goes before this fraction */
 
 /* What the daemon wants done with a client's movable memory on a device. */
 enum aq_order {
@@ -92,8 +93,9 @@ struct aq_page_device {
 	_Atomic uint32_t lease_turn;    /* number of the lease, wraps; futex; daemon writes */
 	_Atomic uint64_t lease_until_ns; /* CLOCK_MONOTONIC; 0 not held; daemon writes */
 	_Atomic uint32_t waiting;       /* AQ_WAITING_*: others wait for the device, or did lately, or
-					 * a cap is in force: bound what is in flight, give the lease back as
-					 * soon as it is drained; daemon writes */
+					 * a cap is in force: bound what is in flight (of a lease that only
+					 * peers wait for, by its end), give the lease back as soon as it is
+					 * drained; daemon writes */
 	_Atomic uint32_t want;          /* 0 or 1; client writes */
 	_Atomic uint32_t active_turn;   /* last turn in which it may have submitted; client writes */
 	_Atomic uint32_t done_turn;     /* last turn that is given back; client writes */

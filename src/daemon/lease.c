@@ -50,9 +50,23 @@ static bool is_capped(const struct aqd_lease *f)
 	return f->terms.limit_permille < 1000;
 }
 
-static uint32_t waiting_of(const struct aqd_lease *f)
+/* Is there anybody who would not wait for what it has in flight? */
+static bool outranked(struct aqd_leases *l, const struct aqd_lease *f)
 {
-	return f->contender.company || is_capped(f) ? AQ_WAITING_OTHERS : AQ_WAITING_NOBODY;
+	struct aqd_lease *other, *tmp;
+
+	AQ_LIST_FOREACH (other, tmp, &l->all, link)
+		if (other->joined && other->terms.priority > f->terms.priority &&
+		    other->terms.devices & f->terms.devices)
+			return true;
+	return false;
+}
+
+static uint32_t waiting_of(struct aqd_leases *l, const struct aqd_lease *f)
+{
+	if (!f->contender.company && !is_capped(f))
+		return AQ_WAITING_NOBODY;
+	return outranked(l, f) ? AQ_WAITING_OTHERS : AQ_WAITING_PEERS;
 }
 
 static void set_waiting(struct aqd_lessee *c, uint32_t i, uint32_t waiting)
@@ -72,7 +86,7 @@ void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 	dev->given = true;
 	dev->taken = false;
 	dev->given_ns = now_ns;
-	set_waiting(c, i, waiting_of(f));
+	set_waiting(c, i, waiting_of(l, f));
 	aqd_page_set_early(c->page, i, aqd__handover_early_ns(l, f->device[i]));
 	aqd_page_give(c->page, i, ++dev->turn, f->until_ns);
 	if (dev->waiting)
@@ -97,9 +111,9 @@ static void give_all(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 }
 
 /* The lease goes on, until another instant or with other company. */
-static void adjust(struct aqd_lease *f)
+static void adjust(struct aqd_leases *l, struct aqd_lease *f)
 {
-	uint32_t waiting = waiting_of(f);
+	uint32_t waiting = waiting_of(l, f);
 	bool sooner = f->contender.lease_until_ns < f->until_ns;
 	bool moved = f->contender.lease_until_ns != f->until_ns;
 	struct aqd_lessee *c, *tmp;
@@ -296,7 +310,7 @@ static bool act(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 	if (c->state == AQ_LEASE_DRAINING && !f->ended_ns)
 		end(f, now_ns);
 	if (!f->ended_ns)
-		adjust(f);
+		adjust(l, f);
 	return f->ended_ns && settle(l, f, now_ns);
 }
 

@@ -30,6 +30,7 @@
 
 /* A call that submits takes 2 to 5 us; one that takes longer was interrupted, or began sooner. */
 #define MOST_CALL_NS (20 * AQ_NS_PER_US)
+#define CALLS_KEPT 64u
 
 /* A kernel of 2 us is always done before its mark is recorded; then that has to do. */
 #define MOST_FAILED 4u
@@ -189,7 +190,11 @@ void aq__account_began(struct aq__flight *f, bool prompt, uint64_t now_ns)
 	struct aq__account *a = &f->account;
 	uint64_t call_ns = prompt && now_ns > a->from_ns ? now_ns - a->from_ns : 0;
 
-	a->gap_ns += call_ns < MOST_CALL_NS ? call_ns : MOST_CALL_NS;
+	if (call_ns && (!a->call_ns || call_ns < a->call_ns))
+		a->call_ns = call_ns;
+	else
+		a->call_ns += aq_minus(call_ns, a->call_ns) / CALLS_KEPT;
+	a->gap_ns += aq_min(call_ns, 2 * a->call_ns);
 	/* Whoever waits behind others, as at the beginning of a lease, waits longer than others. */
 	a->brief = a->sampled && prompt && call_ns < MOST_CALL_NS;
 	a->from_ns = now_ns;

@@ -70,6 +70,7 @@ struct aq__account {
 
 	/* The step. */
 	uint64_t from_ns; /* host time at which its first command was submitted */
+	uint64_t call_ns; /* what a call takes that submits and is not held up, learned */
 	uint64_t took_ns; /* by marks */
 	uint32_t commands;
 	bool sampled; /* it has a base, and is to be marked when it is waited for */

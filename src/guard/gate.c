@@ -32,11 +32,13 @@
 
 /*
  * Of work in flight, before one more command: what somebody who wakes up has to wait for. And what
- * keeps the device busy while this thread sleeps: on a busy host threads wake a millisecond late.
- * The second while others wait, or some of higher priority may at any time.
+ * keeps the device busy while this thread sleeps: on a busy host threads wake milliseconds late.
+ * The second while others wait, of whom some go before us and would not wait for the end of a lease;
+ * the third if none do: they have the device when the lease ends, whatever is in flight before.
  */
 #define WINDOW_NS AQ_NS_PER_MS
 #define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2)
+#define WINDOW_PEERS_NS (4 * AQ_NS_PER_MS)
 
 /* A thread sleeps so long at the most until it looks at estimates again. */
 #define NAP_NS (500 * AQ_NS_PER_US)
@@ -198,17 +200,32 @@ static void sleep_on(const _Atomic uint32_t *word, uint32_t value, uint64_t ns)
 	syscall(SYS_futex, word, FUTEX_WAIT, value, &ts, NULL, 0);
 }
 
-/* Sleep with the precision of the timer: threads of the program may be allowed to be late. */
+/* Threads of the program may be allowed to be late; not while they sleep for us. */
+static int timer_slack(int ns)
+{
+	int was = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+
+	if (was > 0 && was != ns)
+		prctl(PR_SET_TIMERSLACK, (unsigned long)ns, 0, 0, 0);
+	return was;
+}
+
+/* The same, with the precision of the timer. */
+static void nap_on(const _Atomic uint32_t *word, uint32_t value, uint64_t ns)
+{
+	int slack = timer_slack(1);
+
+	sleep_on(word, value, ns);
+	(void)timer_slack(slack);
+}
+
 static void nap(uint64_t ns)
 {
 	struct timespec ts = {(time_t)(ns / AQ_NS_PER_S), (long)(ns % AQ_NS_PER_S)};
-	int slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+	int slack = timer_slack(1);
 
-	if (slack > 1)
-		prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
 	syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, NULL);
-	if (slack > 1)
-		prctl(PR_SET_TIMERSLACK, (unsigned long)slack, 0, 0, 0);
+	(void)timer_slack(slack);
 }
 
 static void say_want(struct aq_page_device *dev, int index, bool again)
@@ -313,6 +330,18 @@ static bool pass_leased(struct aq_page_device *dev, int index, uint32_t turn)
 	return false;
 }
 
+/* Lengths that cannot be foretold do not end with the lease. */
+static uint64_t window_ns(const struct aq_page_device *dev, int index)
+{
+	uint32_t waiting = load32(&dev->waiting);
+
+	if (!waiting)
+		return WINDOW_NS;
+	if (waiting == AQ_WAITING_PEERS && aq__flight_steady(index, EARLY_NS))
+		return WINDOW_PEERS_NS;
+	return WINDOW_WAITING_NS;
+}
+
 /*
  * This thread is counted in. Is there room in flight for one more command that would begin before
  * the lease ends? If not, the end of what is there is marked. It is so also while nobody waits for
@@ -324,10 +353,12 @@ static uint64_t room(const struct aq_page_device *dev, const struct aq__pass *p,
 		     uint64_t *patience_ns)
 {
 	uint64_t now = aq_now_ns(), until = load64(&dev->lease_until_ns);
-	uint64_t window = load32(&dev->waiting) ? WINDOW_WAITING_NS : WINDOW_NS;
-	uint64_t left = aq__flight_left(p->index, now, false), over, most;
+	uint64_t left = aq__flight_left(p->index, now, false), window, over, most;
 
-	if (left <= window && (!left || now + left < until))
+	if (!left)
+		return 0;
+	window = window_ns(dev, p->index);
+	if (left <= window && now + left < until)
 		return 0;
 	if (!*patience_ns)
 		*patience_ns = now + aq_min(2 * left, PATIENCE_NS) + STUCK_NS;
@@ -376,7 +407,7 @@ static bool admit(struct aq_page_device *dev, struct aq__pass *p)
 				break;
 			start_waiting(d, &counted);
 			uncount(&d->calls);
-			nap(ns);
+			nap_on(&dev->lease_turn, turn, ns);
 			continue;
 		}
 		start_waiting(d, &counted);

@@ -362,6 +362,34 @@ static void test_lease__claiming_nothing_keeps_nobody_away(void **state)
 	world_free(w);
 }
 
+/* What one that holds is told of who waits: it has less in flight where somebody goes before it. */
+static void test_lease__says_whether_anybody_there_goes_first(void **state)
+{
+	struct world *w = world_new();
+	struct guard *a = add(w, 500, 1000, 1, 100 * US), *b = add(w, 400, 1000, 1, 100 * US);
+	struct aq_arbiter_terms terms = b->lessee.lease->terms;
+
+	run(w, 50 * MS);
+	assert_int_equal(a->page.device[0].waiting, AQ_WAITING_PEERS);
+	assert_int_equal(b->page.device[0].waiting, AQ_WAITING_PEERS);
+	terms.priority = 2;
+	aqd_lease_change(&w->l, b->lessee.lease, &terms, w->now);
+	w->next = w->now;
+	run(w, 50 * MS);
+	assert_true(a->page.device[0].waiting == AQ_WAITING_OTHERS ||
+		    a->page.device[0].waiting == AQ_WAITING_URGENT);
+	assert_int_equal(b->page.device[0].waiting, AQ_WAITING_PEERS);
+	/* It need not have work: it may have some at any time. */
+	b->stopped = true;
+	run(w, 50 * MS);
+	assert_int_not_equal(a->page.device[0].waiting, AQ_WAITING_PEERS);
+	die(w, b);
+	add(w, 400, 1000, 0, 100 * US);
+	run(w, 100 * MS);
+	assert_int_equal(a->page.device[0].waiting, AQ_WAITING_PEERS);
+	world_free(w);
+}
+
 static void test_lease__a_cap_holds_alone_and_changes_live(void **state)
 {
 	struct world *w = world_new();
@@ -538,6 +566,7 @@ int main(void)
 		cmocka_unit_test(test_lease__beside_an_idle_one_nothing_ends),
 		cmocka_unit_test(test_lease__shares_and_one_at_a_time),
 		cmocka_unit_test(test_lease__a_high_priority_goes_first),
+		cmocka_unit_test(test_lease__says_whether_anybody_there_goes_first),
 		cmocka_unit_test(test_lease__a_long_kernel_overruns_once_and_pays),
 		cmocka_unit_test(test_lease__a_debt_outlives_its_process),
 		cmocka_unit_test(test_lease__death_frees_at_once),

@@ -45,8 +45,8 @@ static inline void lease_gate(int i, uint32_t gate)
 	lease_news();
 }
 
-/* @ns: UINT64_MAX until told. */
-static inline void lease_give(int i, uint64_t ns, bool waiting)
+/* @ns: UINT64_MAX until told. @waiting: AQ_WAITING_*. */
+static inline void lease_give_to(int i, uint64_t ns, uint32_t waiting)
 {
 	struct aq_page_device *dev = lease_device(i);
 	uint64_t until = ns == UINT64_MAX ? AQ_LEASE_UNTIL_TOLD : aq_now_ns() + ns;
@@ -56,6 +56,11 @@ static inline void lease_give(int i, uint64_t ns, bool waiting)
 	__atomic_fetch_add((uint32_t *)&dev->lease_turn, 1, __ATOMIC_SEQ_CST);
 	syscall(SYS_futex, &dev->lease_turn, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 	lease_news();
+}
+
+static inline void lease_give(int i, uint64_t ns, bool waiting)
+{
+	lease_give_to(i, ns, waiting ? AQ_WAITING_OTHERS : AQ_WAITING_NOBODY);
 }
 
 static inline void lease_end(int i)
