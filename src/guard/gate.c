@@ -58,6 +58,10 @@
  */
 #define URGENT_ERROR_NS AQ_NS_PER_MS
 
+/* A daemon looks at each page once a second. One that has not for so long, while somebody waits, is
+ * stopped, or waits itself, for a disk or a driver. */
+#define STALLED_NS (3 * AQ_NS_PER_S)
+
 #define BUSY_NS AQ_NS_PER_MS /* while threads submit or are about to, there is nothing to see */
 #define POLL_NS (100 * AQ_NS_PER_US)
 #define POLL_LEAST_NS (20 * AQ_NS_PER_US)
@@ -76,6 +80,8 @@ static struct device {
 	uint64_t published_ns;
 	uint64_t likely_ns; /* until then it wants, though nobody waits; 0: no. By who tends */
 } __attribute__((aligned(64))) devices[AQ_MAX_DEVICES];
+
+static uint32_t stalled; /* the daemon is, as far as is known; atomic */
 
 static uint32_t load32(const _Atomic uint32_t *word)
 {
@@ -99,12 +105,25 @@ static void bell(int index)
 
 /* ---- what the page says ---- */
 
+/* Whether the daemon looks at the page; @suspect: somebody waits for longer than is usual. */
+static bool daemon_looks(bool suspect)
+{
+	const struct aq_page *page = aq__page_get();
+	bool is;
+
+	if (!suspect && !__atomic_load_n(&stalled, __ATOMIC_RELAXED))
+		return true;
+	is = page && aq_minus(aq_now_ns(), load64(&page->beat_ns)) > STALLED_NS;
+	__atomic_store_n(&stalled, is, __ATOMIC_RELAXED);
+	return !is;
+}
+
 /* The gate as it counts: leases are nobody's to give while there is no daemon. */
 static uint32_t gate_word(const struct aq_page_device *dev)
 {
 	uint32_t word = load32(&dev->gate);
 
-	if (word & AQ_GATE_LEASED && !aq__conn_up())
+	if (word & AQ_GATE_LEASED && (!aq__conn_up() || !daemon_looks(false)))
 		word &= ~AQ_GATE_LEASED;
 	return word;
 }
@@ -239,6 +258,8 @@ static void wait_turn(struct aq_page_device *dev, int index, uint32_t turn, bool
 {
 	uint64_t now, next = NEVER;
 
+	if (again)
+		(void)daemon_looks(true);
 	say_want(dev, index, again);
 	if (!aq__gate_thread_start()) {
 		now = aq_now_ns();
@@ -750,6 +771,7 @@ bool aq__gate_is_shut(void)
 void aq__gate_forked(void)
 {
 	memset(devices, 0, sizeof(devices));
+	stalled = 0;
 	aq__flight_forked();
 	aq__gate_thread_forked();
 }

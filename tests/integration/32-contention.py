@@ -183,6 +183,24 @@ def the_daemon_dies_in_mid_contention(machine):
     a_quarter(machine, *tenants)  # again, a second after the new daemon came
 
 
+def the_daemon_stops_in_mid_contention(machine):
+    daemon = machine.start_daemon()
+    tenants = [steady(machine, "less", "0.25"), steady(machine, "more", "0.75")]
+    start(*tenants)
+    a_quarter(machine, *tenants)
+    account = Account(machine, tenants)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        account.after(3)  # for so long it might only be slow
+        window = account.until(lambda w: min(w["of_wall"]) > 0.1 and w["busy"] > 0.7, 0.4,
+                               "work goes on beside a daemon that is stopped")
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    say("stopped", [round(s, 3) for s in window["of_wall"]])
+    account.after(1)
+    a_quarter(machine, *tenants)
+
+
 def captures_go_on(machine):
     """A capture is not disturbed by waiting, accounting or giving back, in any of its modes."""
     machine.start_daemon()
@@ -261,5 +279,5 @@ def alone_costs_nothing(machine):
 
 aqtest.run(never_synchronises, spins_on_the_default_stream, a_kernel_that_does_not_end,
            stopped_with_the_lease, killed_with_the_lease, exit_exec_and_fork_with_the_lease,
-           many_fractions, the_daemon_dies_in_mid_contention, captures_go_on, nothing_deadlocks,
-           alone_costs_nothing)
+           many_fractions, the_daemon_dies_in_mid_contention,
+           the_daemon_stops_in_mid_contention, captures_go_on, nothing_deadlocks, alone_costs_nothing)
