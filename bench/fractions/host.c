@@ -20,6 +20,7 @@
 #define CPU_MOST 0.85
 #define WAIT_MOST 0.05
 #define LATE_MOST 0.05
+#define STOLEN_MOST 0.02
 
 /* `run wait slices`, in nanoseconds. Source: Linux, Documentation/scheduler/sched-stats.rst */
 static int read_thread(pid_t pid, const char *tid, struct fr_host_time *ret)
@@ -52,6 +53,27 @@ size_t fr_host_read(pid_t pid, struct fr_host_time *ret, size_t room)
 	return n;
 }
 
+/* `cpu user nice system idle iowait irq softirq steal ...`. Source: proc_stat(5) */
+uint64_t fr_host_stolen(const char *stat, uint64_t tick_ns)
+{
+	uint64_t ticks;
+
+	if (sscanf(stat, "cpu %*u %*u %*u %*u %*u %*u %*u %" SCNu64, &ticks) != 1 ||
+	    ticks > UINT64_MAX / tick_ns)
+		return UINT64_MAX;
+	return ticks * tick_ns;
+}
+
+static uint64_t stolen_now(void)
+{
+	AQ_CLEANUP(free) char *text = NULL;
+	long per_second = sysconf(_SC_CLK_TCK);
+
+	if (per_second <= 0 || aq_file_read("/proc/stat", 1 << 20, &text) <= 0)
+		return UINT64_MAX;
+	return fr_host_stolen(text, AQ_NS_PER_S / (uint64_t)per_second);
+}
+
 void fr_host_begin(struct fr_host_probe *p, const pid_t *pids, size_t count)
 {
 	p->count = 0;
@@ -60,6 +82,7 @@ void fr_host_begin(struct fr_host_probe *p, const pid_t *pids, size_t count)
 			p->count += fr_host_read(pids[i], p->times + p->count,
 						 FR_HOST_THREADS - p->count);
 	p->at_ns = aq_now_ns();
+	p->stolen_ns = stolen_now();
 }
 
 /* What the thread had when the window began; nothing, when it came later. */
@@ -75,7 +98,8 @@ struct fr_host_use fr_host_end(const struct fr_host_probe *p, const pid_t *pids,
 			       uint64_t more_ns)
 {
 	double window = (double)(aq_now_ns() - p->at_ns);
-	struct fr_host_use use = {.cpu = NAN, .wait = NAN, .late = NAN};
+	struct fr_host_use use = {.cpu = NAN, .wait = NAN, .late = NAN, .stolen = NAN};
+	double cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
 	struct fr_host_probe now;
 	uint64_t run = more_ns, worst = 0;
 	size_t daemon;
@@ -91,9 +115,14 @@ struct fr_host_use fr_host_end(const struct fr_host_probe *p, const pid_t *pids,
 		if (i >= daemon && waited > worst)
 			worst = waited;
 	}
-	if (!now.count || window <= 0)
+	if (window <= 0)
 		return use;
-	use.cpu = (double)run / window / (double)sysconf(_SC_NPROCESSORS_ONLN);
+	if (p->stolen_ns != UINT64_MAX && now.stolen_ns != UINT64_MAX &&
+	    now.stolen_ns >= p->stolen_ns)
+		use.stolen = (double)(now.stolen_ns - p->stolen_ns) / window / cores;
+	if (!now.count)
+		return use;
+	use.cpu = (double)run / window / cores;
 	use.wait = (double)worst / window;
 	return use;
 }
@@ -102,5 +131,6 @@ bool fr_host_bound(const struct fr_host_use *u)
 {
 	return (isfinite(u->cpu) && u->cpu > CPU_MOST) ||
 	       (isfinite(u->wait) && u->wait > WAIT_MOST) ||
-	       (isfinite(u->late) && u->late > LATE_MOST);
+	       (isfinite(u->late) && u->late > LATE_MOST) ||
+	       (isfinite(u->stolen) && u->stolen > STOLEN_MOST);
 }

@@ -16,9 +16,10 @@
 
 /* Shares of a window, 0 to 1 and a little above; not finite: not known. */
 struct fr_host_use {
-	double cpu;  /* of all cores' time, what our servers, daemon and generator had */
-	double wait; /* of the window, what a server's thread waited for a core; the worst */
-	double late; /* of the bound on the first token, how late the generator read (p99) */
+	double cpu;    /* of all cores' time, what our servers, daemon and generator had */
+	double wait;   /* of the window, what a server's thread waited for a core; the worst */
+	double late;   /* of the bound on the first token, how late the generator read (p99) */
+	double stolen; /* of all cores' time, what a hypervisor gave to other machines */
 };
 
 /* Time of a thread. */
@@ -29,6 +30,7 @@ struct fr_host_time {
 
 struct fr_host_probe {
 	uint64_t at_ns;
+	uint64_t stolen_ns; /* UINT64_MAX: not known */
 	struct fr_host_time times[FR_HOST_THREADS];
 	size_t count;
 };
@@ -46,6 +48,10 @@ struct fr_host_use fr_host_end(const struct fr_host_probe *p, const pid_t *pids,
 
 /* Was the host the bound? Unknown shares say no. */
 bool fr_host_bound(const struct fr_host_use *u);
+
+/* Of a text like /proc/stat: what all cores were stolen since the machine began, in ns; UINT64_MAX:
+ * it does not say. @tick_ns: its unit. */
+uint64_t fr_host_stolen(const char *stat, uint64_t tick_ns);
 
 /* The threads of a process, from /proc; none where it is gone, or the kernel does not tell.
  * Return: how many, at most @room. */

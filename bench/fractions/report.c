@@ -86,7 +86,7 @@ static void print_doubts(const struct fr_run *run, FILE *out)
 /* The most that the host had to do, and which rows it spoiled. */
 static void print_host(const struct fr_run *run, FILE *out)
 {
-	double cpu = 0, wait = 0;
+	double cpu = 0, wait = 0, stolen = 0;
 	size_t bound = 0;
 
 	for (size_t i = 0; i < run->answers.count; i++) {
@@ -94,12 +94,14 @@ static void print_host(const struct fr_run *run, FILE *out)
 
 		cpu = isfinite(u->cpu) ? fmax(cpu, u->cpu) : cpu;
 		wait = isfinite(u->wait) ? fmax(wait, u->wait) : wait;
+		stolen = isfinite(u->stolen) ? fmax(stolen, u->stolen) : stolen;
 		bound += fr_host_bound(u);
 	}
 	fprintf(out,
 		"\nThe host, %ld cores: at most %.0f %% of it in use by the experiment, and a "
-		"server's threads waited at most\n%.1f %% of the time for a core.\n",
-		sysconf(_SC_NPROCESSORS_ONLN), cpu * 100, wait * 100);
+		"server's threads waited at most\n%.1f %% of the time for a core; a hypervisor "
+		"gave at most %.1f %% of it to others.\n",
+		sysconf(_SC_NPROCESSORS_ONLN), cpu * 100, wait * 100, stolen * 100);
 	if (bound)
 		fprintf(out,
 			"* In %zu row%s the host was the bound, not the GPU: such rows say nothing "

@@ -108,6 +108,7 @@ static json_t *row_json(const struct fr_row *row, bool step)
 	json_object_set_new(o, "generator_lag_p99_ms", real(m->lag_p99));
 	json_object_set_new(o, "host_cpu_ratio", real(row->host.cpu));
 	json_object_set_new(o, "host_wait_ratio", real(row->host.wait));
+	json_object_set_new(o, "host_stolen_ratio", real(row->host.stolen));
 	return o;
 }
 

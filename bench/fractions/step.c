@@ -59,7 +59,7 @@ struct fr_row fr_row_of(const struct fr_run *run, const char *name)
 			     .osl = c->osl,
 			     .bound_ms = c->bound_ms,
 			     .simulated = c->sim != NULL,
-			     .host = {.cpu = NAN, .wait = NAN, .late = NAN}};
+			     .host = {.cpu = NAN, .wait = NAN, .late = NAN, .stolen = NAN}};
 
 	snprintf(row.name, sizeof(row.name), "%s", name);
 	snprintf(row.device, sizeof(row.device), "%s", run->stage.device);

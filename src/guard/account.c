@@ -288,7 +288,8 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 		a->busy_ns += took;
 		a->took_ns += took;
 	}
-	/* What else seemed to be in flight need not have been: it did not begin before it was there. */
+	/* What else seemed to be in flight need not have been: it did not begin before it was
+	 * there. */
 	own = aq_minus(at + aq__instant_ns(&a->at), m->first_ns);
 	if (took && own && m->commands)
 		learn(f, m, aq_min(took, own));

@@ -25,10 +25,10 @@
 #define MARK_COMMANDS 64u
 #define MARK_GRAPH_NS (100 * AQ_NS_PER_US) /* a shorter graph is a command like others */
 #define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* shorter work that is waited for is sampled */
-#define PAUSE_NS (500 * AQ_NS_PER_US) /* without a command: is the last one done already? */
-#define LOOK_NS (100 * AQ_NS_PER_US)  /* a submitting thread looks at marks no more often */
-#define GIVE_UP_NS AQ_NS_PER_MS	      /* see unmarkable() */
-#define PROMPT_NS (20 * AQ_NS_PER_US) /* two queries and a record take less */
+#define PAUSE_NS (500 * AQ_NS_PER_US)	   /* without a command: is the last one done already? */
+#define LOOK_NS (100 * AQ_NS_PER_US)	   /* a submitting thread looks at marks no more often */
+#define GIVE_UP_NS AQ_NS_PER_MS		   /* see unmarkable() */
+#define PROMPT_NS (20 * AQ_NS_PER_US)	   /* two queries and a record take less */
 
 /* Places are taken under `making` and never freed; read without. */
 static struct aq__flight *flights[MAX_FLIGHTS];

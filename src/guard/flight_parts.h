@@ -22,10 +22,10 @@ struct aq__mark {
 	uint32_t commands;
 	uint64_t first_ns; /* host time: the first of them was not submitted yet */
 	uint64_t from_ns;  /* host time: it was not reached yet */
-	uint64_t est_ns;  /* what they were estimated to take */
-	bool guessed;	  /* without having seen the like */
-	uint64_t gap_ns;  /* the device had nothing of ours for so long since the mark before */
-	const void *what; /* the last of the commands is this graph */
+	uint64_t est_ns;   /* what they were estimated to take */
+	bool guessed;	   /* without having seen the like */
+	uint64_t gap_ns;   /* the device had nothing of ours for so long since the mark before */
+	const void *what;  /* the last of the commands is this graph */
 	uint64_t doubt_ns; /* it may tell so much too late */
 };
 
@@ -99,15 +99,15 @@ struct aq__flight {
 	CUcontext ctx; /* NULL: free. Atomic: looked for without the lock */
 	int index;
 	bool dying;
-	bool reaping;	      /* somebody looks at the oldest marks */
-	uint32_t pins;	      /* calls of the driver under way with events or streams of ctx */
-	uint32_t commands;    /* in flight: of all marks and lanes */
-	uint64_t est_ns;      /* of them */
-	uint64_t since_ns;    /* host time: the device works on them at least since then */
-	uint64_t last_ns;     /* host time of the last command */
-	uint64_t looked_ns;   /* at marks */
-	uint64_t error_ns;    /* by which estimates of marks are wrong, learned */
-	bool missed;	      /* the last one was far off */
+	bool reaping;	    /* somebody looks at the oldest marks */
+	uint32_t pins;	    /* calls of the driver under way with events or streams of ctx */
+	uint32_t commands;  /* in flight: of all marks and lanes */
+	uint64_t est_ns;    /* of them */
+	uint64_t since_ns;  /* host time: the device works on them at least since then */
+	uint64_t last_ns;   /* host time of the last command */
+	uint64_t looked_ns; /* at marks */
+	uint64_t error_ns;  /* by which estimates of marks are wrong, learned */
+	bool missed;	    /* the last one was far off */
 	struct aq__length command;
 	uint32_t first, last; /* marks [first, last), by number modulo AQ__MARKS */
 	struct aq__account account;

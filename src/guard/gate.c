@@ -33,8 +33,9 @@
 /*
  * Of work in flight, before one more command: what somebody who wakes up has to wait for. And what
  * keeps the device busy while this thread sleeps: on a busy host threads wake milliseconds late.
- * The second while others wait, of whom some go before us and would not wait for the end of a lease;
- * the third if none do: they have the device when the lease ends, whatever is in flight before.
+ * The second while others wait, of whom some go before us and would not wait for the end of a
+ * lease; the third if none do: they have the device when the lease ends, whatever is in flight
+ * before.
  */
 #define WINDOW_NS AQ_NS_PER_MS
 #define WINDOW_WAITING_NS (AQ_NS_PER_MS / 2)

@@ -54,6 +54,15 @@ static struct fr_host_use window_of(int spinners, uint64_t more_ns)
 	return use;
 }
 
+static void test_fractions_host__reads_what_is_stolen(void **state)
+{
+	assert_int_equal(fr_host_stolen("cpu  1 2 3 4 5 6 7 80 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n", 10),
+			 800);
+	assert_true(fr_host_stolen("cpu  1 2 3 4 5 6 7\n", 10) == UINT64_MAX); /* Linux < 2.6.11 */
+	assert_true(fr_host_stolen("", 10) == UINT64_MAX);
+	assert_true(fr_host_stolen("cpu 1 2 3 4 5 6 7 18446744073709551615\n", 10) == UINT64_MAX);
+}
+
 static void needs_accounts(void)
 {
 	if (!access("/proc/self/schedstat", R_OK))
@@ -119,6 +128,7 @@ int main(void)
 		cmocka_unit_test(test_fractions_host__threads_that_wait_for_a_core_are_seen),
 		cmocka_unit_test(test_fractions_host__counts_what_has_ended),
 		cmocka_unit_test(test_fractions_host__knows_nothing_of_nobody),
+		cmocka_unit_test(test_fractions_host__reads_what_is_stolen),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

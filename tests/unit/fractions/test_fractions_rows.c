@@ -41,7 +41,7 @@ static struct fr_row row_of(const char *name, uint32_t users, bool within)
 			     .osl = 128,
 			     .bound_ms = 1000,
 			     .simulated = true,
-			     .host = {.cpu = 0.5, .wait = NAN, .late = 0.01},
+			     .host = {.cpu = 0.5, .wait = NAN, .late = 0.01, .stolen = NAN},
 			     .replicas = 2,
 			     .permille = 500,
 			     .arbitration = "aliquot",
@@ -87,7 +87,7 @@ static void test_fractions_rows__json_has_exactly_the_fields(void **state)
 	assert_true(json_real_value(json_object_get(first, "fraction")) == 0.5);
 	json_decref(array);
 	array = fr_rows_json(&rows, true);
-	assert_int_equal(json_object_size(json_array_get(array, 0)), FIELDS + 7);
+	assert_int_equal(json_object_size(json_array_get(array, 0)), FIELDS + 8);
 	json_decref(array);
 	fr_rows_finish(&rows);
 }

@@ -62,7 +62,8 @@ static void test_instant__the_truth_stays_inside(void **state)
 
 		aq__instant_begin(&i, recorded);
 		for (int k = 0; k < 20; k++) {
-			uint64_t after = draw(4 * MS), early = draw(500 * US), late = draw(500 * US);
+			uint64_t after = draw(4 * MS), early = draw(500 * US),
+				 late = draw(500 * US);
 
 			aq__instant_seen_after(&i, after, truth + after - early,
 					       truth + after + late);
