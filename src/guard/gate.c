@@ -110,11 +110,13 @@ static void bell(int index)
 static bool daemon_looks(bool suspect)
 {
 	const struct aq_page *page = aq__page_get();
+	uint64_t beat;
 	bool is;
 
 	if (!suspect && !__atomic_load_n(&stalled, __ATOMIC_RELAXED))
 		return true;
-	is = page && aq_minus(aq_now_ns(), load64(&page->beat_ns)) > STALLED_NS;
+	beat = page ? load64(&page->beat_ns) : 0;
+	is = beat && aq_minus(aq_now_ns(), beat) > STALLED_NS;
 	__atomic_store_n(&stalled, is, __ATOMIC_RELAXED);
 	return !is;
 }
