@@ -73,7 +73,7 @@ static void test_event__is_one_plain_line_in_local_time(void **state)
 			    "Jan 02 04:04:05  denied        chat          no?room?[2J");
 	json_decref(event);
 	event = json_object();
-	assert_string_equal(aq_event_line(event, line), "?  ?          -             ");
+	assert_string_equal(aq_event_line(event, line), "?  ?             -             ");
 	json_decref(event);
 }
 

@@ -228,8 +228,8 @@ static void test_work__peers_leave_the_whole_lease_to_be_filled(void **state)
 				break;
 			sched_yield();
 		}
-		/* What was late to begin is behind the end by as much. */
-		assert_true((uint64_t)(l.launched - launched) * kernel <= lease + 2 * kernel);
+		/* The last one begins before the end; and who launches counts a little later. */
+		assert_true((uint64_t)(l.launched - launched) * kernel <= lease + 4 * kernel);
 	}
 	launcher_end(&l);
 	assert_true(most > 3 * MS / 2);
