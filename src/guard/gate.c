@@ -683,7 +683,7 @@ void aq__gate_asked(CUstream stream, bool per_thread, bool all)
 {
 	int saved = errno;
 
-	if (!aq__flights() || !aq__page_get())
+	if (!aq__page_get())
 		return;
 	aq__flight_asked(stream_of(stream, per_thread), all);
 	errno = saved;

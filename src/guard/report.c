@@ -44,8 +44,8 @@ static void give_back_unused(void)
 }
 
 /*
- * REPORT. The driver comes first, with the program's own pointers: what is wrong with them is its to
- * say, and it writes nothing then.
+ * REPORT. The driver comes first, with the program's own pointers: what is wrong with them is its
+ * to say, and it writes nothing then.
  */
 #define HOOK_INFO(sym, type)                                                                       \
 	CUresult sym(type *free_bytes, type *total_bytes)                                          \
@@ -77,8 +77,8 @@ static uint64_t limit_of(CUdevice dev, uint64_t total)
 
 	if (index < 0)
 		return total;
-	return aq_min(total,
-		   __atomic_load_n((uint64_t *)&page->device[index].limit_bytes, __ATOMIC_ACQUIRE));
+	return aq_min(total, __atomic_load_n((uint64_t *)&page->device[index].limit_bytes,
+					     __ATOMIC_ACQUIRE));
 }
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev)
