@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+
 /* After so many steps a prediction is given as a lower bound; some milliseconds of calculation. */
 #define PREDICT_STEPS 20000u
 
@@ -21,16 +23,6 @@ struct walk {
 	uint64_t stop_number;
 	uint32_t steps_left;
 };
-
-static inline uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-static inline uint64_t max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
 
 static inline struct sim_engine_work *work_at(struct sim_engine_work (*ring)[SIM_ENGINE_RING],
 					      uint32_t index, uint64_t number)
@@ -70,7 +62,7 @@ static uint64_t next_arrival(const struct walk *w)
 		const struct sim_engine_context *c = &w->contexts[i];
 
 		if (c->used && c->first != c->last)
-			next = min_u64(next, work_at(w->ring, i, c->first)->not_before_ns);
+			next = aq_min(next, work_at(w->ring, i, c->first)->not_before_ns);
 	}
 	return next;
 }
@@ -82,7 +74,7 @@ static void count_gap(struct walk *w)
 	uint64_t idle_ns = k->idle_since_ns == SIM_ENGINE_NEVER ? 0 : k->now_ns - k->idle_since_ns;
 
 	if (w->gaps)
-		w->gaps[min_u64(idle_ns / SIM_ENGINE_GAP_NS, SIM_ENGINE_GAPS - 1)]++;
+		w->gaps[aq_min(idle_ns / SIM_ENGINE_GAP_NS, SIM_ENGINE_GAPS - 1)]++;
 }
 
 static void begin_turn(struct walk *w, uint32_t index)
@@ -131,7 +123,7 @@ static bool run(struct walk *w, uint64_t until_ns)
 		if (w->record)
 			work->start_ns = k->now_ns;
 	}
-	ns = min_u64(until_ns - k->now_ns, min_u64(c->left_ns, k->slice_left_ns));
+	ns = aq_min(until_ns - k->now_ns, aq_min(c->left_ns, k->slice_left_ns));
 	k->now_ns += ns;
 	k->busy_ns += ns;
 	k->slice_left_ns -= ns;
@@ -151,7 +143,7 @@ static void idle(struct walk *w, uint64_t until_ns)
 
 	if (k->idle_since_ns == SIM_ENGINE_NEVER)
 		k->idle_since_ns = k->now_ns;
-	k->now_ns = min_u64(until_ns, next_arrival(w));
+	k->now_ns = aq_min(until_ns, next_arrival(w));
 }
 
 /* Returns whether the work to stop at was reached. */
@@ -170,7 +162,7 @@ static bool walk(struct walk *w, uint64_t until_ns)
 			else
 				begin_turn(w, next);
 		} else if (k->switch_left_ns) {
-			uint64_t ns = min_u64(until_ns - k->now_ns, k->switch_left_ns);
+			uint64_t ns = aq_min(until_ns - k->now_ns, k->switch_left_ns);
 
 			k->now_ns += ns;
 			k->switched_ns += ns;
@@ -271,7 +263,7 @@ int sim_engine_push(struct sim_engine *e, uint32_t index, uint64_t not_before_ns
 	/* Nothing was decided about the time since the engine is idle: go back to where this work
 	 * could have begun. */
 	if (k->running == SIM_ENGINE_NONE && c->first == c->last && not_before_ns < k->now_ns)
-		k->now_ns = max_u64(not_before_ns, min_u64(k->idle_since_ns, k->now_ns));
+		k->now_ns = aq_max(not_before_ns, aq_min(k->idle_since_ns, k->now_ns));
 	*ret_number = c->last;
 	c->last++;
 	return 0;
@@ -333,7 +325,7 @@ static uint64_t predict_alone(const struct sim_engine *e, uint32_t index, uint64
 			t += c->left_ns + (k->running == index ? k->switch_left_ns : k->switch_ns);
 			continue;
 		}
-		t = max_u64(t, work->not_before_ns);
+		t = aq_max(t, work->not_before_ns);
 		if (i == c->first && k->running == index)
 			t += k->switch_left_ns;
 		else if (i == c->first && k->loaded != index && k->loaded != SIM_ENGINE_NONE)
@@ -378,7 +370,7 @@ void sim_engine_copy(struct sim_engine *e, uint32_t index, enum sim_copy_engine 
 		     uint64_t not_before_ns, uint64_t duration_ns, uint64_t *ret_start_ns,
 		     uint64_t *ret_finish_ns)
 {
-	uint64_t start = max_u64(not_before_ns, e->copy_free_ns[engine]);
+	uint64_t start = aq_max(not_before_ns, e->copy_free_ns[engine]);
 
 	e->copy_free_ns[engine] = start + duration_ns;
 	e->copy_busy_ns[engine] += duration_ns;
@@ -404,8 +396,8 @@ void sim_engine_repair(struct sim_engine *e)
 		if (!c->used || c->first == c->last)
 			c->begun = 0;
 		if (c->begun)
-			c->left_ns = min_u64(c->left_ns,
-					     e->ring[i][c->first % SIM_ENGINE_RING].duration_ns);
+			c->left_ns = aq_min(c->left_ns,
+					    e->ring[i][c->first % SIM_ENGINE_RING].duration_ns);
 	}
 	if (k->running != SIM_ENGINE_NONE) {
 		struct walk w = {.clock = k, .contexts = e->contexts, .ring = e->ring};
@@ -417,7 +409,7 @@ void sim_engine_repair(struct sim_engine *e)
 		k->loaded = SIM_ENGINE_NONE;
 	if (k->running == SIM_ENGINE_NONE)
 		k->switch_left_ns = 0;
-	k->switch_left_ns = min_u64(k->switch_left_ns, k->switch_ns);
+	k->switch_left_ns = aq_min(k->switch_left_ns, k->switch_ns);
 	if (k->slice_left_ns == 0)
 		k->slice_left_ns = 1;
 }

@@ -13,6 +13,7 @@
 #include "graph_run.h"
 
 #include "base/banned.h"
+#include "base/number.h"
 #include "base/timing.h"
 
 /* The end of a wait is spent looking at the clock, as drivers do, who spend all of it so: waking up
@@ -44,11 +45,6 @@ struct sim_executor sim_executor = {
 	.graves = {&sim_executor.graves, &sim_executor.graves},
 };
 
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* Sleep on @cond until @wake_ns with the precision of the timer, not that of the thread, and look
  * at the clock for the last @spin_ns. */
 static void sleep_on(pthread_cond_t *cond, uint64_t wake_ns, uint64_t spin_ns)
@@ -66,7 +62,7 @@ static void sleep_on(pthread_cond_t *cond, uint64_t wake_ns, uint64_t spin_ns)
 		sim_exec_lock();
 		return;
 	}
-	wake_ns = min_u64(wake_ns - spin_ns, now + LONGEST_SLEEP_NS);
+	wake_ns = aq_min(wake_ns - spin_ns, now + LONGEST_SLEEP_NS);
 	ts.tv_sec = (time_t)(wake_ns / AQ_NS_PER_S);
 	ts.tv_nsec = (long)(wake_ns % AQ_NS_PER_S);
 	slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
@@ -154,7 +150,7 @@ static bool run_deferred(struct sim_exec *x, struct sim_stream *only, uint64_t *
 	}
 	if (soonest) {
 		sim_when_decided(&soonest->when, &at);
-		*wake_ns = min_u64(*wake_ns, at);
+		*wake_ns = aq_min(*wake_ns, at);
 	}
 	return false;
 }
@@ -356,7 +352,7 @@ void sim_wait_mark(struct sim_stream *s, struct sim_mark *m)
 			blocked |= !s || s->busy || wake == SIM_NEVER;
 		} else {
 			sim_mark_decided(m, &at);
-			wake = min_u64(wake, at);
+			wake = aq_min(wake, at);
 		}
 		wait_progress(wake, blocked);
 	}

@@ -9,6 +9,7 @@
 #include "graph_run.h"
 
 #include "base/banned.h"
+#include "base/number.h"
 #include "base/timing.h"
 
 /* Compute work is handed over this long before it may begin, so that a late wake-up is not seen. It
@@ -18,11 +19,6 @@
 /* Intervals between looks at memory that a stream waits for, and at what could not be had. */
 #define POLL_FIRST_NS (10 * AQ_NS_PER_US)
 #define POLL_LAST_NS AQ_NS_PER_MS
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
 
 static void fail_context(struct sim_exec *x, CUresult r)
 {
@@ -211,9 +207,9 @@ static enum sim_issue issue_memops(struct sim_exec *x, struct sim_memops_task *t
 		case CU_STREAM_MEM_OP_WAIT_VALUE_32:
 		case CU_STREAM_MEM_OP_WAIT_VALUE_64:
 			if (!value_reached(p, &failed)) {
-				uint64_t pause = POLL_FIRST_NS << min_u64(++*polls / 16, 8);
+				uint64_t pause = POLL_FIRST_NS << aq_min(++*polls / 16, 8);
 
-				*wake_ns = now + min_u64(pause, POLL_LAST_NS);
+				*wake_ns = now + aq_min(pause, POLL_LAST_NS);
 				return SIM_LATER;
 			}
 			break;
@@ -394,7 +390,7 @@ bool sim_stream_pump(struct sim_stream *s, uint64_t *wake_ns, bool *blocked)
 		enum sim_issue r = sim_issue_op(s, op, false, &wake);
 
 		if (r != SIM_ISSUED) {
-			*wake_ns = min_u64(*wake_ns, wake);
+			*wake_ns = aq_min(*wake_ns, wake);
 			*blocked |= r == SIM_BLOCKED;
 			break;
 		}

@@ -11,12 +11,8 @@
 
 #include "base/name.h"
 
+#include "base/number.h"
 #include "guard/guest.h"
-
-static unsigned long long min(unsigned long long a, unsigned long long b)
-{
-	return a < b ? a : b;
-}
 
 /* A MIG instance has a UUID of another form: it is a device that the fraction does not have. */
 static nvmlReturn_t uuid_of(nvmlDevice_t device, uint8_t ret[16])
@@ -84,29 +80,29 @@ static void view_memory_v2(nvmlMemory_v2_t *m, const struct aq__share *share)
 /* The window to the device is shared; what others have mapped through it is not told. */
 static void view_bar1(nvmlBAR1Memory_t *m, const struct aq__share *share)
 {
-	m->bar1Total = min(m->bar1Total, share->limit_bytes);
+	m->bar1Total = aq_min(m->bar1Total, share->limit_bytes);
 	m->bar1Used = 0;
 	m->bar1Free = m->bar1Total;
 }
 
 static void view_cc_sizes(nvmlConfComputeMemSizeInfo_t *sizes, const struct aq__share *share)
 {
-	sizes->protectedMemSizeKib = min(sizes->protectedMemSizeKib, share->limit_bytes >> 10);
-	sizes->unprotectedMemSizeKib = min(sizes->unprotectedMemSizeKib, share->limit_bytes >> 10);
+	sizes->protectedMemSizeKib = aq_min(sizes->protectedMemSizeKib, share->limit_bytes >> 10);
+	sizes->unprotectedMemSizeKib = aq_min(sizes->unprotectedMemSizeKib, share->limit_bytes >> 10);
 }
 
 /* All zero where confidential computing is off. */
 static void view_cc_usage(nvmlMemory_t *m, const struct aq__share *share)
 {
-	unsigned long long total = min(m->total, share->limit_bytes);
-	unsigned long long used = min(total, share->used_bytes);
+	unsigned long long total = aq_min(m->total, share->limit_bytes);
+	unsigned long long used = aq_min(total, share->used_bytes);
 
-	*m = (nvmlMemory_t){total, min(total - used, share->free_bytes), used};
+	*m = (nvmlMemory_t){total, aq_min(total - used, share->free_bytes), used};
 }
 
 static void view_attributes(nvmlDeviceAttributes_t *attributes, const struct aq__share *share)
 {
-	attributes->memorySizeMB = min(attributes->memorySizeMB, share->limit_bytes >> 20);
+	attributes->memorySizeMB = aq_min(attributes->memorySizeMB, share->limit_bytes >> 20);
 }
 
 /* MEMORY_HOOK(function, type, view): ask NVML into a copy, let @view change it, hand it over. */

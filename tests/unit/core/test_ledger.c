@@ -9,6 +9,7 @@
 
 #include "abi/grant.h"
 #include "base/cleanup.h"
+#include "base/number.h"
 #include "base/size.h"
 #include "core/ledger.h"
 #include "core/placement.h"
@@ -356,16 +357,6 @@ static uint64_t random_u64(void)
 	return random_state;
 }
 
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 static uint64_t below(uint64_t n)
 {
 	return random_u64() % n;
@@ -499,7 +490,7 @@ static bool model_allows(const struct world *w, int f, const struct aq_ledger_sp
 	if (l->share_count) {
 		others -= l->compute_request_permille;
 		requests -= l->share[i].request_bytes;
-		has = max_u64(l->share[i].request_bytes, min_u64(l->share[i].held_bytes, limit));
+		has = aq_max(l->share[i].request_bytes, aq_min(l->share[i].held_bytes, limit));
 		if (model_used(w, f, i, NULL) > limit)
 			return false;
 	}
