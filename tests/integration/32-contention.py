@@ -167,12 +167,16 @@ def many_fractions(machine):
     check(each[count // 8] > 0.25 * each[count // 2], "uneven:", each)
 
 
-def the_daemon_dies_in_mid_contention(machine):
+def in_mid_contention(machine):
     daemon = machine.start_daemon()
     tenants = [steady(machine, "less", "0.25"), steady(machine, "more", "0.75")]
     start(*tenants)
     a_quarter(machine, *tenants)
-    account = Account(machine, tenants)
+    return daemon, tenants, Account(machine, tenants)
+
+
+def the_daemon_dies_in_mid_contention(machine):
+    daemon, tenants, account = in_mid_contention(machine)
     machine.kill_daemon(daemon)
     account.after(0.2)
     window = account.until(lambda w: min(w["of_wall"]) > 0.1 and w["busy"] > 0.7, 0.4,
@@ -184,11 +188,7 @@ def the_daemon_dies_in_mid_contention(machine):
 
 
 def the_daemon_stops_in_mid_contention(machine):
-    daemon = machine.start_daemon()
-    tenants = [steady(machine, "less", "0.25"), steady(machine, "more", "0.75")]
-    start(*tenants)
-    a_quarter(machine, *tenants)
-    account = Account(machine, tenants)
+    daemon, tenants, account = in_mid_contention(machine)
     os.kill(daemon.pid, signal.SIGSTOP)
     try:
         account.after(3)  # for so long it might only be slow

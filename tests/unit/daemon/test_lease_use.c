@@ -60,6 +60,15 @@ static void sample(struct scene *s, uint32_t first_percent, uint32_t second_perc
 	told(s);
 }
 
+/* @n times that, each with the same sample at its end. */
+static void periods(struct scene *s, uint32_t n, uint32_t first_percent, uint32_t second_percent)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		pass(s);
+		sample(s, first_percent, second_percent);
+	}
+}
+
 static void assert_near(uint64_t found, uint64_t wanted, uint64_t slack)
 {
 	if (found + slack < wanted || found > wanted + slack)
@@ -75,10 +84,7 @@ static void test_lease_use__siblings_slices_count_once(void **state)
 	pass(&s);
 	assert_true(told(&s) - begin > 400 * MS); /* the whole of its leases, before a sample */
 	sample(&s, 20, 18);
-	for (uint32_t i = 0; i < 6; i++) {
-		pass(&s);
-		sample(&s, 20, 18);
-	}
+	periods(&s, 6, 20, 18);
 	assert_near(told(&s) - begin, 7 * 342 * MS, 20 * MS);
 	/* From then on also between samples. */
 	begin = told(&s);
@@ -92,15 +98,9 @@ static void test_lease_use__follows_what_changes(void **state)
 	struct scene s = scene_new();
 	uint64_t begin;
 
-	for (uint32_t i = 0; i < 4; i++) {
-		pass(&s);
-		sample(&s, 10, 10);
-	}
+	periods(&s, 4, 10, 10);
 	begin = told(&s);
-	for (uint32_t i = 0; i < 10; i++) {
-		pass(&s);
-		sample(&s, 22, 22);
-	}
+	periods(&s, 10, 22, 22);
 	assert_near(told(&s) - begin, 10 * 396 * MS, 20 * MS);
 	world_free(s.w);
 }
@@ -133,10 +133,7 @@ static void test_lease_use__samples_only_take_off(void **state)
 	}
 	assert_near(told(&s), told(&without), 0);
 	begin = told(&s);
-	for (uint32_t i = 0; i < 12; i++) {
-		pass(&s);
-		sample(&s, 20, 20);
-	}
+	periods(&s, 12, 20, 20);
 	assert_near(told(&s) - begin, 12 * 360 * MS, 25 * MS);
 	world_free(s.w);
 	world_free(without.w);
@@ -179,22 +176,13 @@ static void test_lease_use__an_overrunner(void **state)
 	die(s.w, s.member[1]);
 	s.member[0]->kernel_ns = 60 * MS;
 	run(s.w, 500 * MS);
-	for (uint32_t i = 0; i < 5; i++) {
-		pass(&s);
-		sample(&s, 60, 0);
-	}
+	periods(&s, 5, 60, 0);
 	assert_true(s.w->overruns > 50);
 	begin = told(&s);
-	for (uint32_t i = 0; i < 10; i++) {
-		pass(&s);
-		sample(&s, 60, 0);
-	}
+	periods(&s, 10, 60, 0);
 	assert_near(told(&s) - begin, 10 * 540 * MS, 100 * MS); /* counted when a kernel ends */
 	begin = told(&s);
-	for (uint32_t i = 0; i < 10; i++) {
-		pass(&s);
-		sample(&s, 30, 0);
-	}
+	periods(&s, 10, 30, 0);
 	assert_near(told(&s) - begin, 10 * 270 * MS, 100 * MS);
 	world_free(s.w);
 }
@@ -209,10 +197,7 @@ static void test_lease_use__one_at_a_time_counts_as_measured(void **state)
 	run(s.w, 100 * MS);
 	begin = told(&s);
 	before = s.member[0]->total_ns;
-	for (uint32_t i = 0; i < 5; i++) {
-		pass(&s);
-		sample(&s, 30, 0);
-	}
+	periods(&s, 5, 30, 0);
 	assert_near(told(&s) - begin, s.member[0]->total_ns - before, 5 * MS);
 	world_free(s.w);
 }
@@ -222,17 +207,11 @@ static void test_lease_use__death_of_a_sibling(void **state)
 	struct scene s = scene_new();
 	uint64_t begin = told(&s);
 
-	for (uint32_t i = 0; i < 3; i++) {
-		pass(&s);
-		sample(&s, 20, 20);
-	}
+	periods(&s, 3, 20, 20);
 	assert_near(told(&s) - begin, 3 * 360 * MS, 20 * MS);
 	die(s.w, s.member[1]);
 	begin = told(&s);
-	for (uint32_t i = 0; i < 3; i++) {
-		pass(&s);
-		sample(&s, 50, 0);
-	}
+	periods(&s, 3, 50, 0);
 	assert_near(told(&s) - begin, 3 * 450 * MS, 20 * MS);
 	world_free(s.w);
 }
