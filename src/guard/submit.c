@@ -54,40 +54,6 @@ HOOK_QUERY(cuEventQuery, (CUevent event), NULL, false, true, event)
 HOOK_QUERY(cuStreamQuery, (CUstream stream), stream, false, false, stream)
 HOOK_QUERY(cuStreamQuery_ptsz, (CUstream stream), stream, true, false, stream)
 
-/* SUBMIT: the stream is in the configuration. */
-#define HOOK_LAUNCH_EX(sym, per_thread)                                                            \
-	static __attribute__((cold, noinline)) CUresult gated_##sym(                               \
-		const CUlaunchConfig *config, CUfunction func, void **params, void **extra)        \
-	{                                                                                          \
-		struct aq__pass pass;                                                              \
-		CUresult r;                                                                        \
-                                                                                                   \
-		if (aq__quick_enter()) {                                                           \
-			r = AQ__CALL(sym, config, func, params, extra);                            \
-			aq__calls_leave();                                                         \
-			return r;                                                                  \
-		}                                                                                  \
-		aq__gate_enter(&pass, config ? config->hStream : NULL, per_thread, NULL, 0);       \
-		r = AQ__CALL(sym, config, func, params, extra);                                    \
-		aq__gate_leave(&pass, r);                                                          \
-		return r;                                                                          \
-	}                                                                                          \
-	CUresult sym(const CUlaunchConfig *config, CUfunction func, void **params, void **extra)   \
-	{                                                                                          \
-		CUresult r;                                                                        \
-                                                                                                   \
-		if (__builtin_expect(aq__gate_open(), 1))                                          \
-			return AQ__CALL(sym, config, func, params, extra);                         \
-		if (__builtin_expect(!aq__quick_known(), 0))                                       \
-			return gated_##sym(config, func, params, extra);                           \
-		r = AQ__CALL(sym, config, func, params, extra);                                    \
-		aq__calls_leave();                                                                 \
-		return r;                                                                          \
-	}
-
-HOOK_LAUNCH_EX(cuLaunchKernelEx, false)
-HOOK_LAUNCH_EX(cuLaunchKernelEx_ptsz, true)
-
 /* SUBMIT: on several devices, whose leases a fraction has together or not at all. */
 CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int n,
 					      unsigned int flags)
@@ -157,7 +123,7 @@ static const CUstream stream = NULL;
  * Three functions, so that the open gate costs a few loads and saves no register, and following a
  * call a few stores and none of what the gate needs.
  */
-#define BODY_GATED(sym, params, args)                                                              \
+#define BODY_GATED(sym, params, args, stream_used)                                                 \
 	static __attribute__((cold, noinline)) CUresult gated_##sym params                         \
 	{                                                                                          \
 		__typeof__(&sym) aq_real = AQ__REAL(sym);                                          \
@@ -171,7 +137,8 @@ static const CUstream stream = NULL;
 			aq__calls_leave();                                                         \
 			return aq_result;                                                          \
 		}                                                                                  \
-		aq__gate_enter(&aq_pass, stream, PER_THREAD(sym), NULL, WAITS(sym) | LINK(sym));   \
+		aq__gate_enter(&aq_pass, stream_used, PER_THREAD(sym), NULL,                       \
+			       WAITS(sym) | LINK(sym));                                            \
 		aq_result = aq_real args;                                                          \
 		aq__gate_leave(&aq_pass, aq_result);                                               \
 		return aq_result;                                                                  \
@@ -204,7 +171,16 @@ static const CUstream stream = NULL;
 		return aq_real ? aq_real args : CUDA_ERROR_NOT_SUPPORTED;                          \
 	}
 
-#define MAKE_SUBMIT_0(sym, params, args) BODY_GATED(sym, params, args)
+/* The stream is in the configuration. */
+#define LAUNCH_EX(sym)                                                                             \
+	BODY_GATED(sym,                                                                            \
+		   (const CUlaunchConfig *config, CUfunction func, void **params, void **extra),   \
+		   (config, func, params, extra), config ? config->hStream : NULL)
+
+LAUNCH_EX(cuLaunchKernelEx)
+LAUNCH_EX(cuLaunchKernelEx_ptsz)
+
+#define MAKE_SUBMIT_0(sym, params, args) BODY_GATED(sym, params, args, stream)
 #define MAKE_REPORT_0(sym, params, args) BODY_PASSED(sym, params, args)
 #define MAKE_SUBMIT_1(sym, params, args)
 #define MAKE_REPORT_1(sym, params, args)

@@ -321,6 +321,23 @@ static void test_work__two_leases_do_not_count_the_time_between(void **state)
 	within_percent(lease_gpu_ns(0) - used, truth(0) - spent, 2);
 }
 
+static void test_work__launches_by_a_configuration_are_charged(void **state)
+{
+	CUlaunchConfig config = {1, 1, 1, 32, 1, 1, 0, stream, NULL, 0};
+	uint64_t used = lease_gpu_ns(0), spent = truth(0), ns = 10 * MS;
+	void *params[] = {&ns};
+
+	lease_give(0, UINT64_MAX, false);
+	for (int i = 0; i < 3; i++)
+		ok(g.cuLaunchKernelEx(&config, spin[0], params, NULL));
+	assert_int_equal(g.cuLaunchKernelEx(NULL, spin[0], params, NULL), CUDA_ERROR_INVALID_VALUE);
+	ok(g.cuStreamSynchronize(stream));
+	lease_end(0);
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	assert_true(truth(0) - spent >= 30 * MS);
+	within_percent(lease_gpu_ns(0) - used, truth(0) - spent, 2);
+}
+
 static void test_work__copies_with_attributes_are_charged(void **state)
 {
 	CUmemcpyAttributes attributes = {.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM};
@@ -438,6 +455,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		MANAGED(test_work__two_leases_do_not_count_the_time_between),
 		MANAGED(test_work__copies_with_attributes_are_charged),
+		MANAGED(test_work__launches_by_a_configuration_are_charged),
 		MANAGED(test_work__idle_time_between_steps_is_not_charged),
 		MANAGED(test_work__in_flight_is_bounded),
 		MANAGED(test_work__peers_leave_the_whole_lease_to_be_filled),
