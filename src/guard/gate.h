@@ -149,8 +149,8 @@ void aq__gate_thread_kick(void);
 typedef uint64_t aq__news_fn(struct aq_page *page, uint64_t now_ns);
 bool aq__gate_thread_add(aq__news_fn *fn);
 
-/* What the thread does for one device, and when to come again; gate.c's. Any thread, when there is
- * none: then who waits for the gate does it. */
+/* What the thread does for one device, and when to come again (gate_back.c). Any thread, when there
+ * is none: then who waits for the gate does it. */
 uint64_t aq__gate_tend(int index, uint64_t now_ns);
 
 void aq__gate_forked(void);

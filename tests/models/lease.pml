@@ -2,7 +2,7 @@
 /*
  * The lease protocol of include/aliquot/abi.h between a daemon and two clients on one device, word
  * by word: every store and every load of the page is a step of its own, in the order in which
- * src/daemon/lease.c and src/guard/gate.c make them. Says nothing of who is next, of how long things
+ * src/daemon/lease.c and src/guard/gate*.c make them. Says nothing of who is next, of how long things
  * take, nor of the grace after which a daemon goes on without who does not come out. With -DPRIORITY
  * client 0 is of a higher priority: its leases end those of client 1, and do not wait for its work.
  *
