@@ -180,24 +180,39 @@ bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
 	a->idle_ns = a->took_ns = 0;
 	a->from_ns = now_ns;
 	a->commands = 0;
+	a->doubt_ns = 0;
 	a->exact = a->marked = a->asked = a->brief = false;
 	f->since_ns = now_ns;
 	return a->sampled;
 }
 
-void aq__account_began(struct aq__flight *f, bool prompt, uint64_t now_ns)
+/*
+ * When the device got what a call submitted that lasted from @from_ns to @to_ns: somewhere in it,
+ * so half way is least wrong. In one that was interrupted it was so before or after that.
+ */
+static uint64_t submitted(struct aq__account *a, uint64_t from_ns, uint64_t to_ns)
 {
-	struct aq__account *a = &f->account;
-	uint64_t call_ns = prompt && now_ns > a->from_ns ? now_ns - a->from_ns : 0;
+	uint64_t call_ns = aq_minus(to_ns, from_ns), usual;
 
-	if (call_ns && (!a->call_ns || call_ns < a->call_ns))
+	if (!a->call_ns || call_ns < a->call_ns)
 		a->call_ns = call_ns;
 	else
-		a->call_ns += aq_minus(call_ns, a->call_ns) / CALLS_KEPT;
-	a->gap_ns += aq_min(call_ns, 2 * a->call_ns);
+		a->call_ns += (call_ns - a->call_ns) / CALLS_KEPT;
+	usual = aq_min(call_ns, 2 * a->call_ns);
+	a->doubt_ns = call_ns - usual;
+	return from_ns + usual / 2;
+}
+
+void aq__account_began(struct aq__flight *f, bool prompt, uint64_t from_ns, uint64_t now_ns)
+{
+	struct aq__account *a = &f->account;
+	uint64_t at = prompt ? submitted(a, from_ns, now_ns) : now_ns;
+
+	if (prompt)
+		a->gap_ns += aq_minus(at, a->from_ns);
 	/* Whoever waits behind others, as at the beginning of a lease, waits longer than others. */
-	a->brief = a->sampled && prompt && call_ns < MOST_CALL_NS;
-	a->from_ns = now_ns;
+	a->brief = a->sampled && prompt && now_ns - from_ns < MOST_CALL_NS;
+	a->from_ns = at;
 }
 
 void aq__account_sampled(struct aq__flight *f, bool done)
@@ -221,14 +236,15 @@ void aq__account_record(struct aq__flight *f, uint64_t now_ns)
 	aq__instant_begin(&a->at, now_ns);
 }
 
-void aq__account_recorded(struct aq__flight *f, bool recorded, uint64_t now_ns)
+void aq__account_recorded(struct aq__flight *f, bool recorded, uint64_t from_ns, uint64_t to_ns)
 {
 	struct aq__account *a = &f->account;
 
-	a->from_ns = a->recorded_ns = now_ns;
+	a->from_ns = from_ns + (to_ns - from_ns) / 2;
+	a->recorded_ns = to_ns;
 	a->late = recorded;
 	if (!recorded)
-		aq__instant_not_after(&a->at, now_ns);
+		aq__instant_not_after(&a->at, to_ns);
 	f->since_ns = aq__instant_ns(&a->at);
 }
 
@@ -261,9 +277,9 @@ void aq__account_base(struct aq__flight *f, int64_t after_ns, uint64_t now_ns)
 /* What a mark in doubt tells beyond the estimate, as far as the doubt goes, is not use. */
 static uint64_t believable(const struct aq__flight *f, const struct aq__mark *m, uint64_t took_ns)
 {
-	uint64_t least = took_ns > m->doubt_ns ? took_ns - m->doubt_ns : 0;
+	uint64_t doubt = m->doubt_ns + f->account.doubt_ns, least = aq_minus(took_ns, doubt);
 
-	if (!m->doubt_ns || took_ns <= m->est_ns + 2 * f->error_ns + SLACK_NS)
+	if (!doubt || took_ns <= m->est_ns + 2 * f->error_ns + SLACK_NS)
 		return took_ns;
 	return least > m->est_ns ? least : m->est_ns;
 }
@@ -284,6 +300,7 @@ void aq__account_reached(struct aq__flight *f, int64_t at_ns, uint64_t now_ns)
 		took = at - a->done_ns;
 		took -= m->gap_ns < took ? m->gap_ns : took;
 		took = believable(f, m, took);
+		a->doubt_ns = 0;
 		a->done_ns = at;
 		a->busy_ns += took;
 		a->took_ns += took;

@@ -360,6 +360,7 @@ static void record_base(struct aq__flight *f, const struct aq__command *c)
 {
 	struct aq__account *a = &f->account;
 	CUevent base = a->base_before;
+	uint64_t from, to;
 	bool recorded;
 	struct visit v;
 
@@ -373,12 +374,14 @@ static void record_base(struct aq__flight *f, const struct aq__command *c)
 	visit_begin(&v, c->ctx);
 	if (!base && AQ__CALL(cuEventCreate, &base, CU_EVENT_DEFAULT))
 		base = NULL;
+	from = aq_now_ns();
 	recorded = base && AQ__CALL(cuEventRecord, base, c->stream) == CUDA_SUCCESS;
+	to = aq_now_ns();
 	visit_end(&v);
 	aq__lock(&f->lock);
 	a->base = base;
 	a->recording = false;
-	aq__account_recorded(f, recorded, aq_now_ns());
+	aq__account_recorded(f, recorded, from, to);
 	f->pins--;
 }
 
@@ -432,7 +435,7 @@ static void began(struct aq__flight *f, const struct aq__command *c, struct aq__
 
 	if (f->account.late)
 		look_at_base(f);
-	aq__account_began(f, !f->account.late && !c->waits, now);
+	aq__account_began(f, !f->account.late && !c->waits, c->from_ns, now);
 	if (!f->account.sampled || c->waits || l->recording)
 		return;
 	aq__account_sampled(f, lane_is_done(f, l));

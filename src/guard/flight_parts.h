@@ -69,8 +69,9 @@ struct aq__account {
 	uint64_t foretold_ns; /* harvested, not counted yet */
 
 	/* The step. */
-	uint64_t from_ns; /* host time at which its first command was submitted */
-	uint64_t call_ns; /* what a call takes that submits and is not held up, learned */
+	uint64_t from_ns;  /* host time at which the device had its first command */
+	uint64_t call_ns;  /* what a call takes that submits and is not held up, learned */
+	uint64_t doubt_ns; /* that one took so much longer: the device had it so much later, or not */
 	uint64_t took_ns; /* by marks */
 	uint32_t commands;
 	bool sampled; /* it has a base, and is to be marked when it is waited for */
@@ -124,16 +125,17 @@ struct aq__flight {
 /* The device gets work at @now_ns. Return: whether the base has to be recorded before it. */
 bool aq__account_start(struct aq__flight *f, uint64_t now_ns);
 
-/* The first command of a step is submitted at @now_ns. @prompt: since the base was reached, or the
- * step began, the device had nothing to do. */
-void aq__account_began(struct aq__flight *f, bool prompt, uint64_t now_ns);
+/* The first command of a step was submitted by a call from @from_ns to @now_ns. @prompt: since the
+ * base was reached, or the step began, the device had nothing to do. */
+void aq__account_began(struct aq__flight *f, bool prompt, uint64_t from_ns, uint64_t now_ns);
 
 /* The step is marked because it is sampled; @done: too late, for it is or may be done already. */
 void aq__account_sampled(struct aq__flight *f, bool done);
 
-/* The base is about to be recorded, behind @now_ns; and has been, or not. */
+/* The base is about to be recorded, behind @now_ns; and has been, or not, by a call from @from_ns to
+ * @to_ns. */
 void aq__account_record(struct aq__flight *f, uint64_t now_ns);
-void aq__account_recorded(struct aq__flight *f, bool recorded, uint64_t now_ns);
+void aq__account_recorded(struct aq__flight *f, bool recorded, uint64_t from_ns, uint64_t to_ns);
 
 /* The base, which is late, was not reached yet at @now_ns. */
 void aq__account_base_late(struct aq__flight *f, uint64_t now_ns);
