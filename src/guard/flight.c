@@ -395,17 +395,22 @@ static bool all_marked(const struct aq__flight *f)
 	return f->first != f->last && marked >= f->commands;
 }
 
+/* Lock held; not while another thread goes on: with some queries, mostly. */
+static void pass_on(struct aq__flight *f)
+{
+	aq__unlock(&f->lock);
+	sched_yield();
+	aq__lock(&f->lock);
+}
+
 void aq__flight_before(struct aq__flight *f, struct aq__command *c)
 {
 	uint64_t now = aq_now_ns();
 	struct aq__lane *l;
 
 	aq__lock(&f->lock);
-	while (f->reaping && now - f->last_ns > PAUSE_NS) { /* a pause must not look like work */
-		aq__unlock(&f->lock);
-		sched_yield(); /* for as long as some queries take */
-		aq__lock(&f->lock);
-	}
+	while (f->reaping && now - f->last_ns > PAUSE_NS) /* a pause must not look like work */
+		pass_on(f);
 	if (now - f->looked_ns > LOOK_NS || all_marked(f))
 		reap(f);
 	/* After a pause, what was submitted last without a mark is probably done, and long since.
@@ -685,6 +690,20 @@ void aq__flight_asked(CUstream stream, bool all)
 	}
 }
 
+/* Does another thread look whether what was waited for is done? Before it knows, this step and the
+ * next would be taken for one, with the pause between them. */
+static bool looked_at(const struct aq__flight *f, CUstream stream, bool all)
+{
+	bool recording = false;
+
+	for (uint32_t k = 0; k < AQ__LANES; k++) {
+		const struct aq__lane *l = &f->lanes[k];
+
+		recording |= l->recording && own_lane(l) && (all || l->stream == stream);
+	}
+	return recording || f->reaping;
+}
+
 void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
 {
 	uint32_t n = aq__flights();
@@ -694,6 +713,8 @@ void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
 		uint64_t now = aq_now_ns();
 
 		aq__lock(&f->lock);
+		while (f->commands && looked_at(f, stream, all))
+			pass_on(f);
 		if (f->commands)
 			reap(f);
 		aq__account_told(f, now);
