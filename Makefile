@@ -38,6 +38,7 @@ PREFIX ?= /usr/local
 install: all
 	@$(MESON) configure $(BUILD) -Dprefix="$(PREFIX)"
 	@$(MESON) install -C $(BUILD) --quiet
+	@[ "$$(id -u)" != 0 ] || ldconfig
 	@echo "installed under $(PREFIX)"
 
 clean:

@@ -3,6 +3,8 @@
  * A program with a cache on the GPU that gives it up when others need the memory. The cache is left
  * out here: see where a real one would call cuMemFree().
  *
+ * Once Aliquot is installed:
+ *
  *   cc shrink.c -laliquot -o shrink && aliquot run --memory 1G --memory-limit 20G -- ./shrink
  */
 #include <stdio.h>
