@@ -31,17 +31,21 @@ struct aliquot_shrink_request {
 
 /**
  * aliquot_shrink_open() - begin to listen for the fraction that this process belongs to.
+ * @ret: the caller's, to be given to aliquot_shrink_close(); untouched on failure
  * Return: 0; -ENOENT it belongs to none, or no daemon answers; -EACCES the fraction is another
  *         user's; -EPROTO the daemon is of another version; other negative errno
+ * Context: any thread; waits for the daemon's answer, ten seconds at the most. Not for use in a
+ *          child after fork(): open anew there.
  */
 int aliquot_shrink_open(struct aliquot_shrink **ret);
 
 /**
  * aliquot_shrink_wait() - wait for a request that was not seen yet.
- * @timeout_ms: at most; negative: for ever
+ * @timeout_ms: milliseconds at most; negative: for ever
+ * @ret: the request; untouched unless 1 is returned
  * A daemon that ends is waited for, and listened to again when a new one answers.
  * Return: 1 and @ret; 0 none came in time; -EINTR a signal came; other negative errno
- * Context: one thread at a time for one @s.
+ * Context: one thread at a time for one @s, that of aliquot_shrink_done() and _close() included.
  */
 int aliquot_shrink_wait(struct aliquot_shrink *s, int timeout_ms,
 			struct aliquot_shrink_request *ret);
@@ -55,8 +59,11 @@ void aliquot_shrink_close(struct aliquot_shrink *s);
 
 /**
  * aliquot_on_shrink() - have @heard called for each request, in a thread of the library's.
- * What it asks for counts as done when @heard returns.
- * Return: 0; as aliquot_shrink_open(); -EBUSY it was called before
+ * @heard: called for one request at a time, for as long as the process lives; all signals are
+ *         blocked in its thread. What it was asked for counts as done when it returns.
+ * @context: handed to @heard; not touched
+ * Return: 0; as aliquot_shrink_open(), and -EAGAIN no thread can be had; -EBUSY it was called before
+ * Context: any thread. A child after fork() does not listen.
  */
 int aliquot_on_shrink(void (*heard)(const struct aliquot_shrink_request *request, void *context),
 		      void *context);
