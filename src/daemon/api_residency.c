@@ -146,10 +146,14 @@ static void answer_refusal(struct aqd_call *call, int error,
 	aq_size_format(why->host_free_bytes, left);
 	switch (error) {
 	case -ENODATA:
-		aqd_api_error(call->request, 409, why->reason, o,
-			      "nothing of it can move: %s are in use, all of it contexts, modules, "
-			      "arrays or memory shared with others",
-			      used);
+		if (why->used_bytes)
+			aqd_api_error(call->request, 409, why->reason, o,
+				      "nothing of it can move: %s are in use, all of it contexts, "
+				      "modules, arrays or memory shared with others",
+				      used);
+		else
+			aqd_api_error(call->request, 409, why->reason, o,
+				      "it has no memory on a device");
 		break;
 	case -ENOSPC:
 		aqd_api_error(call->request, 409, why->reason, o,

@@ -90,6 +90,7 @@ def its_room_serves_others(machine):
 
 def what_cannot_move_says_so(machine):
     arena(machine)
+    check("has no memory" in park(machine, "rest", code=409)["error"], "a program that uses no device")
     mover(machine, "a", memory=2 * GIB).do(f"fixed {GIB}")
     answer = park(machine, "a", code=409)
     equal((answer["reason"], answer["memory_used_bytes"], answer["movable_bytes"]),
