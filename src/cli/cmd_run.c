@@ -488,7 +488,7 @@ const struct aq_verb aq_verb_run = {
 		{"device", AQ_OPT_DEVICE, AQ_OPT_VALUE, "DEVICE", "UUID, index or auto (default)",
 		 "auto"},
 		{"sim", AQ_OPT_SIM, AQ_OPT_VALUE, "PROFILE[:COUNT]",
-		 "on simulated devices, added if there are none", aq_request_profiles},
+		 "on simulated devices, added if there are fewer", aq_request_profiles},
 		{"park-idle", AQ_OPT_PARK_IDLE, AQ_OPT_VALUE, "DUR",
 		 "leave the device after so long without work: 30s, 5m", NULL},
 		{"movable", AQ_OPT_MOVABLE, AQ_OPT_NONE, NULL,
