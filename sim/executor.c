@@ -73,15 +73,20 @@ static void sleep_on(pthread_cond_t *cond, uint64_t wake_ns, uint64_t spin_ns)
 		prctl(PR_SET_TIMERSLACK, (unsigned long)slack, 0, 0, 0);
 }
 
-/* Wait as a thread of the program. @blocked: for somebody else's operation, not only for time. */
+/* Wait as a thread of the program. @blocked: for somebody else's operation, not only for time. No
+ * cancellation point: a thread that ended here would keep the lock. */
 static void wait_progress(uint64_t wake_ns, bool blocked)
 {
+	int cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	sim_executor.n_blocked += blocked;
 	if (wake_ns == SIM_NEVER)
 		pthread_cond_wait(&sim_executor.progress, &sim_executor.lock);
 	else
 		sleep_on(&sim_executor.progress, wake_ns, SPIN_NS);
 	sim_executor.n_blocked -= blocked;
+	pthread_setcancelstate(cancel, NULL);
 }
 
 void sim_exec_progress(void)
