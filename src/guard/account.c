@@ -170,7 +170,7 @@ bool aq__account_start(struct aq__flight *f, uint64_t now_ns)
 
 	if (f->commands)
 		return false;
-	a->sampled = sample(a, now_ns);
+	a->sampled = !f->dying && sample(a, now_ns); /* or there were no base */
 	if (a->sampled) {
 		a->open = true;
 		a->done_ns = a->gap_ns = 0;

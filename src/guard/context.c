@@ -332,14 +332,16 @@ CUresult cuCtxAttach(CUcontext *ctx, unsigned int flags)
 
 CUresult cuCtxDetach(CUcontext ctx)
 {
+	struct aq__flight *held;
 	struct aq__item item;
 	bool known;
 	CUresult r;
 
 	aq__move_hold();
 	known = forget(ctx, &item);
-	aq__gate_context_gone(ctx);
+	held = aq__flight_context_released(ctx);
 	r = AQ__CALL(cuCtxDetach, ctx);
+	aq__flight_context_left(held, ctx, r == CUDA_SUCCESS && !(known && item.refs > 1));
 	if (r == CUDA_SUCCESS && known && item.refs > 1) {
 		item.refs--;
 		resurrect(&item);
@@ -478,13 +480,18 @@ static CUcontext primary_if_guarded(CUdevice dev)
 #define HOOK_PRIMARY(sym, ends)                                                                    \
 	CUresult sym(CUdevice dev)                                                                 \
 	{                                                                                          \
+		struct aq__flight *held;                                                           \
 		CUcontext ctx;                                                                     \
 		CUresult r;                                                                        \
+		bool gone;                                                                         \
                                                                                                    \
 		aq__move_hold();                                                                   \
 		ctx = primary_if_guarded(dev);                                                     \
-		aq__gate_context_gone(ctx);                                                        \
-		r = primary_dropped(AQ__CALL(sym, dev), dev, ctx, ends, #sym);                     \
+		held = aq__flight_context_released(ctx);                                           \
+		r = AQ__CALL(sym, dev);                                                            \
+		gone = r == CUDA_SUCCESS && (ends || !primary_active(dev));                        \
+		aq__flight_context_left(held, ctx, gone);                                          \
+		r = primary_dropped(r, dev, ctx, ends, #sym);                                      \
 		aq__move_go();                                                                     \
 		return r;                                                                          \
 	}
@@ -531,6 +538,8 @@ CUresult cuGreenCtxCreate(CUgreenCtx *ctx, CUdevResourceDesc desc, CUdevice dev,
 CUresult cuGreenCtxDestroy(CUgreenCtx ctx)
 {
 	uint32_t before[N_PRIMARIES];
+	struct aq__flight *held[N_PRIMARIES];
+	CUcontext seen[N_PRIMARIES];
 	struct aq__place p;
 	CUresult r;
 
@@ -538,12 +547,15 @@ CUresult cuGreenCtxDestroy(CUgreenCtx ctx)
 	aq__move_hold();
 	for (CUdevice dev = 0; dev < N_PRIMARIES; dev++) {
 		before[dev] = primary_owner(dev);
-		if (before[dev])
-			aq__gate_context_gone(seen_primary(dev));
+		seen[dev] = before[dev] ? seen_primary(dev) : NULL;
+		held[dev] = aq__flight_context_released(seen[dev]);
 	}
 	r = AQ__CALL(cuGreenCtxDestroy, ctx);
-	for (CUdevice dev = 0; r == CUDA_SUCCESS && dev < N_PRIMARIES; dev++) {
-		if (!before[dev] || primary_active(dev))
+	for (CUdevice dev = 0; dev < N_PRIMARIES; dev++) {
+		bool gone = before[dev] && r == CUDA_SUCCESS && !primary_active(dev);
+
+		aq__flight_context_left(held[dev], seen[dev], gone);
+		if (!gone)
 			continue;
 		primary_ended(dev, before[dev]);
 		aq__cost_gone(aq__device_index(dev), "cuGreenCtxDestroy");

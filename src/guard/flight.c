@@ -426,6 +426,7 @@ void aq__flight_before(struct aq__flight *f, struct aq__command *c)
 	if (f->ctx == c->ctx && aq__account_start(f, now))
 		record_base(f, c);
 	c->from_ns = aq_now_ns();
+	c->life = f->life;
 	aq__unlock(&f->lock);
 }
 
@@ -459,7 +460,7 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 	bool known;
 
 	aq__lock(&f->lock);
-	if (f->ctx == c->ctx && r == CUDA_SUCCESS)
+	if (f->ctx == c->ctx && f->life == c->life && r == CUDA_SUCCESS)
 		l = lane_of(f, c->stream, true);
 	if (l) {
 		est = aq__account_estimate(f, c->what, &known);
@@ -520,7 +521,7 @@ static void unmarkable(struct aq__flight *f, struct aq__lane *l)
 {
 	uint64_t now = aq_now_ns();
 
-	if (now > l->last_ns + 2 * f->est_ns + GIVE_UP_NS)
+	if (!f->dying && now > l->last_ns + 2 * f->est_ns + GIVE_UP_NS)
 		lane_done(f, l, now, false);
 }
 
@@ -750,18 +751,43 @@ void aq__flight_stream_gone(CUstream stream)
 	}
 }
 
-static void destroy_events(struct aq__flight *f)
+/* Nobody's but the caller's. */
+static void destroy_events(const struct aq__flight *f)
 {
-	for (uint32_t i = 0; i < AQ__MARKS; i++) {
+	for (uint32_t i = 0; i < AQ__MARKS; i++)
 		if (f->marks[i].event)
 			(void)AQ__CALL(cuEventDestroy_v2, f->marks[i].event);
-		f->marks[i] = (struct aq__mark){0};
-	}
 	if (f->account.base)
 		(void)AQ__CALL(cuEventDestroy_v2, f->account.base);
 	if (f->account.base_before)
 		(void)AQ__CALL(cuEventDestroy_v2, f->account.base_before);
-	f->account = (struct aq__account){.busy_ns = f->account.busy_ns};
+}
+
+/* Lock held. Its context and its events are gone: what it measured is left. */
+static void forget(struct aq__flight *f)
+{
+	aq__account_idle(f, f->last_ns + f->est_ns);
+	f->account = (struct aq__account){.busy_ns = aq__account_harvest(f, false)};
+	memset(f->marks, 0, sizeof(f->marks));
+	memset(f->lanes, 0, sizeof(f->lanes));
+	memset(f->known, 0, sizeof(f->known));
+	f->first = f->last = f->commands = 0;
+	f->est_ns = f->error_ns = 0;
+	f->command = (struct aq__length){0};
+	f->life++;
+	__atomic_store_n(&f->ctx, NULL, __ATOMIC_RELEASE);
+}
+
+/* Lock held. From here on nobody of us calls the driver with what is in the context. */
+static void keep_off(struct aq__flight *f)
+{
+	reap(f);
+	f->dying++;
+	while (f->pins) {
+		aq__unlock(&f->lock);
+		sched_yield(); /* for as long as a record or a query takes */
+		aq__lock(&f->lock);
+	}
 }
 
 void aq__flight_context_gone(CUcontext ctx)
@@ -771,26 +797,44 @@ void aq__flight_context_gone(CUcontext ctx)
 	if (!f)
 		return;
 	aq__lock(&f->lock);
-	reap(f);
-	f->dying = true;
-	while (f->pins) {
-		aq__unlock(&f->lock);
-		sched_yield(); /* for as long as a record or a query takes */
-		aq__lock(&f->lock);
-	}
-	aq__account_idle(f, f->last_ns + f->est_ns);
-	f->account.busy_ns = aq__account_harvest(f, false);
+	keep_off(f);
 	aq__unlock(&f->lock);
-	destroy_events(f); /* dying: they are nobody else's any more */
+	destroy_events(f);
 	aq__lock(&f->lock);
-	f->first = f->last = 0;
-	memset(f->lanes, 0, sizeof(f->lanes));
-	memset(f->known, 0, sizeof(f->known));
-	f->command = (struct aq__length){0};
-	f->error_ns = 0;
-	__atomic_store_n(&f->ctx, NULL, __ATOMIC_RELEASE);
-	f->dying = false;
+	forget(f);
+	f->dying--;
 	aq__unlock(&f->lock);
+}
+
+struct aq__flight *aq__flight_context_released(CUcontext ctx)
+{
+	struct aq__flight *f = ctx ? find(ctx) : NULL;
+	int saved = errno;
+
+	if (!f)
+		return NULL;
+	aq__lock(&f->lock);
+	keep_off(f);
+	aq__unlock(&f->lock);
+	errno = saved;
+	return f;
+}
+
+void aq__flight_context_left(struct aq__flight *held, CUcontext ctx, bool gone)
+{
+	struct aq__flight *f = ctx && gone ? find(ctx) : NULL;
+
+	if (f) {
+		aq__lock(&f->lock);
+		if (f->ctx == ctx)
+			forget(f);
+		aq__unlock(&f->lock);
+	}
+	if (held) {
+		aq__lock(&held->lock);
+		held->dying--;
+		aq__unlock(&held->lock);
+	}
 }
 
 void aq__flight_unfollowed(int index)

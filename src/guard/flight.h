@@ -25,7 +25,8 @@ struct aq__command {
 	CUstream stream;  /* CU_STREAM_LEGACY or CU_STREAM_PER_THREAD for the default ones */
 	const void *what; /* the executable graph, or NULL: any other command */
 	bool waits;	  /* returns when the command is done: the blocking copies */
-	uint64_t from_ns; /* host time: not submitted yet; by aq__flight_before() */
+	uint64_t from_ns; /* host time: not submitted yet; this and below by aq__flight_before() */
+	uint32_t life;	  /* of the place that the context has */
 };
 
 extern uint32_t aq__flights_made; /* atomic */
@@ -78,8 +79,17 @@ void aq__flight_asked(CUstream stream, bool all);
 /* Before a stream is destroyed or captured: nobody but its user touches it from here on. */
 void aq__flight_stream_gone(CUstream stream);
 
-/* Before a context is destroyed; its events go with it. */
+/* Before a context is destroyed. */
 void aq__flight_context_gone(CUcontext ctx);
+
+/*
+ * Around a call that gives up one of perhaps several references of a context: nothing of it is asked
+ * or recorded by us meanwhile, and afterwards what is in flight is known as before, unless it is
+ * @gone, and its events with it.
+ * Return: for the second one, @held
+ */
+struct aq__flight *aq__flight_context_released(CUcontext ctx);
+void aq__flight_context_left(struct aq__flight *held, CUcontext ctx, bool gone);
 
 /* The gate is open: what is submitted from now on passes unseen. */
 void aq__flight_unfollowed(int index);

@@ -99,7 +99,8 @@ struct aq__flight {
 	struct aq__lock lock;
 	CUcontext ctx; /* NULL: free. Atomic: looked for without the lock */
 	int index;
-	bool dying;
+	uint32_t dying;	    /* calls under way that may end its context */
+	uint32_t life;	    /* contexts that have had this place */
 	bool reaping;	    /* somebody looks at the oldest marks */
 	uint32_t pins;	    /* calls of the driver under way with events or streams of ctx */
 	uint32_t commands;  /* in flight: of all marks and lanes */
