@@ -274,8 +274,9 @@ static bool admit(struct aq_page_device *dev, struct aq__pass *p)
 			continue;
 		}
 		start_waiting(d, &counted);
+		ns = aq_now_ns();
 		wait_turn(dev, p->index, turn, again);
-		patience_ns = 0;
+		patience_ns += patience_ns ? aq_now_ns() - ns : 0;
 		again = true;
 	}
 	if (counted)

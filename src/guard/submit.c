@@ -115,7 +115,9 @@ static const CUstream stream = NULL;
 #define PER_THREAD(sym) (NAMED(sym, "_ptsz") || NAMED(sym, "_ptds"))
 #define WAITS(sym) (NAMED(sym, "cuMemcpy") && !NAMED(sym, "Async") ? AQ__WAITS : 0)
 #define LINK(sym)                                                                                  \
-	(NAMED(sym, "cuMemcpyHto") || NAMED(sym, "cuMemcpyDtoH") || NAMED(sym, "cuMemcpyAtoH")     \
+	(NAMED(sym, "cuMemcpyHto") || NAMED(sym, "cuMemcpyDtoH") || NAMED(sym, "cuMemcpyAtoH") ||  \
+			 NAMED(sym, "cuStreamWaitValue") || NAMED(sym, "cuStreamWriteValue") ||    \
+			 NAMED(sym, "cuStreamBatchMemOp")                                          \
 		 ? AQ__LINK                                                                        \
 		 : 0)
 
