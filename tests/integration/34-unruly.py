@@ -1,0 +1,56 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that do the wrong thing while they launch (tests/programs/unruly.c), each beside one that
+works on: they come to their end, nobody calls them liars, and the lease is free when they are gone.
+One test for each thing done, named after it."""
+import json
+
+import aqtest
+from aqtest import check, equal
+from spinning import Account, guarded, say
+
+TIME = 600  # ms
+LONG = 10   # times that, which a busy host may make of it; what hangs, hangs for longer
+
+
+def neighbour(machine):
+    machine.start_daemon()
+    return guarded(machine, "--kernel 200us --depth 50", compute="0.5", name="steady",
+                   every=60).begin().go()
+
+
+def ends(machine, steady, what, time=TIME):
+    """Run it to its end. Return: what it says."""
+    child = machine.run(aqtest.program("unruly"), what, time, memory="4G", compute="0.5", name=what)
+    line = child.line(LONG * TIME / 1000)
+    equal(child.wait(), 0, f"exit status of {what} ({line} {child.stderr()[-300:]})")
+    said = json.loads(line or "{}")
+    say(what, said)
+    equal(machine.events("lied") + machine.events("babbled"), [], "who was honest")
+    account = Account(machine, [steady])
+    account.until(lambda w: w["of_wall"][0] > 0.7, 0.3, f"the device is the neighbour's after {what}")
+    return said
+
+
+def comes_to_its_end(what, least=2, may_fail=False):
+    """A test that it does, and that at least so many rounds are gone through until then."""
+    def test(machine):
+        said = ends(machine, neighbour(machine), what)
+        check(said["rounds"] >= least and said["steps"] > 0, f"{what} hardly got on: {said}")
+        check(may_fail or not said["failed"], f"calls failed: {said}")
+    test.__name__ = what.replace("-", "_")
+    return test
+
+
+def leaves_at_any_moment(machine):
+    steady = neighbour(machine)
+    equal(ends(machine, steady, "exit", 50), {}, "what it says")
+    equal(ends(machine, steady, "exec", 50), {}, "what it says")
+
+
+aqtest.run(*(comes_to_its_end(what) for what in ("cancel", "contexts", "release", "fork", "spawn",
+                                                 "signals", "crowd", "streams", "default")),
+           comes_to_its_end("reset", may_fail=True),
+           # A round takes a lease or two and whatever it takes to see that nothing moves.
+           comes_to_its_end("host-wait"), comes_to_its_end("wait-value"),
+           comes_to_its_end("ping-pong", least=64), leaves_at_any_moment)
