@@ -56,7 +56,9 @@ static int take_share(const char *verb, const char *option, const char *value,
 
 	if (!aq_share_parse(value, ret_permille))
 		return 0;
-	if (!strcmp(option, "gpu") && !aq_uint_parse(value, 2, AQ_MAX_DEVICES, &whole)) {
+	/* Only run has --gpus. */
+	if (!strcmp(verb, "run") && !strcmp(option, "gpu") &&
+	    !aq_uint_parse(value, 2, AQ_MAX_DEVICES, &whole)) {
 		aq_say("%s: --gpu '%s': not a share of one device (0.01 to 1): write --gpus %s for "
 		       "%s whole devices", verb, value, value, value);
 		return -EINVAL;

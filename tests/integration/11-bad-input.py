@@ -133,6 +133,9 @@ def resize_and_kill_values(machine):
                            ("--priority", PRIORITIES)):
         for value in values:
             complaint(machine, ["resize", "still", option, value])
+    for verb, rest in (("resize", ["still", "--gpu", "2"]), ("run", ["--gpu", "2", "--", "true"])):
+        line = complaint(machine, [verb, *rest])
+        equal("--gpus" in line, verb == "run", f"an option that {verb} has: {line!r}")
     for name in NAMES:
         complaint(machine, ["resize", name, "--memory", "5G"])
         complaint(machine, ["kill", name])
