@@ -71,8 +71,8 @@ struct aq__account {
 	/* The step. */
 	uint64_t from_ns;  /* host time at which the device had its first command */
 	uint64_t call_ns;  /* what a call takes that submits and is not held up, learned */
-	uint64_t doubt_ns; /* that one took so much longer: the device had it so much later, or not */
-	uint64_t took_ns; /* by marks */
+	uint64_t doubt_ns; /* that one took so much longer: before the device had it, or after */
+	uint64_t took_ns;  /* by marks */
 	uint32_t commands;
 	bool sampled; /* it has a base, and is to be marked when it is waited for */
 	bool marked;
@@ -133,8 +133,8 @@ void aq__account_began(struct aq__flight *f, bool prompt, uint64_t from_ns, uint
 /* The step is marked because it is sampled; @done: too late, for it is or may be done already. */
 void aq__account_sampled(struct aq__flight *f, bool done);
 
-/* The base is about to be recorded, behind @now_ns; and has been, or not, by a call from @from_ns to
- * @to_ns. */
+/* The base is about to be recorded, behind @now_ns; and has been, or not, by a call from
+ * @from_ns to @to_ns. */
 void aq__account_record(struct aq__flight *f, uint64_t now_ns);
 void aq__account_recorded(struct aq__flight *f, bool recorded, uint64_t from_ns, uint64_t to_ns);
 
