@@ -47,6 +47,7 @@ struct aqd_lessee_device {
 	uint64_t late_from_ns;	/* late: when the first lease of this overrun was given */
 	uint64_t late_since_ns; /* late: when it was taken as back */
 	uint64_t late_clock_ns; /* late: the device's clock of overruns then */
+	uint64_t late_held_ns;	/* late: its holder's clock when that lease was given */
 	bool late_shared;	/* late: siblings used that lease as well */
 	uint64_t late_paid_ns;	/* late: charged since by leases that it was given meanwhile */
 	uint64_t gpu_ns;	/* of the page; counted already */
@@ -84,6 +85,7 @@ struct aqd_lease_use {
 	uint64_t sampled_ns;
 	uint64_t over_ns;     /* counted beyond what was sampled: to be withheld next */
 	uint64_t withheld_ns; /* measured, ever, and not counted in the end */
+	uint64_t ahead_ns;    /* sampled and counted, of overruns under way: not measured yet */
 	uint64_t restored_ns; /* what an earlier daemon had counted */
 	double siblings;      /* of guesses, the part that was siblings' or nobody's work; 0 to 1 */
 	bool compared;	      /* that was learned */

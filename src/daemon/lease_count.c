@@ -44,7 +44,8 @@ void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devic
 		tick(l, d, now_ns);
 		l->clock[d].held = held;
 		/* As if it had had the device since its lease began. */
-		f->clock_ns[i] = l->clock[d].holder_ns - aq_minus(now_ns, f->contender.lease_start_ns);
+		f->clock_ns[i] =
+			l->clock[d].holder_ns - aq_minus(now_ns, f->contender.lease_start_ns);
 	}
 }
 
@@ -235,6 +236,7 @@ void aqd__lease_overruns(struct aqd_leases *l, struct aqd_lease *f, struct aqd_l
 	dev->late_from_ns = dev->given_ns;
 	dev->late_since_ns = now_ns;
 	dev->late_clock_ns = l->clock[d].late_ns;
+	dev->late_held_ns = f->clock_ns[i] + aq_minus(dev->given_ns, f->contender.lease_start_ns);
 	dev->late_paid_ns = 0;
 	dev->late_shared = aqd__lease_is_shared(f, i);
 	f->late++;
@@ -295,8 +297,11 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 	struct aqd_lessee_device *dev = &c->device[i];
 	uint64_t in_lease = aq_minus(dev->late_since_ns, dev->late_from_ns), debt;
 	uint32_t d = f->device[i];
+	uint64_t alone; /* but for others that overran */
 
 	tick(l, d, now_ns);
+	alone = scale(ns, aq_minus(l->clock[d].holder_ns, dev->late_held_ns),
+		      aq_minus(now_ns, dev->late_from_ns));
 	l->clock[d].late -= dev->late_counts;
 	dev->late = false;
 	f->late--;
@@ -304,10 +309,12 @@ static void settle(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee 
 	if (!dev->passed) /* else it is known what it was, without others' */
 		debt = scale(debt, aq_minus(l->clock[d].late_ns, dev->late_clock_ns),
 			     aq_minus(now_ns, dev->late_since_ns));
-	if (dev->passed && !dev->late_shared && !aqd__lease_is_shared(f, i))
-		aqd__lease_measured(f, i, ns, now_ns);
+	if (!dev->passed)
+		aqd__lease_settled(f, i, aq_min(ns, in_lease) + debt, ns, now_ns);
+	else if (alone < ns || dev->late_shared || aqd__lease_is_shared(f, i))
+		aqd__lease_guessed(f, i, alone, ns, now_ns);
 	else
-		aqd__lease_guessed(f, i, aq_min(ns, in_lease) + debt, ns, now_ns);
+		aqd__lease_measured(f, i, ns, now_ns);
 	dev->others_ns += aq_minus(ns, in_lease) - debt;
 	debt = aq_minus(debt, dev->late_paid_ns);
 	l->stirred = true;

@@ -41,6 +41,10 @@ void aqd__lease_measured(struct aqd_lease *f, uint32_t index, uint64_t ns, uint6
 void aqd__lease_guessed(struct aqd_lease *f, uint32_t index, uint64_t ns, uint64_t most_ns,
 			uint64_t now_ns);
 
+/* The same of an overrun that is over: what was sampled of it has been counted already. */
+void aqd__lease_settled(struct aqd_lease *f, uint32_t index, uint64_t ns, uint64_t most_ns,
+			uint64_t now_ns);
+
 /* The driver sampled @ns of a client, of which @counted_ns were not measured: they count. */
 void aqd__lease_sampled(struct aqd_lease *f, uint32_t index, uint64_t ns, uint64_t counted_ns,
 			uint64_t now_ns);

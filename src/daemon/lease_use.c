@@ -7,8 +7,10 @@
  * apart, and what counts is a guess. The driver knows: what it samples of each client says how
  * good the guess was. Leases tell when, samples how much.
  *
- * Samples never make more of it than was measured. Arbitration does not ask for them: a lease
- * keeps others away for as long as it lasts, whoever has the device in it.
+ * Samples never make more of it than was measured, or will be: who has overrun measures all of that
+ * when it comes back, which may take minutes, and until then what is sampled of it counts ahead.
+ * Arbitration does not ask for samples: a lease keeps others away for as long as it lasts, whoever
+ * has the device in it.
  */
 #include "daemon/lease.h"
 
@@ -70,6 +72,35 @@ void aqd__lease_sampled(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t c
 	aqd__lease_measured(f, i, counted_ns, now_ns);
 }
 
+void aqd__lease_settled(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t most_ns,
+			uint64_t now_ns)
+{
+	struct aqd_lease_use *u = &f->use[i];
+	uint64_t ahead = aq_min(u->ahead_ns, most_ns), rest = aq_minus(ns, ahead);
+	double part = most_ns ? (double)ns / (double)most_ns : 0;
+
+	if (ahead) /* that is all of it up to when samples came last */
+		rest = aq_min(rest, (uint64_t)(part * (double)aq_minus(now_ns, u->since_ns)));
+	u->ahead_ns -= ahead;
+	aqd__lease_guessed(f, i, rest, most_ns - ahead, now_ns);
+	if (f->late)
+		return;
+	u->over_ns += u->ahead_ns; /* nobody measures this any more */
+	u->ahead_ns = 0;
+}
+
+/* For how long clients may have had the device that have overrun: they tell when they come back. */
+static uint64_t untold(const struct aqd_lease *f, uint32_t i, uint64_t now_ns)
+{
+	struct aqd_lessee *c, *tmp;
+	uint64_t ns = 0;
+
+	AQ_LIST_FOREACH (c, tmp, &f->lessees, link)
+		if (c->device[i].late && !c->device[i].passed)
+			ns += aq_minus(now_ns, c->device[i].late_from_ns);
+	return ns;
+}
+
 /* The part of what was guessed that was not work of this fraction, by this comparison. */
 static double siblings_of(const struct aqd_lease_use *u)
 {
@@ -84,14 +115,20 @@ static void put_right(struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 	struct aqd_lease_use *u = &f->use[i];
 	uint64_t counted = u->over_ns + u->known_ns + u->counted_ns;
 	double siblings = siblings_of(u);
-	uint64_t missing = aq_min(aq_minus(u->sampled_ns, counted), u->withheld_ns);
+	uint64_t missing = aq_minus(u->sampled_ns, counted);
+	uint64_t ahead = aq_min(missing, aq_minus(untold(f, i, now_ns), u->ahead_ns));
+	uint64_t measured = aq_min(missing - ahead, u->withheld_ns);
 
-	u->siblings = u->compared ? (3 * u->siblings + siblings) / 4 : siblings;
-	u->compared = true;
-	u->withheld_ns -= missing;
-	add(f, i, missing, now_ns);
+	if (u->guessed_ns) {
+		u->siblings = u->compared ? (3 * u->siblings + siblings) / 4 : siblings;
+		u->compared = true;
+	}
+	u->withheld_ns -= measured;
+	u->ahead_ns += ahead;
+	add(f, i, measured + ahead, now_ns);
 	/* What is known is not doubted: no more than this is made up for. */
-	u->over_ns = aq_min(aq_minus(counted, u->sampled_ns), u->guessed_ns);
+	u->over_ns = aq_min(aq_minus(counted, u->sampled_ns),
+			    u->guessed_ns ? u->guessed_ns : u->over_ns);
 }
 
 void aqd_lease_compare(struct aqd_lease *f, uint32_t i, uint64_t now_ns)
@@ -100,7 +137,7 @@ void aqd_lease_compare(struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 
 	if (!u->sampled_ns || now_ns < u->since_ns + COMPARE_NS)
 		return;
-	if (u->guessed_ns)
+	if (u->guessed_ns || f->late)
 		put_right(f, i, now_ns);
 	u->known_ns = u->guessed_ns = u->counted_ns = u->sampled_ns = 0;
 	u->since_ns = now_ns;

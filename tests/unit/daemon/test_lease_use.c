@@ -187,6 +187,41 @@ static void test_lease_use__an_overrunner(void **state)
 	world_free(s.w);
 }
 
+/* It measures nothing before its kernel ends: until then, and in the end, samples tell. */
+static void test_lease_use__an_overrun_counts_while_it_lasts(void **state)
+{
+	struct scene s = scene_new();
+	uint64_t begin;
+
+	die(s.w, s.member[1]);
+	s.member[0]->kernel_ns = 5 * S;
+	periods(&s, 2, 40, 0);
+	begin = told(&s);
+	for (uint32_t i = 1; i <= 30; i++) {
+		periods(&s, 1, 40, 0);
+		assert_near(told(&s) - begin, i * 360 * MS, 60 * MS);
+	}
+	assert_in_range(s.w->returns, 4, 6);
+	world_free(s.w);
+}
+
+/* Passed over, one is not alone with the device either: a third has overrun. */
+static void test_lease_use__passed_over_beside_an_overrunner(void **state)
+{
+	struct scene s = passed_over();
+	uint64_t begin;
+
+	die(s.w, s.member[1]);
+	s.other->idle_ns = 0;
+	s.other->kernel_ns = 5 * S;
+	periods(&s, 2, 40, 0);
+	assert_int_equal(s.w->overruns, 1);
+	begin = told(&s);
+	periods(&s, 4, 40, 0);
+	assert_near(told(&s) - begin, 4 * 360 * MS, 50 * MS);
+	world_free(s.w);
+}
+
 /* It has the device to itself in its leases: marks are better than whole percents. */
 static void test_lease_use__one_at_a_time_counts_as_measured(void **state)
 {
@@ -248,6 +283,8 @@ int main(void)
 		cmocka_unit_test(test_lease_use__samples_only_take_off),
 		cmocka_unit_test(test_lease_use__siblings_that_are_passed_over),
 		cmocka_unit_test(test_lease_use__an_overrunner),
+		cmocka_unit_test(test_lease_use__an_overrun_counts_while_it_lasts),
+		cmocka_unit_test(test_lease_use__passed_over_beside_an_overrunner),
 		cmocka_unit_test(test_lease_use__one_at_a_time_counts_as_measured),
 		cmocka_unit_test(test_lease_use__death_of_a_sibling),
 		cmocka_unit_test(test_lease_use__never_more_than_the_time),
