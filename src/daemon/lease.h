@@ -108,10 +108,11 @@ struct aqd_lease {
 	uint64_t until_ns;   /* as written to the pages; 0: ended */
 	uint64_t ended_ns;   /* ended: when */
 	uint64_t awaited_ns; /* given: since when somebody else waits for it; 0 nobody did */
-	uint64_t clock_ns[AQ_MAX_DEVICES]; /* given: the holder's clock then */
-	uint64_t early_ns[AQ_MAX_DEVICES]; /* given: measured so far, counted before its end */
-	bool shared[AQ_MAX_DEVICES];	   /* given: several clients have used it */
-	uint64_t wanted_ns;		   /* wants and has no lease: since when; else 0 */
+	uint64_t clock_ns[AQ_MAX_DEVICES];    /* given: the holder's clock then */
+	uint64_t measured_ns[AQ_MAX_DEVICES]; /* given: so far */
+	uint64_t early_ns[AQ_MAX_DEVICES];    /* given: ... and counted of that before its end */
+	bool shared[AQ_MAX_DEVICES];	      /* given: several clients have used it */
+	uint64_t wanted_ns;		      /* wants and has no lease: since when; else 0 */
 
 	/* Accounts. */
 	uint64_t born_ns;		  /* so no device was used for longer than since then */

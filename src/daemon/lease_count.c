@@ -73,18 +73,41 @@ static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 	return ns;
 }
 
+/* Of the lease under way, what is its holder's of the time that has passed; overrunners have the
+ * rest. */
+static uint64_t held_ns(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
+{
+	uint32_t d = f->device[i];
+
+	tick(l, d, now_ns);
+	return aq_minus(l->clock[d].holder_ns, f->clock_ns[i]);
+}
+
+/* So much of the lease is measured, and counts for @ns in all. */
+static void count(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t measured_ns, bool guess,
+		  uint64_t now_ns)
+{
+	uint64_t more = aq_minus(ns, f->early_ns[i]);
+	uint64_t most = aq_max(more, aq_minus(measured_ns, f->measured_ns[i]));
+
+	if (guess)
+		aqd__lease_guessed(f, i, more, most, now_ns);
+	else
+		aqd__lease_measured(f, i, more, now_ns);
+	f->early_ns[i] += more;
+	f->measured_ns[i] = measured_ns;
+}
+
 /* So much more of the lease under way, as far as it has lasted. */
-static void count_early(struct aqd_lease *f, uint32_t i, uint64_t ns, uint64_t now_ns)
+static void count_early(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t ns,
+			uint64_t now_ns)
 {
 	uint64_t wall = aq_minus(now_ns, f->contender.lease_start_ns);
+	uint64_t held = held_ns(l, f, i, now_ns);
 
-	ns = aq_min(ns, aq_minus(wall, f->early_ns[i]));
+	ns = aq_max(aq_min(f->measured_ns[i] + ns, wall), f->measured_ns[i]);
 	f->shared[i] |= aqd__lease_is_shared(f, i);
-	f->early_ns[i] += ns;
-	if (f->shared[i])
-		aqd__lease_guessed(f, i, ns, ns, now_ns);
-	else
-		aqd__lease_measured(f, i, ns, now_ns);
+	count(f, i, scale(ns, held, wall), ns, f->shared[i] || held < wall, now_ns);
 }
 
 void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c, uint32_t i,
@@ -95,7 +118,7 @@ void aqd__lease_collect(struct aqd_leases *l, struct aqd_lease *f, struct aqd_le
 	if (dev->late)
 		return;
 	if (dev->given)
-		count_early(f, i, claimed(l, c, i, now_ns), now_ns);
+		count_early(l, f, i, claimed(l, c, i, now_ns), now_ns);
 	else
 		aqd__lease_measured(f, i, claimed(l, c, i, now_ns), now_ns);
 }
@@ -167,7 +190,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
 	uint64_t start = f->contender.lease_start_ns, wall = aq_minus(now_ns, start), late = 0;
-	uint64_t sum = f->early_ns[i], awaited, most, measured;
+	uint64_t sum = f->measured_ns[i], awaited, most, measured;
 	bool shared = f->shared[i] | aqd__lease_is_shared(f, i);
 	uint32_t d = f->device[i];
 	struct aqd_lessee *c, *tmp;
@@ -182,20 +205,16 @@ uint64_t aqd__lease_count(struct aqd_leases *l, struct aqd_lease *f, uint32_t i,
 		else
 			sum += claimed(l, c, i, now_ns);
 	}
-	tick(l, d, now_ns);
 	/* It is given back before its last work is done. */
 	most = wall + aqd__handover_early_ns(l, d);
 	if (shared) /* one may have measured what its sibling had in the lease before */
 		most = aq_minus(most, aq_minus(f->ends_ns[i], start));
 	f->ends_ns[i] = now_ns + aqd__handover_early_ns(l, d);
-	measured = aq_max(aq_min(sum, most), f->early_ns[i]);
-	sum = scale(measured, aq_minus(l->clock[d].holder_ns, f->clock_ns[i]), wall);
+	measured = aq_max(aq_min(sum, most), f->measured_ns[i]);
+	sum = scale(measured, held_ns(l, f, i, now_ns), wall);
 	sum = aq_max(sum, f->early_ns[i]); /* that was counted already */
-	if (shared || sum < measured)
-		aqd__lease_guessed(f, i, sum - f->early_ns[i], measured - f->early_ns[i], now_ns);
-	else
-		aqd__lease_measured(f, i, sum - f->early_ns[i], now_ns);
-	f->early_ns[i] = 0;
+	count(f, i, sum, measured, shared || sum < measured, now_ns);
+	f->early_ns[i] = f->measured_ns[i] = 0;
 	f->shared[i] = false;
 	sum = sum > late ? sum : late;
 	awaited = f->awaited_ns ? aq_minus(now_ns, f->awaited_ns) / LEAST_PART : 0;
@@ -354,5 +373,5 @@ void aqd__lease_abandoned(struct aqd_leases *l, struct aqd_lease *f, struct aqd_
 	/* Nobody measured what it had under way: a lease's worth at the most. */
 	if (says.active_turn == dev->turn && says.done_turn != dev->turn)
 		ns += aq_min(wall, l->arbiter.tuning.quantum_ns);
-	count_early(f, i, ns, now_ns);
+	count_early(l, f, i, ns, now_ns);
 }

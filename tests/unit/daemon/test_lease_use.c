@@ -222,6 +222,31 @@ static void test_lease_use__passed_over_beside_an_overrunner(void **state)
 	world_free(s.w);
 }
 
+/* Nobody waits, so that the lease beside an overrunner goes on and on, and tells as it goes. */
+static void test_lease_use__a_long_lease_beside_an_overrunner(void **state)
+{
+	struct scene s = scene_new();
+	struct guard *g = s.member[0];
+	uint64_t begin = 0;
+
+	die(s.w, s.member[1]);
+	s.other->kernel_ns = 60 * S;
+	for (uint32_t i = 0; i < 6; i++) {
+		for (uint32_t k = 0; k < 90; k++) {
+			run(s.w, SAMPLE / 90);
+			g->page.device[0].gpu_ns += g->used_ns;
+			g->used_ns = 0;
+			aqd_leases_look(&s.w->l, s.w->now);
+		}
+		sample(&s, 40, 0);
+		if (i == 1)
+			begin = told(&s);
+	}
+	assert_int_equal(s.w->overruns, 1);
+	assert_near(told(&s) - begin, 4 * 360 * MS, 20 * MS);
+	world_free(s.w);
+}
+
 /* It has the device to itself in its leases: marks are better than whole percents. */
 static void test_lease_use__one_at_a_time_counts_as_measured(void **state)
 {
@@ -285,6 +310,7 @@ int main(void)
 		cmocka_unit_test(test_lease_use__an_overrunner),
 		cmocka_unit_test(test_lease_use__an_overrun_counts_while_it_lasts),
 		cmocka_unit_test(test_lease_use__passed_over_beside_an_overrunner),
+		cmocka_unit_test(test_lease_use__a_long_lease_beside_an_overrunner),
 		cmocka_unit_test(test_lease_use__one_at_a_time_counts_as_measured),
 		cmocka_unit_test(test_lease_use__death_of_a_sibling),
 		cmocka_unit_test(test_lease_use__never_more_than_the_time),
