@@ -5,10 +5,10 @@
  * The socket is AF_UNIX, SOCK_SEQPACKET: one message is one packet, so there is nothing to
  * reassemble and a wrong length is simply a wrong packet. Every message starts with struct
  * aq_msg_head. The guard speaks first (HELLO); then every request gets exactly one reply with the
- * same `seq`, in order. The daemon never sends unasked: what changes by itself (limits, gates) is
- * in the page. At most one descriptor travels with a packet, and only with HELLO (a page that the
- * client kept over the death of a daemon), HELLO_REPLY (a new page), LEND and IMPORT_REPLY (memory
- * that one client lends another).
+ * same `seq`, in order; BELL and WITHDRAW get none. The daemon never sends unasked: what changes by
+ * itself (limits, gates) is in the page. At most one descriptor travels with a packet, and only with
+ * HELLO (a page that the client kept over the death of a daemon), HELLO_REPLY (a new page), LEND and
+ * IMPORT_REPLY (memory that one client lends another).
  *
  * All integers are of the machine's byte order; strings are NUL-terminated and padded with NUL.
  * A packet that breaks a rule ends the connection; the reason becomes an event.

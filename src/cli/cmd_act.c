@@ -200,7 +200,7 @@ static const struct aq_opt park_opts[] = {
 
 const struct aq_verb aq_verb_park = {
 	.name = "park",
-	.operands = "NAME [--hold]",
+	.operands = "NAME [--hold] [--no-wait]",
 	.summary = "move a fraction's memory to the host and free the device",
 	.examples = "  aliquot park chat\n"
 		    "  aliquot park chat --hold    until `aliquot resume chat`\n",
@@ -212,7 +212,7 @@ const struct aq_verb aq_verb_park = {
 
 const struct aq_verb aq_verb_resume = {
 	.name = "resume",
-	.operands = "NAME",
+	.operands = "NAME [--no-wait]",
 	.summary = "move a parked fraction's memory back to the device",
 	.examples = "  aliquot resume chat\n",
 	.opts = park_opts + 1,

@@ -162,7 +162,7 @@ static int run_ps(const struct aq_verb *verb, int argc, char **argv)
 
 const struct aq_verb aq_verb_ps = {
 	.name = "ps",
-	.operands = "[--json]",
+	.operands = "[--json | -q]",
 	.summary = "the fractions there are, and who uses them",
 	.examples = "  aliquot ps\n"
 		    "  aliquot ps --json | jq '.[] | {name, memory_used_bytes}'\n"
