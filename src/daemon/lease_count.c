@@ -17,6 +17,10 @@
  * keep others away for nothing, by having leases and not using them. */
 #define LEAST_PART 4u
 
+/* What a sample says of less than this is chance, if it is to stand for a longer time as well.
+ * Source: the driver's own are of 1/6 s to 1 s (NVML, nvmlUtilization_t). */
+#define SAMPLE_NS (AQ_NS_PER_S / 6)
+
 /* @ns of @whole as part of @of; all but the last are at most hours. */
 static uint64_t scale(uint64_t ns, uint64_t part, uint64_t of)
 {
@@ -161,9 +165,12 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 			uint64_t span_ns, uint64_t now_ns)
 {
 	struct aqd_lessee_device *dev = &c->device[i];
-	uint64_t measured, used = span_ns / 100 * percent, counts = 0;
+	uint64_t measured, used = span_ns / 100 * percent, counts = 0, rest;
+	bool brief;
 
 	aqd__lease_open_until(dev, now_ns);
+	rest = aq_minus(dev->open_ns, span_ns);
+	brief = span_ns && span_ns < SAMPLE_NS && rest >= SAMPLE_NS;
 	if (dev->open_ns && !dev->late) {
 		aqd__lease_collect(l, c->lease, c, i, now_ns);
 		/* What was in flight when the gate closed ran on, and was measured by nobody. */
@@ -172,8 +179,9 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 		/*
 		 * The gate may have been open for longer than the sample is, which came late or
 		 * after a time without a daemon; or, of a client that has just come, for less.
+		 * The first after such a time may be of microseconds: the next one stands for it.
 		 */
-		if (dev->open_ns > span_ns)
+		if (rest && !brief)
 			used = dev->open_ns / 100 * percent;
 		else if (!dev->gated && !measured)
 			used = aq_min(used, dev->open_ns);
@@ -181,7 +189,7 @@ void aqd_lessee_sampled(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 	}
 	aqd__lease_sampled(c->lease, i, used, counts, now_ns);
 	dev->percent = percent;
-	dev->open_ns = 0;
+	dev->open_ns = brief ? rest : 0;
 	dev->sampled_ns = dev->claimed_ns;
 	dev->others_ns = 0;
 	aqd__lease_publish(c->lease, i);

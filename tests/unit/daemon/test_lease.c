@@ -298,6 +298,17 @@ static void test_lease__time_outlives_a_daemon_in_the_page(void **state)
 	run(w, S);
 	sampled(w, g, 50);
 	assert_int_equal(told(g), 2000 * MS);
+	/* As the first that is long enough to say anything. */
+	aqd_lessee_leave(&w->l, &g->lessee, w->now);
+	w->now += 2 * S;
+	aqd_lessee_join(&w->l, next, &g->lessee, &g->page, w->now);
+	aqd_lessee_resume(&g->lessee, w->now - 2 * S, w->now);
+	run(w, 50 * US);
+	aqd_lessee_sampled(&w->l, &g->lessee, 0, 100, 50 * US, w->now);
+	assert_int_equal(told(g), 2000 * MS + 50 * US);
+	run(w, S);
+	sampled(w, g, 50);
+	assert_int_equal(told(g), 3500 * MS + 50 * US);
 	/* More than can have been is not believed. */
 	aqd_lessee_leave(&w->l, &g->lessee, w->now);
 	g->page.device[0].total_ns = w->now + 1;
