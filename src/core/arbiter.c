@@ -37,6 +37,8 @@ const struct aq_arbiter_tuning aq_arbiter_defaults = {
 	.company_ns = AQ_NS_PER_S,
 	/* In any second a share may be short by this, for having had more before it. */
 	.surplus_ns = 5 * AQ_NS_PER_MS,
+	/* Long graphs of engines take 50 ms, and have to fill what others leave. Guess. */
+	.grave_ns = 100 * AQ_NS_PER_MS,
 };
 
 void aq_arbiter_init(struct aq_arbiter *a, const struct aq_arbiter_tuning *tuning)
@@ -80,6 +82,12 @@ static int64_t running_ns(const struct aq_contender *c, uint64_t now_ns)
 	return (int64_t)(now_ns - c->lease_start_ns);
 }
 
+/* Not by a kernel's length. */
+static bool is_indebted(const struct aq_arbiter *a, const struct aq_contender *c)
+{
+	return c->debt_ns > (int64_t)a->tuning.quantum_ns;
+}
+
 /* Let time pass for one contender. */
 static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns)
 {
@@ -88,6 +96,7 @@ static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 
 	c->updated_ns += dt;
 	c->debt_ns = c->debt_ns > earned ? c->debt_ns - earned : 0;
+	c->grave &= is_indebted(a, c);
 	if (c->wants || c->state != AQ_LEASE_NONE || c->overruns)
 		c->rested_ns = now_ns;
 	if (c->wants || c->state != AQ_LEASE_NONE)
@@ -218,6 +227,7 @@ void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t us
 	count(c, saturate(used_ns));
 	if (c->debt_ns < -c->lag_ns)
 		c->debt_ns = -c->lag_ns;
+	c->grave |= used_ns >= a->tuning.grave_ns && is_indebted(a, c);
 }
 
 void aq_arbiter_add(struct aq_arbiter *a, struct aq_contender *c, uint64_t used_ns, uint64_t now_ns)
@@ -258,7 +268,7 @@ static struct standing standing_with(const struct aq_arbiter *a, const struct aq
 	int64_t lag = c->lag_ns - used; /* all are updated to now */
 	struct standing s = {.c = c, .owed = lag >= 0};
 
-	s.indebted = c->debt_ns > (int64_t)a->tuning.quantum_ns; /* not by a kernel's length */
+	s.indebted = is_indebted(a, c);
 	s.vtime_ns = c->vtime_ns + (uint64_t)(used / request_of(c) * PERMILLE);
 	if (s.owed)
 		s.slack_ns = (int64_t)a->tuning.patience_ns[c->terms.priority] -
@@ -325,6 +335,24 @@ static bool is_gang(const struct aq_contender *c)
 	return c->terms.devices & (c->terms.devices - 1);
 }
 
+/* Until when @c keeps out of what others leave for a moment; 0: it need not. */
+static uint64_t kept_out(const struct aq_arbiter *a, const struct aq_contender *c, uint64_t now_ns)
+{
+	struct aq_contender *o, *tmp;
+	uint64_t end = 0;
+
+	if (!c->grave || standing_of(a, c, now_ns).owed)
+		return 0;
+	AQ_LIST_FOREACH (o, tmp, &a->contenders, link) {
+		if (o == c || o->grave || !(o->terms.devices & c->terms.devices) ||
+		    (capped(o) && o->refilling))
+			continue;
+		if (o->rested_ns && o->rested_ns + a->tuning.linger_ns > end)
+			end = o->rested_ns + a->tuning.linger_ns;
+	}
+	return end > now_ns ? end : 0;
+}
+
 /*
  * The waiting contender that goes before all others on any of @devices. Not those that are blocked,
  * nor those whose one device is @busy: nothing is to be had for them, and nothing to be kept.
@@ -338,7 +366,7 @@ static struct aq_contender *first_waiting(const struct aq_arbiter *a, uint64_t d
 		struct standing s;
 
 		if (!(c->terms.devices & devices) || c->blocked_until_ns || !may_run(c) ||
-		    ((c->terms.devices & busy) && !is_gang(c)))
+		    ((c->terms.devices & busy) && !is_gang(c)) || kept_out(a, c, now_ns))
 			continue;
 		s = standing_of(a, c, now_ns);
 		if (!best || before(&s, ret)) {
@@ -540,9 +568,13 @@ static uint64_t grant_waiting(struct aq_arbiter *a, uint64_t now_ns, uint64_t bu
 
 	/* Somebody who lost against a lease just given out bounds it; see review_holders(). */
 	AQ_LIST_FOREACH (c, tmp, &a->contenders, link) {
+		uint64_t kept_until = may_run(c) ? kept_out(a, c, now_ns) : 0;
+
 		c->blocked_until_ns = 0;
 		if (c->wants && c->state == AQ_LEASE_NONE && capped(c) && c->refilling)
 			next = aq_min(next, now_ns + refill_time(a, c));
+		if (kept_until)
+			next = aq_min(next, kept_until);
 	}
 	return next;
 }

@@ -23,7 +23,8 @@
  * What was handed out beyond a request is forgiven but for a rest, so that it does not delay its
  * owner's guarantee later. What was taken after the end of a lease that others waited for (a kernel
  * that would not stop) is a debt, and is paid back in full: until then it goes behind others when
- * what is left over is handed out.
+ * what is left over is handed out. One such kernel that took long makes it keep out of the pauses
+ * of others, too: let in there, it would be at it again, and never pay.
  */
 #ifndef AQ_CORE_ARBITER_H
 #define AQ_CORE_ARBITER_H
@@ -68,6 +69,7 @@ struct aq_contender {
 	uint64_t updated_ns;
 	int64_t lag_ns;	    /* owed when >= 0 */
 	int64_t debt_ns;    /* of the lag: taken after the end of a lease that others waited for */
+	bool grave;	    /* ... by running on for long, once */
 	uint32_t overruns;  /* under way */
 	int64_t put_by_ns;  /* earned during these without work that waits */
 	int64_t bucket_ns;  /* device time that the cap allows now */
@@ -89,6 +91,7 @@ struct aq_arbiter_tuning {
 	uint64_t linger_ns;  /* who pauses for less than this keeps what it is owed */
 	uint64_t company_ns; /* for so long after its last work one counts as company */
 	uint64_t surplus_ns; /* kept of what was had beyond the request */
+	uint64_t grave_ns;   /* an overrun of so much device time keeps out of others' pauses */
 };
 
 struct aq_arbiter {

@@ -289,6 +289,46 @@ static void test_arbiter__a_charge_is_less_what_was_earned(void **state)
 	free(w);
 }
 
+/* One overruns by @used_ns of device time beside another that pauses; both want on. */
+static struct world *after_an_overrun(uint64_t used_ns, uint64_t idle_ns)
+{
+	struct world *w = world_new(1);
+	struct program *hog = add(w, 200, 1000, 1, 100 * US),
+		       *other = add(w, 800, 1000, 1, 100 * US);
+
+	other->busy_ns = 2 * MS;
+	other->idle_ns = idle_ns;
+	run(w, 100 * MS);
+	aq_arbiter_overruns(&w->a, &hog->c, w->now);
+	aq_arbiter_charge(&w->a, &hog->c, used_ns, w->now);
+	w->next_decision = w->now;
+	hog->total_ns = other->total_ns = 0;
+	return w;
+}
+
+/* A pause of others is no leave to do it again, but what they really leave is. */
+static void test_arbiter__who_ran_on_for_long_keeps_out_of_pauses(void **state)
+{
+	struct world *w = after_an_overrun(200 * MS, MS);
+
+	run(w, 900 * MS); /* of the second in which a fifth of the time pays that back */
+	assert_true(w->p[0].total_ns < 20 * MS);
+	assert_true(w->p[1].total_ns > 550 * MS);
+	run(w, S);
+	assert_true(w->p[0].total_ns > 200 * MS);
+	free(w);
+
+	w = after_an_overrun(200 * MS, 100 * MS);
+	run(w, 900 * MS);
+	assert_true(w->p[0].total_ns > 700 * MS);
+	free(w);
+
+	w = after_an_overrun(50 * MS, MS);
+	run(w, 200 * MS);
+	assert_true(w->p[0].total_ns > 40 * MS);
+	free(w);
+}
+
 static void test_arbiter__a_high_priority_waits_for_what_is_in_flight_only(void **state)
 {
 	struct world *w = world_new(3);
@@ -496,6 +536,7 @@ int main(void)
 		cmocka_unit_test(test_arbiter__nobody_saves_up),
 		cmocka_unit_test(test_arbiter__company_is_told),
 		cmocka_unit_test(test_arbiter__a_charge_is_less_what_was_earned),
+		cmocka_unit_test(test_arbiter__who_ran_on_for_long_keeps_out_of_pauses),
 		cmocka_unit_test(test_arbiter__the_rest_goes_by_priority_then_weight),
 		cmocka_unit_test(test_arbiter__a_cap_holds_in_every_second),
 		cmocka_unit_test(test_arbiter__a_high_priority_waits_for_what_is_in_flight_only),
