@@ -23,6 +23,10 @@
 /* Over less than this, leases under way at the edges are most of the difference. */
 #define COMPARE_NS (100 * AQ_NS_PER_MS)
 
+/* A guard tells what it has measured every 10 ms, or when a kernel ends that was not to last for
+ * much longer: else it has overrun. */
+#define UNDER_WAY_NS AQD_LEASE_GRACE_NS
+
 bool aqd__lease_is_shared(const struct aqd_lease *f, uint32_t i)
 {
 	struct aqd_lessee *c, *tmp;
@@ -131,15 +135,28 @@ static void put_right(struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 			    u->guessed_ns ? u->guessed_ns : u->over_ns);
 }
 
+/* What the lease under way has been used for is sampled already, and will be measured: it belongs
+ * to what is compared next. */
+static uint64_t under_way(const struct aqd_lease *f, uint32_t i, uint64_t now_ns)
+{
+	uint64_t wall = f->given ? aq_minus(now_ns, f->contender.lease_start_ns) : 0;
+
+	return aq_min(aq_minus(wall, f->measured_ns[i]), UNDER_WAY_NS);
+}
+
 void aqd_lease_compare(struct aqd_lease *f, uint32_t i, uint64_t now_ns)
 {
 	struct aqd_lease_use *u = &f->use[i];
+	uint64_t rest;
 
 	if (!u->sampled_ns || now_ns < u->since_ns + COMPARE_NS)
 		return;
+	rest = aq_min(under_way(f, i, now_ns), u->sampled_ns);
+	u->sampled_ns -= rest;
 	if (u->guessed_ns || f->late)
 		put_right(f, i, now_ns);
-	u->known_ns = u->guessed_ns = u->counted_ns = u->sampled_ns = 0;
+	u->known_ns = u->guessed_ns = u->counted_ns = 0;
+	u->sampled_ns = rest;
 	u->since_ns = now_ns;
 	aqd__lease_publish(f, i);
 }

@@ -247,6 +247,41 @@ static void test_lease_use__a_long_lease_beside_an_overrunner(void **state)
 	world_free(s.w);
 }
 
+/* As long as the fraction had the device, to the instant; the driver says part of that. */
+static uint64_t sample_exactly(struct scene *s, uint32_t percent)
+{
+	uint64_t had = 0;
+
+	for (uint32_t k = 0; k < 1234; k++) {
+		run(s->w, 100 * US);
+		had += s->f->given ? 100 * US : 0;
+	}
+	aqd_lessee_sampled(&s->w->l, &s->member[0]->lessee, 0, percent, had, s->w->now);
+	aqd_lease_compare(s->f, 0, s->w->now);
+	told(s);
+	return had;
+}
+
+/* What samples tell of a lease that is not over is measured when it is, and counts once. */
+static void test_lease_use__a_lease_under_way_counts_once(void **state)
+{
+	struct scene s = scene_new();
+	uint64_t begin, had = 0;
+
+	for (uint32_t i = 0; i < MEMBERS; i++)
+		s.member[i]->kernel_ns = 15 * MS;
+	for (uint32_t i = 0; i < 8; i++)
+		sample_exactly(&s, 60);
+	begin = told(&s);
+	for (uint32_t i = 0; i < 20; i++)
+		had += sample_exactly(&s, 100);
+	die(s.w, s.member[1]);
+	for (uint32_t i = 0; i < 4; i++) /* nothing is guessed from here on */
+		had += sample_exactly(&s, 100);
+	assert_near(told(&s) - begin, had, 2 * MS);
+	world_free(s.w);
+}
+
 /* It has the device to itself in its leases: marks are better than whole percents. */
 static void test_lease_use__one_at_a_time_counts_as_measured(void **state)
 {
@@ -311,6 +346,7 @@ int main(void)
 		cmocka_unit_test(test_lease_use__an_overrun_counts_while_it_lasts),
 		cmocka_unit_test(test_lease_use__passed_over_beside_an_overrunner),
 		cmocka_unit_test(test_lease_use__a_long_lease_beside_an_overrunner),
+		cmocka_unit_test(test_lease_use__a_lease_under_way_counts_once),
 		cmocka_unit_test(test_lease_use__one_at_a_time_counts_as_measured),
 		cmocka_unit_test(test_lease_use__death_of_a_sibling),
 		cmocka_unit_test(test_lease_use__never_more_than_the_time),
