@@ -24,6 +24,8 @@
 #define SAMPLE_SOON_NS (150 * AQ_NS_PER_MS)
 #define SAMPLE_LEAST_NS (20 * AQ_NS_PER_MS)
 #define SLICE_NS (100 * AQ_NS_PER_US) /* a turn of the loop takes less, and leases wait for it */
+/* The calendar may be 500 ppm faster or slower than the clock; what is more than this was set. */
+#define SET_US 100000
 #define MAX_SAMPLES 1024u /* processes on one device */
 
 static struct aqd_client *client_of(struct aqd_lessee *l)
@@ -228,22 +230,36 @@ static void compare(struct aqd *d, const struct aqd_device *dev, uint64_t now)
 				aqd_lease_compare(&f->lease, i, now);
 }
 
+/* The driver stamps its samples by the calendar: if that was set since it was asked last, what has
+ * been seen of them is, too. */
+static void follow_calendar(struct aqd_device *dev, uint64_t now_us, uint64_t now_ns)
+{
+	int64_t by_clock = (int64_t)((now_ns - dev->sampled_ns) / AQ_NS_PER_US);
+	int64_t set = (int64_t)(now_us - dev->asked_us) - by_clock;
+
+	if (dev->asked_us && dev->sampled_us && (set > SET_US || set < -SET_US))
+		dev->sampled_us += (uint64_t)set;
+	dev->asked_us = now_us;
+	dev->sampled_ns = now_ns;
+}
+
 /* Whoever had work on the device: count what leases did not measure. */
 static void sample(struct aqd *d, struct aqd_device *dev)
 {
 	AQ_CLEANUP(free) struct aq_nvml_utilisation *u = calloc(MAX_SAMPLES, sizeof(*u));
-	uint64_t since = dev->sampled_us, now = aq_now_ns(), last = since;
-	int n = u ? aq_nvml_utilisations(dev->nvml, dev->nvml_index, since, u, MAX_SAMPLES)
-		  : -ENOMEM;
+	uint64_t now = aq_now_ns(), now_us = wall_us(), since, last;
+	int n;
 
+	follow_calendar(dev, now_us, now);
+	since = last = dev->sampled_us;
+	n = u ? aq_nvml_utilisations(dev->nvml, dev->nvml_index, since, u, MAX_SAMPLES) : -ENOMEM;
 	dev->samples = n >= 0 || n == -ENOSPC;
-	dev->sampled_ns = now;
 	for (int i = 0; i < n; i++) {
 		uint64_t span = (u[i].time_us - since) * AQ_NS_PER_US;
 		struct aqd_lessee *l;
 		uint32_t index;
 
-		if (u[i].time_us <= since)
+		if (u[i].time_us <= since || u[i].time_us > now_us + SET_US)
 			continue;
 		last = u[i].time_us > last ? u[i].time_us : last;
 		l = lessee_of(d, u[i].pid, dev->index, &index);
@@ -263,6 +279,7 @@ static void begin_samples(struct aqd *d)
 		if (!d->leases.running[i]) {
 			dev->sampled_us = 0;
 		} else if (!dev->sampled_us) {
+			dev->asked_us = 0;
 			dev->sampled_us = wall_us();
 			sample(d, dev);
 		}

@@ -86,6 +86,7 @@ struct aqd_device {
 	bool samples;			/* the library tells utilisation by process */
 	uint64_t sampled_us;		/* time of the last sample; 0: nobody has a context */
 	uint64_t sampled_ns;		/* when the library was asked for samples */
+	uint64_t asked_us;		/* ... by the calendar */
 	struct aqd_client *first_maker; /* makes the first context; NULL: nobody, or it is made */
 	bool contexts_untold;		/* the library does not say what one takes */
 };

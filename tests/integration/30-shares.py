@@ -4,6 +4,7 @@
 priorities go first and get what is left over; changes take effect live. The judge is the simulator's
 own account of device time. Bounds are wide: a busy host starves tenants of turns now and then;
 bench/micro/shares is what measures how exact it is."""
+import pathlib
 import time
 
 import aqtest
@@ -259,9 +260,31 @@ def time_without_a_daemon_is_accounted(machine):
     told_as_true(before, tally.at_change(), 0.02, 40, "a second without a daemon")
 
 
+def the_calendar_is_set(machine):
+    """The driver stamps its samples by it. A step back of an hour: none counted for an hour; a step
+    forward: up to all of the time that the fraction was there."""
+    if b"libasan" in (daemon := open(aqtest.DAEMON, "rb").read()) or b"libtsan" in daemon:
+        raise aqtest.Skip("a sanitizer wants to be loaded first")
+    calendar = pathlib.Path(machine.directory, "calendar")
+    calendar.write_text("0")
+    machine.env |= {"LD_PRELOAD": aqtest.program("calendar.so"), "CALENDAR": str(calendar)}
+    machine.start_daemon()
+    del machine.env["LD_PRELOAD"]
+    tenant = guarded(machine, "--mode sync --kernel 2ms --idle 2ms", compute="0.3", name="it")
+    start(tenant)
+    tally = Tally(machine, "it", [tenant.pid])
+    time.sleep(1.2)
+    for ahead in (3600, 0):
+        before = tally.at_change()
+        calendar.write_text(str(ahead))
+        time.sleep(1.3)
+        told_as_true(before, tally.at_change(), 0.1, 250, f"an hour ahead: {ahead > 0}")
+
+
 aqtest.run(hardware_slicing_gives_equal_parts, two_by_their_requests, whatever_they_launch,
            who_pauses_leaves_it_to_others, a_cap_holds_also_alone,
            what_is_left_over_goes_by_priority, a_high_priority_goes_first, terms_change_live,
            what_was_queued_before_is_paid_back, time_is_accounted_exactly,
            short_steps_are_accounted, time_is_accounted_alone,
-           lives_shorter_than_samples_are_accounted, time_without_a_daemon_is_accounted)
+           lives_shorter_than_samples_are_accounted, time_without_a_daemon_is_accounted,
+           the_calendar_is_set)
