@@ -22,7 +22,7 @@ static long ahead_s(void)
 	return seconds;
 }
 
-int clock_gettime(clockid_t clock, struct timespec *t)
+__attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct timespec *t)
 {
 	static int (*real)(clockid_t, struct timespec *);
 	void *symbol;
