@@ -17,23 +17,28 @@
 #include "guard/guard.h"
 #include "guard/guest.h"
 
-#define MAX_FLIGHTS 64u /* contexts of one process. Source: guess; programs have 1 a device */
+#define MAX_FLIGHTS 1024u /* contexts of one process. A device holds 160, at 300 to 500 MB each */
 
 /* A mark costs as much as two launches. Source: published measurements of an event for each launch
  * on an A100: 4.1 to 5.1 us. */
 #define MARK_NS (250 * AQ_NS_PER_US)
 #define MARK_COMMANDS 64u
-#define MARK_GRAPH_NS (100 * AQ_NS_PER_US) /* a shorter graph is a command like others */
-#define MARK_SYNC_NS (200 * AQ_NS_PER_US)  /* shorter work that is waited for is sampled */
-#define PAUSE_NS (500 * AQ_NS_PER_US)	   /* without a command: is the last one done already? */
-#define LOOK_NS (100 * AQ_NS_PER_US)	   /* a submitting thread looks at marks no more often */
-#define GIVE_UP_NS AQ_NS_PER_MS		   /* see unmarkable() */
-#define PROMPT_NS (20 * AQ_NS_PER_US)	   /* two queries and a record take less */
+#define MARK_GRAPH_NS (100 * AQ_NS_PER_US)  /* a shorter graph is a command like others */
+#define MARK_SYNC_NS (200 * AQ_NS_PER_US)   /* shorter work that is waited for is sampled */
+#define PAUSE_NS (500 * AQ_NS_PER_US)	    /* without a command: is the last one done already? */
+#define LOOK_NS (100 * AQ_NS_PER_US)	    /* a submitting thread looks at marks no more often */
+#define GIVE_UP_NS AQ_NS_PER_MS		    /* see unmarkable() */
+#define FORETOLD_MOST_NS (4 * AQ_NS_PER_MS) /* a lease; several contexts have less in flight */
+#define PROMPT_NS (20 * AQ_NS_PER_US)	    /* two queries and a record take less */
 
 /* Places are taken under `making` and never freed; read without. */
 static struct aq__flight *flights[MAX_FLIGHTS];
 uint32_t aq__flights_made;
 static struct aq__lock making;
+
+/* When, last; under `harvesting`, which is taken before a flight's lock. */
+static uint64_t harvested_ns[AQ_MAX_DEVICES];
+static struct aq__lock harvesting;
 
 /* ---- which ---- */
 
@@ -620,20 +625,39 @@ bool aq__flight_drained(int index)
 	return drained;
 }
 
+/* Contexts that work at once have slices of each other in what they measure, and guess what is in
+ * flight: together they had the device for no longer than has passed since it was harvested last.
+ */
+static uint64_t together(uint64_t sum, uint64_t since_ns, bool foretell)
+{
+	uint64_t most = aq_now_ns() - since_ns + (foretell ? FORETOLD_MOST_NS : 0);
+
+	return since_ns && sum > most ? most : sum;
+}
+
 uint64_t aq__flight_harvest(int index, bool foretell)
 {
+	uint32_t workers = 0;
 	uint64_t sum = 0;
 
+	aq__lock(&harvesting);
 	/* Those whose context is gone, too. */
 	for (uint32_t i = 0, n = aq__flights(); i < n; i++) {
 		struct aq__flight *f = flights[i];
+		uint64_t ns;
 
 		if (index_of(f) != index)
 			continue;
 		aq__lock(&f->lock);
-		sum += aq__account_harvest(f, foretell);
+		ns = aq__account_harvest(f, foretell);
 		aq__unlock(&f->lock);
+		sum += ns;
+		workers += ns != 0;
 	}
+	if (workers > 1)
+		sum = together(sum, harvested_ns[index], foretell);
+	harvested_ns[index] = aq_now_ns();
+	aq__unlock(&harvesting);
 	return sum;
 }
 
@@ -856,4 +880,5 @@ void aq__flight_forked(void)
 	for (uint32_t i = 0; i < aq__flights_made; i++)
 		memset(flights[i], 0, sizeof(*flights[i]));
 	aq__lock_reset(&making);
+	aq__lock_reset(&harvesting);
 }

@@ -4,10 +4,11 @@
 works on: they come to their end, nobody calls them liars, and the lease is free when they are gone.
 One test for each thing done, named after it."""
 import json
+import time
 
 import aqtest
-from aqtest import check, equal
-from spinning import Account, guarded, say
+from aqtest import between, check, equal, eventually
+from spinning import MS, Account, Tally, guarded, say
 
 TIME = 600  # ms
 LONG = 10   # times that, which a busy host may make of it; what hangs, hangs for longer
@@ -48,9 +49,27 @@ def leaves_at_any_moment(machine):
     equal(ends(machine, steady, "exec", 50), {}, "what it says")
 
 
+def a_context_for_each_thread(machine):
+    """Each measures the slices of the others, and the last ones were not known: it was told to have
+    lied, and 0.4 of its device time counted."""
+    steady = neighbour(machine)
+    child = machine.run(aqtest.program("unruly"), "own", 3000, memory="70G", compute="0.5", name="own")
+    tally = Tally(machine, "own", [child.pid])
+    eventually(lambda: tally.true_ns() > 200 * MS, "its threads work")
+    before = tally.read()
+    time.sleep(1.5)
+    after = tally.read()
+    told, true = after["told"] - before["told"], after["true"] - before["true"]
+    say("told", round(told / MS), "true", round(true / MS))
+    between(told, 0.75 * true - 15 * MS, 1.4 * true + 15 * MS, "device time told")
+    equal(child.wait(), 0, "exit status")
+    equal(machine.events("lied"), [], "who was honest")
+    check(steady.process.poll() is None, "the neighbour")
+
+
 aqtest.run(*(comes_to_its_end(what) for what in ("cancel", "contexts", "release", "fork", "spawn",
                                                  "signals", "crowd", "streams", "default")),
            comes_to_its_end("reset", may_fail=True),
            # A round takes a lease or two and whatever it takes to see that nothing moves.
            comes_to_its_end("host-wait"), comes_to_its_end("wait-value"),
-           comes_to_its_end("ping-pong", least=64), leaves_at_any_moment)
+           comes_to_its_end("ping-pong", least=64), leaves_at_any_moment, a_context_for_each_thread)

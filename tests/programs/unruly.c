@@ -16,6 +16,7 @@
  *   spawn      posix_spawn and vfork, while threads launch
  *   signals    a signal every 300 us
  *   crowd      100 threads, a stream each
+ *   own        80 threads, a context each
  *   streams    200 streams of one thread, of which some are always destroyed with work in flight
  *   default    threads that end with work in their own default streams
  *   exit       exit() by another thread while four launch (says nothing)
@@ -144,6 +145,25 @@ static void finish(void)
 	stop = true;
 	for (unsigned int i = 0; i < n_crowd; i++)
 		pthread_join(crowd[i], NULL);
+}
+
+static void *one_of_its_own(void *context)
+{
+	struct spin_plan own_plan = plan;
+	CUfunction function;
+	CUdeviceptr to;
+	CUstream stream;
+
+	MUST(cuCtxSetCurrent(context));
+	prepare(&own_plan, &function, &to);
+	stream = new_stream();
+	for (unsigned int i = 1; !stop; i++) {
+		MUST(launch(function, to, stream));
+		if (i % 4 == 0)
+			MUST(cuStreamSynchronize(stream));
+	}
+	MUST(cuCtxSynchronize());
+	return NULL;
 }
 
 /* ---- what they do; each until it is over ---- */
@@ -360,6 +380,22 @@ static void wait_a_little(void)
 	pause_ns(20 * MS);
 }
 
+static void own(void)
+{
+	CUcontext context;
+
+	stop = false;
+	for (n_crowd = 0; n_crowd < 80; n_crowd++) {
+		MUST(cu_ctx_create(&context, 0));
+		MUST(cuCtxPopCurrent(&context));
+		if (pthread_create(&crowd[n_crowd], NULL, one_of_its_own, context))
+			must(CUDA_ERROR_OUT_OF_MEMORY, "pthread_create");
+	}
+	while (!over())
+		pause_ns(MS);
+	finish();
+}
+
 static void streams(void)
 {
 	static CUstream all[N_STREAMS];
@@ -432,17 +468,10 @@ static const struct {
 	unsigned int others; /* threads that launch meanwhile */
 	void (*round)(void);
 } modes[] = {
-	{"cancel", 0, cancel},
-	{"reset", 0, reset},
-	{"contexts", 1, contexts},
-	{"release", 2, release},
-	{"ping-pong", 0, ping_pong},
-	{"fork", 3, fork_idle},
-	{"spawn", 3, spawn},
-	{"signals", 3, signals},
-	{"crowd", 100, wait_a_little},
-	{"streams", 0, streams},
-	{"default", 0, default_streams},
+	{"cancel", 0, cancel},	 {"reset", 0, reset},	      {"contexts", 1, contexts},
+	{"release", 2, release}, {"ping-pong", 0, ping_pong}, {"fork", 3, fork_idle},
+	{"spawn", 3, spawn},	 {"signals", 3, signals},     {"crowd", 100, wait_a_little},
+	{"own", 0, own},	 {"streams", 0, streams},     {"default", 0, default_streams},
 };
 
 static void repeat(const char *name)
