@@ -11,8 +11,8 @@ import signal
 import time
 
 import aqtest
-from aqtest import between, check, equal, eventually
-from spinning import DEEP, GRAPHS, MS, Account, device_ns, guarded, say, start, watch
+from aqtest import between, check, equal, eventually, on
+from spinning import DEEP, GRAPHS, MS, Account, device_ns, guarded, join, say, start, watch
 
 FREED = 0.25  # seconds; 0.01 is the promise, but the host has other things to do at times
 
@@ -167,6 +167,38 @@ def many_fractions(machine):
     check(each[count // 8] > 0.25 * each[count // 2], "uneven:", each)
 
 
+@on("h100:2")
+def a_fraction_of_two_devices(machine):
+    """Half of both, beside one on each; its processes stop and die with leases of both."""
+    machine.start_daemon()
+    keeper = machine.tenant(start=False, name="gang", gpus=2, memory="4G", compute="0.5")
+    eventually(lambda: "ALIQUOT_FRACTION" in aqtest.fraction_env(keeper.pid), "the keeper runs")
+    load = "--kernel 200us --depth 50"
+    members = [join(machine, keeper, f"{load} --device {i}") for i in range(2)]
+    singles = [steady(machine, f"single{i}", "0.5", load, device=i) for i in range(2)]
+    start(*members, *singles)
+    accounts = [Account(machine, [m, s], device=i) for i, (m, s) in enumerate(zip(members, singles))]
+
+    def each(good, what):
+        for account in accounts:
+            account.window()
+            account.until(good, 0.4, what)
+
+    each(lambda w: min(w["of_wall"]) > 0.3, "half of each")
+    for _ in range(3):
+        os.kill(members[0].pid, signal.SIGSTOP)
+        time.sleep(0.2)
+        os.kill(members[0].pid, signal.SIGCONT)
+    each(lambda w: min(w["of_wall"]) > 0.3, "half of each again")
+    members[0].kill()
+    members[0].wait()
+    accounts[0].until(lambda w: w["of_wall"][1] > 0.3, 0.4, "beside half a gang")
+    accounts[1].until(lambda w: min(w["of_wall"]) > 0.3, 0.4, "what is left of it goes on")
+    members[1].kill()
+    members[1].wait()
+    each(lambda w: w["of_wall"][1] > 0.8, "alone on each")
+
+
 def in_mid_contention(machine):
     daemon = machine.start_daemon()
     tenants = [steady(machine, "less", "0.25"), steady(machine, "more", "0.75")]
@@ -279,5 +311,5 @@ def alone_costs_nothing(machine):
 
 aqtest.run(never_synchronises, spins_on_the_default_stream, a_kernel_that_does_not_end,
            stopped_with_the_lease, killed_with_the_lease, exit_exec_and_fork_with_the_lease,
-           many_fractions, the_daemon_dies_in_mid_contention,
+           many_fractions, a_fraction_of_two_devices, the_daemon_dies_in_mid_contention,
            the_daemon_stops_in_mid_contention, captures_go_on, nothing_deadlocks, alone_costs_nothing)
