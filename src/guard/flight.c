@@ -29,6 +29,7 @@
 #define LOOK_NS (100 * AQ_NS_PER_US)	    /* a submitting thread looks at marks no more often */
 #define GIVE_UP_NS AQ_NS_PER_MS		    /* see unmarkable() */
 #define FORETOLD_MOST_NS (4 * AQ_NS_PER_MS) /* a lease; several contexts have less in flight */
+#define LOOK_MOST_NS AQ_NS_PER_MS	    /* who has waited waits no longer for another's look */
 #define PROMPT_NS (20 * AQ_NS_PER_US)	    /* two queries and a record take less */
 
 /* Places are taken under `making` and never freed; read without. */
@@ -738,7 +739,8 @@ void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
 		uint64_t now = aq_now_ns();
 
 		aq__lock(&f->lock);
-		while (f->commands && looked_at(f, stream, all))
+		while (f->commands && looked_at(f, stream, all) &&
+		       aq_now_ns() < now + LOOK_MOST_NS)
 			pass_on(f);
 		if (f->commands)
 			reap(f);
