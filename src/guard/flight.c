@@ -739,8 +739,7 @@ void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
 		uint64_t now = aq_now_ns();
 
 		aq__lock(&f->lock);
-		while (f->commands && looked_at(f, stream, all) &&
-		       aq_now_ns() < now + LOOK_MOST_NS)
+		while (f->commands && looked_at(f, stream, all) && aq_now_ns() < now + LOOK_MOST_NS)
 			pass_on(f);
 		if (f->commands)
 			reap(f);
