@@ -341,6 +341,7 @@ struct aqd {
 
 	bool state_dirty; /* state.json must be written this turn */
 	bool state_stale; /* ... or soon (clients) */
+	bool state_failed; /* ... or again, for it could not be written */
 	struct event *state_timer;
 	struct event *idle_timer;
 	uint64_t busy_ns;     /* last use */

@@ -241,6 +241,11 @@ static json_t *warnings_json(struct aqd *d)
 				      json_string("guard libraries not found beside aliquotd"));
 	if (aq_ledger_check(&d->ledger) < 0)
 		json_array_append_new(all, json_string("the ledger does not add up: a bug"));
+	if (d->state_failed)
+		json_array_append_new(
+			all,
+			json_string("the state cannot be written: a daemon after this one would "
+				    "not know of the last changes"));
 	for (uint32_t i = 0; i < d->ledger.device_count; i++) {
 		const struct aqd_device *dev = &d->device[i];
 		char text[128];

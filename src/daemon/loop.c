@@ -30,6 +30,7 @@
 #define LAST_CHANCE_NS (20 * AQ_NS_PER_MS) /* to accept who connected just before */
 #define QUICK_TICKS 5u
 #define STATE_DELAY_NS (50 * AQ_NS_PER_MS) /* attaching clients share one write of the state */
+#define STATE_AGAIN_NS AQ_NS_PER_S	   /* the disk may have room again */
 
 void aqd_timer_set(struct event *timer, uint64_t ns)
 {
@@ -128,7 +129,7 @@ static void on_state_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct aqd *d = arg;
 
-	if (d->state_stale)
+	if (d->state_stale || d->state_failed)
 		d->state_dirty = true;
 }
 
@@ -215,8 +216,8 @@ static void end_turn(struct aqd *d)
 	aqd_compute_turn(d); /* what has followed from that */
 	if (d->state_dirty)
 		aqd_state_save(d);
-	else if (d->state_stale && !evtimer_pending(d->state_timer, NULL))
-		aqd_timer_set(d->state_timer, STATE_DELAY_NS);
+	else if ((d->state_stale || d->state_failed) && !evtimer_pending(d->state_timer, NULL))
+		aqd_timer_set(d->state_timer, d->state_failed ? STATE_AGAIN_NS : STATE_DELAY_NS);
 	run_deferred(d);
 	d->turn++;
 }

@@ -213,8 +213,9 @@ void aqd_state_save(struct aqd *d)
 	} else if (r == 0) {
 		r = write_state(d, path);
 	}
-	if (r < 0) /* the old one stays, and the next change tries again */
+	if (r < 0 && !d->state_failed) /* the old one stays until there is room for this one */
 		aq_error("state '%s': %s", path, strerror(-r));
+	d->state_failed = r < 0;
 }
 
 /* The state, or NULL when there is none that means anything now. */

@@ -85,6 +85,24 @@ def full_while_running(machine):
         machine.stop()
 
 
+def what_could_not_be_saved_is_saved_later(machine):
+    """Without another change: for who asks there is a warning until then."""
+    with SmallDisk(machine) as disk:
+        daemon = machine.start_daemon()
+        tenant = machine.tenant(memory="4G", compute="0.2", name="kept", start=False)
+        aqtest.eventually(lambda: "kept" in machine.fractions(), "the fraction is there")
+        disk.fill()
+        machine.cli("resize", "kept", "--compute", "0.3")
+        aqtest.eventually(lambda: machine.api("/v1/status")["warnings"], "a warning", 5)
+        disk.empty()
+        aqtest.eventually(lambda: not machine.api("/v1/status")["warnings"], "no warning", 5)
+        machine.kill_daemon(daemon)
+        machine.start_daemon()
+        equal(machine.fraction("kept")["compute_request_permille"], 300, "after a restart")
+        tenant.close()
+        machine.stop()
+
+
 def unwritable(machine):
     """Read-only: not even a socket can be made. One line, 125."""
     need_root()
@@ -100,4 +118,5 @@ def unwritable(machine):
         subprocess.run(["umount", "-l", machine.directory], check=False)
 
 
-aqtest.run(full_before_the_start, full_while_running, unwritable)
+aqtest.run(full_before_the_start, full_while_running, what_could_not_be_saved_is_saved_later,
+           unwritable)
