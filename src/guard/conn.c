@@ -25,6 +25,7 @@
 
 #include "abi/hello.h"
 #include "abi/page.h"
+#include "base/number.h"
 #include "base/paths.h"
 #include "base/timing.h"
 #include "guard/guard.h"
@@ -350,11 +351,30 @@ void aq__conn_start_helper(void)
 	pthread_mutex_unlock(&conn.lock);
 }
 
+/*
+ * Lock held. For the helper to have connected. Daemons may come and go while others of our threads
+ * have them: each that went starts the wait anew.
+ */
+static void wait_for_helper(void)
+{
+	uint64_t from = aq_now_ns(), until_ns;
+	uint32_t epoch = conn.epoch;
+	struct timespec until;
+
+	while (!conn.up && conn.epoch - epoch < MAX_DEATHS) {
+		until_ns = aq_max(from, conn.lost_ns) + WAIT_NS;
+		if (aq_now_ns() >= until_ns)
+			return;
+		until.tv_sec = (time_t)(until_ns / AQ_NS_PER_S);
+		until.tv_nsec = (long)(until_ns % AQ_NS_PER_S);
+		(void)pthread_cond_clockwait(&conn.changed, &conn.lock, CLOCK_MONOTONIC, &until);
+	}
+}
+
 /* Lock held. Return: whether a daemon is there, after the wait that @wait allows. */
 static bool wait_for_daemon(bool wait)
 {
 	uint64_t now = aq_now_ns();
-	struct timespec until;
 
 	if (now - conn.lost_ns > WAIT_IF_GONE_NS)
 		wait = false;
@@ -365,15 +385,8 @@ static bool wait_for_daemon(bool wait)
 		while ((r = connect_again()) < 0 && wait && r != -EACCES && r != -EBADF &&
 		       aq_now_ns() - now < WAIT_NS)
 			aq_sleep_until_ns(aq_now_ns() + BACKOFF_FIRST_NS);
-		return conn.up;
-	}
-	if (!wait)
-		return false;
-	until.tv_sec = (time_t)((now + WAIT_NS) / AQ_NS_PER_S);
-	until.tv_nsec = (long)((now + WAIT_NS) % AQ_NS_PER_S);
-	while (!conn.up) {
-		if (pthread_cond_clockwait(&conn.changed, &conn.lock, CLOCK_MONOTONIC, &until))
-			break;
+	} else if (wait) {
+		wait_for_helper();
 	}
 	return conn.up;
 }

@@ -179,6 +179,29 @@ def killed_between_moves(machine):
     child.quit()
 
 
+def many_threads_wait_over_several_deaths(machine):
+    """A new daemon answers after a third of a second, one thread of a process at a time; none lives
+    for so long here. Each alone comes within the second that a thread waits for it."""
+    daemon = machine.start_daemon()
+    child = machine.spawn(machine.run_args([aqtest.program("pattern"), "-"], name="threads",
+                                           memory="4G"), kind=aqtest.Tenant)
+    child.do("start")
+    machine.kill_daemon(daemon)
+    child.do("work 8")  # each asks for its first memory
+    began = time.monotonic()
+    while time.monotonic() < began + 1.6:
+        daemon = machine.start_daemon()
+        adopted(machine, 1)
+        time.sleep(0.1)
+        machine.kill_daemon(daemon)
+    machine.start_daemon()
+    adopted(machine, 1)
+    time.sleep(1)
+    answer = child.do("rest", bad=0, timeout=60)
+    check(answer["rounds"] > 0, "no work was done:", answer)
+    child.quit()
+
+
 def is_queued(machine):
     try:
         return machine.fractions().get("queued", {}).get("state") == "waiting"
@@ -219,5 +242,5 @@ def waits_no_longer_than_told(machine):
 
 aqtest.run(static_then_adopted, new_programs_meanwhile_fail_closed, killed_ten_times,
            clients_that_died_meanwhile, a_clean_stop_keeps_fractions,
-           a_fraction_without_holders_is_dropped, killed_between_moves, waits_over_a_death,
-           waits_no_longer_than_told)
+           a_fraction_without_holders_is_dropped, killed_between_moves,
+           many_threads_wait_over_several_deaths, waits_over_a_death, waits_no_longer_than_told)

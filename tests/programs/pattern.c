@@ -118,6 +118,7 @@ struct worker {
 	unsigned int number;
 	uint64_t rounds, bad;
 	CUresult result;
+	int line; /* at which it failed */
 	CUdeviceptr from, to;
 	uint32_t *words;
 };
@@ -126,11 +127,16 @@ static struct worker workers[MAX_WORKERS];
 static unsigned int n_workers;
 static _Atomic bool rest;
 
+/* Of the call that failed first. */
+static _Thread_local int failed_line;
+
 #define TRY(call)                                                                                  \
 	do {                                                                                       \
 		CUresult r_ = (call);                                                              \
-		if (r_ != CUDA_SUCCESS)                                                            \
+		if (r_ != CUDA_SUCCESS) {                                                          \
+			failed_line = failed_line ? failed_line : __LINE__;                        \
 			return r_;                                                                 \
+		}                                                                                  \
 	} while (0)
 
 static CUresult all_are(struct worker *w, CUdeviceptr p, uint64_t bytes, uint32_t value)
@@ -192,6 +198,7 @@ static void *work(void *arg)
 	struct worker *w = arg;
 
 	w->result = work_on(w);
+	w->line = failed_line;
 	return NULL;
 }
 
@@ -290,9 +297,12 @@ static CUresult do_rest(void)
 		bad += workers[i].bad;
 		r = r == CUDA_SUCCESS ? workers[i].result : r;
 	}
-	n_workers = 0;
 	answer("rest", r);
 	printf(" rounds=%" PRIu64 " bad=%" PRIu64, rounds, bad);
+	for (unsigned int i = 0; i < n_workers; i++)
+		if (workers[i].result != CUDA_SUCCESS)
+			printf(" line_%u=%d", i, workers[i].line);
+	n_workers = 0;
 	return r;
 }
 
