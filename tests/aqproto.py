@@ -7,7 +7,7 @@ Nothing here comes from the headers, so a change of those that breaks who is alr
 import os
 import struct
 
-ABI = 3
+ABI = 4
 MAGIC = 0x4D51
 HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY, \
     BELL, SHRINK, SHRINK_REPLY, EXPORT, WITHDRAW, IMPORT, IMPORT_REPLY, CLOSE, ASK, ASK_REPLY, LEND, \
@@ -42,11 +42,10 @@ PAGE_HEAD, PAGE_DEVICE = 128, 192  # bytes
 MAX_DEVICES = 16
 GRAIN = 512
 MAX = (1 << 64) - 1
-ATTACHED, RUNNING = 1, 2
 LEASED, PARKED, NOTICE = 1, 2, 4
 
 # Fields of a page and, from the device's beginning, of one device: (format, offset).
-PAGE_FIELDS = {"gates": ("<I", 16), "client_state": ("<I", 20), "news": ("<I", 96),
+PAGE_FIELDS = {"gates": ("<I", 16), "contexts": ("<I", 20), "news": ("<I", 96),
                "shares": ("<I", 100)}
 DEVICE_FIELDS = {
     "grant": ("<Q", 0), "limit_bytes": ("<Q", 8), "request_bytes": ("<Q", 16),

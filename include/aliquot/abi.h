@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AQ_ABI_VERSION 3u          /* changes whenever this file or proto.h does */
+#define AQ_ABI_VERSION 4u          /* changes whenever this file or proto.h does */
 #define AQ_PAGE_MAGIC 0x31514c41u  /* "ALQ1", little endian */
 #define AQ_PAGE_BYTES 4096u
 #define AQ_MAX_DEVICES 16u         /* devices of one fraction */
@@ -133,7 +133,8 @@ struct aq_page {
 	uint32_t size;                   /* AQ_PAGE_BYTES */
 	uint32_t device_count;           /* 1..AQ_MAX_DEVICES, fixed for the page's life */
 	_Atomic uint32_t gates;          /* bit i: device[i].gate is not 0; daemon writes */
-	_Atomic uint32_t client_state;   /* enum aq_client_state; client writes */
+	_Atomic uint32_t contexts;       /* bit i: it has, or had, a context on device[i]; client
+					  * writes, and rings */
 	_Atomic uint64_t beat_ns;        /* CLOCK_MONOTONIC at the daemon's last look; daemon writes */
 	char fraction[AQ_NAME_BYTES];    /* name, NUL-terminated; written before the page is sent */
 	_Atomic uint32_t news;           /* futex: the daemon adds 1 and wakes after a change that
@@ -143,11 +144,6 @@ struct aq_page {
 					  * and when it has adopted the client */
 	uint64_t reserved[3];
 	struct aq_page_device device[AQ_MAX_DEVICES];
-};
-
-enum aq_client_state {
-	AQ_CLIENT_ATTACHED = 1, /* has the page */
-	AQ_CLIENT_RUNNING = 2,  /* has a context */
 };
 
 static_assert(sizeof(struct aq_page_device) == 192, "three cache lines a device");

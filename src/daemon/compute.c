@@ -292,10 +292,11 @@ static void sample_last(struct aqd *d, const struct aqd_client *c)
 	const struct aqd_lease *f = c->lessee.lease;
 	uint64_t now = aq_now_ns();
 
-	for (uint32_t i = 0; f && c->lessee.running && i < f->device_count; i++) {
+	for (uint32_t i = 0; f && i < f->device_count; i++) {
 		struct aqd_device *dev = &d->device[f->device[i]];
 
-		if ((!c->lessee.device[i].gated || f->running > 1) && dev->sampled_us &&
+		if (c->lessee.running >> i & 1 &&
+		    (!c->lessee.device[i].gated || f->running[i] > 1) && dev->sampled_us &&
 		    now >= dev->sampled_ns + SAMPLE_LEAST_NS)
 			sample(d, dev);
 	}

@@ -67,9 +67,9 @@ struct aqd_lessee {
 	struct aqd_lease *lease; /* NULL: takes no part (not connected, or cut off) */
 	struct aq_page *page;
 	uint64_t joined_ns;
-	bool running; /* has a context */
-	bool fresh;   /* its gates are not known to be as they should */
-	bool lied;    /* about its device time; told once */
+	uint32_t running; /* bit i: it has a context on device i of the page */
+	bool fresh;	  /* its gates are not known to be as they should */
+	bool lied;	  /* about its device time; told once */
 	struct aqd_lessee_device device[AQ_MAX_DEVICES];
 };
 
@@ -98,8 +98,8 @@ struct aqd_lease {
 	struct aq_list lessees;
 	struct aq_arbiter_terms terms; /* .devices: on which it is managed now */
 	uint32_t device_count;
-	uint32_t device[AQ_MAX_DEVICES]; /* numbers of the devices, by index in the page */
-	uint32_t running;		 /* clients with a context */
+	uint32_t device[AQ_MAX_DEVICES];  /* numbers of the devices, by index in the page */
+	uint32_t running[AQ_MAX_DEVICES]; /* clients with a context there, by the same */
 	bool joined;
 	bool away;	     /* its memory is not on the device: its want does not count */
 	bool given;	     /* pages have the lease, or may have */

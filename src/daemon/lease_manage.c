@@ -72,17 +72,23 @@ void aqd_lease_finish(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns
 	l->remanage = true;
 }
 
+static bool runs_on(const struct aqd_lessee *c, uint32_t i)
+{
+	return c->running >> i & 1;
+}
+
 void aqd__lessee_look(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns)
 {
-	bool running = aqd_page_is_running(c->page);
+	uint32_t running = aqd_page_contexts(c->page);
 
-	if (running == c->running)
-		return;
-	c->running = running;
-	c->lease->running += running ? 1 : -1u;
-	for (uint32_t i = 0; i < c->lease->device_count; i++)
+	for (uint32_t i = 0; i < c->lease->device_count; i++) {
+		if (!((running ^ c->running) >> i & 1))
+			continue;
+		c->running ^= 1u << i;
+		c->lease->running[i] += runs_on(c, i) ? 1 : -1u;
 		c->device[i].open_from_ns = now_ns;
-	l->remanage = true;
+		l->remanage = true;
+	}
 }
 
 void aqd_leases_look(struct aqd_leases *l, uint64_t now_ns)
@@ -126,10 +132,11 @@ void aqd_lessee_join(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 
 void aqd_lessee_resume(struct aqd_lessee *c, uint64_t seen_ns, uint64_t now_ns)
 {
-	if (!c->running || !seen_ns || seen_ns > now_ns || now_ns - seen_ns > AWAY_NS)
+	if (!seen_ns || seen_ns > now_ns || now_ns - seen_ns > AWAY_NS)
 		return;
 	for (uint32_t i = 0; i < c->lease->device_count; i++)
-		c->device[i].open_from_ns = seen_ns;
+		if (runs_on(c, i))
+			c->device[i].open_from_ns = seen_ns;
 }
 
 void aqd_lessee_leave(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_ns)
@@ -142,9 +149,8 @@ void aqd_lessee_leave(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_n
 		aqd__lease_abandoned(l, f, c, i, now_ns);
 		if (c->device[i].given)
 			aqd_page_set_until(c->page, i, 0);
+		f->running[i] -= runs_on(c, i);
 	}
-	if (c->running)
-		f->running--;
 	aq_list_remove(&c->link);
 	c->lease = NULL;
 	f->touched = true;
@@ -157,7 +163,7 @@ static void set_gates(struct aqd_leases *l, struct aqd_lease *f, struct aqd_less
 {
 	for (uint32_t i = 0; i < f->device_count; i++) {
 		struct aqd_lessee_device *dev = &c->device[i];
-		bool gated = c->running && (f->terms.devices & bit_of(f, i));
+		bool gated = runs_on(c, i) && (f->terms.devices & bit_of(f, i));
 
 		if (gated != dev->gated)
 			aqd__lease_open_until(dev, now_ns);
@@ -177,8 +183,9 @@ static uint64_t managed_of(const struct aqd_leases *l, const struct aqd_lease *f
 {
 	uint64_t devices = 0;
 
-	for (uint32_t i = 0; f->running && i < f->device_count; i++)
-		if (f->terms.limit_permille < 1000 || l->running[f->device[i]] >= 2)
+	for (uint32_t i = 0; i < f->device_count; i++)
+		if (f->running[i] &&
+		    (f->terms.limit_permille < 1000 || l->running[f->device[i]] >= 2))
 			devices |= bit_of(f, i);
 	return devices;
 }
@@ -232,8 +239,8 @@ void aqd__leases_manage(struct aqd_leases *l, uint64_t now_ns)
 	l->stirred = true;
 	memset(l->running, 0, sizeof(l->running));
 	AQ_LIST_FOREACH (f, tmp, &l->all, link)
-		for (uint32_t i = 0; f->running && i < f->device_count; i++)
-			l->running[f->device[i]]++;
+		for (uint32_t i = 0; i < f->device_count; i++)
+			l->running[f->device[i]] += f->running[i] != 0;
 	AQ_LIST_FOREACH (f, tmp, &l->all, link) {
 		manage_one(l, f, now_ns);
 		retire(l, f, now_ns);

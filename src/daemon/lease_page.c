@@ -76,8 +76,7 @@ struct aqd_page_says aqd_page_look(const struct aq_page *page, uint32_t device)
 	return says;
 }
 
-bool aqd_page_is_running(const struct aq_page *page)
+uint32_t aqd_page_contexts(const struct aq_page *page)
 {
-	return __atomic_load_n((uint32_t *)&page->client_state, __ATOMIC_ACQUIRE) ==
-	       AQ_CLIENT_RUNNING;
+	return __atomic_load_n((uint32_t *)&page->contexts, __ATOMIC_ACQUIRE);
 }

@@ -43,7 +43,7 @@ struct aqd_page_says {
 
 struct aqd_page_says aqd_page_look(const struct aq_page *page, uint32_t device);
 
-/* Has the client a context? */
-bool aqd_page_is_running(const struct aq_page *page);
+/* On which of its devices has the client a context? Bit i: the page's device i. */
+uint32_t aqd_page_contexts(const struct aq_page *page);
 
 #endif /* AQ_DAEMON_LEASE_PAGE_H */

@@ -193,13 +193,14 @@ void aq__relax_end(CUstreamCaptureMode mode)
 
 /* ---- making contexts ---- */
 
-static void running(void)
+/* The daemon does not know yet that this process works on the device. */
+static void has_context(int index)
 {
 	struct aq_page *page = aq__page_get();
+	uint32_t bit = 1u << index;
 
-	if (page && __atomic_exchange_n((uint32_t *)&page->client_state, AQ_CLIENT_RUNNING,
-					__ATOMIC_ACQ_REL) != AQ_CLIENT_RUNNING)
-		aq__conn_bell((1u << page->device_count) - 1);
+	if (page && !(__atomic_fetch_or((uint32_t *)&page->contexts, bit, __ATOMIC_ACQ_REL) & bit))
+		aq__conn_bell(bit);
 }
 
 static uint64_t context_bytes(int index)
@@ -224,7 +225,7 @@ static CUresult created(struct aq__cost *c, CUresult r, CUcontext *ctx)
 	}
 	if (c->index >= 0) {
 		(void)enter(*ctx, c->index);
-		running();
+		has_context(c->index);
 	}
 	return r;
 }
@@ -414,7 +415,8 @@ static void primary_made(CUcontext ctx, CUdevice dev, int index)
 		(void)enter(ctx, index);
 	if (dev >= 0 && dev < N_PRIMARIES)
 		__atomic_store_n(&primaries[dev], (uintptr_t)ctx, __ATOMIC_RELEASE);
-	running();
+	if (index >= 0)
+		has_context(index);
 }
 
 static CUresult retain_first(struct aq__cost *c, CUcontext *ctx, CUdevice dev, int index)

@@ -218,7 +218,7 @@ static enum state init_guarded(unsigned int flags, CUresult *ret)
 	}
 	mapped = page;
 	attached_pid = getpid();
-	__atomic_store_n((uint32_t *)&page->client_state, AQ_CLIENT_ATTACHED, __ATOMIC_RELEASE);
+	__atomic_store_n((uint32_t *)&page->contexts, 0, __ATOMIC_RELEASE);
 	aq__movable_decide();
 	aq__quick_gates = aq__movable_on() ? (const uint32_t *)&page->gates : NULL;
 	__atomic_store_n(&aq__gates,

@@ -175,7 +175,7 @@ def alone_nothing_happens(machine):
     two = Player(machine, "two", running=False, compute=500)
     time.sleep(0.3)
     equal(one.get("gates"), 0, "gates beside one without a context")
-    two.put("client_state", rawclient.RUNNING)
+    two.put("contexts", 1)
     settle(one, two)
     equal(mechanism(machine), "leases", "mechanism")
     two.end()

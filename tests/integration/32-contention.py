@@ -192,7 +192,7 @@ def a_fraction_of_two_devices(machine):
     each(lambda w: min(w["of_wall"]) > 0.3, "half of each again")
     members[0].kill()
     members[0].wait()
-    accounts[0].until(lambda w: w["of_wall"][1] > 0.3, 0.4, "beside half a gang")
+    accounts[0].until(lambda w: w["of_wall"][1] > 0.8, 0.4, "nobody of the gang works here")
     accounts[1].until(lambda w: min(w["of_wall"]) > 0.3, 0.4, "what is left of it goes on")
     members[1].kill()
     members[1].wait()

@@ -94,7 +94,7 @@ class Lessee(Link):
         self.fraction = fraction
         self.turns = 0  # leases used
         if running:
-            self.put("client_state", RUNNING)
+            self.put("contexts", 1 << device)
             self.ring()
         return reply
 

@@ -310,7 +310,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	dev = &page->device[0];
-	page->client_state = AQ_CLIENT_RUNNING;
+	page->contexts = 1;
 	if (pthread_create(&thread, NULL, follow_orders, NULL) ||
 	    pthread_create(&thread, NULL, keep_busy, NULL))
 		return 1;

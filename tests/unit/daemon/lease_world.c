@@ -94,7 +94,7 @@ struct guard *join(struct world *w, struct aqd_lease *f, uint32_t device, uint64
 	g->device = device;
 	g->kernel_ns = kernel_ns;
 	g->page.device_count = f->device_count;
-	g->page.client_state = AQ_CLIENT_RUNNING;
+	g->page.contexts = (1u << f->device_count) - 1;
 	w->g[w->guards++] = g;
 	aqd_lessee_join(&w->l, f, &g->lessee, &g->page, w->now);
 	w->next = w->now;

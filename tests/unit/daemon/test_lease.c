@@ -472,6 +472,27 @@ static void test_lease__only_contended_devices_have_gates(void **state)
 	world_free(w);
 }
 
+static void test_lease__no_part_where_there_is_no_context(void **state)
+{
+	struct world *w = world_new();
+	struct guard *wide = join(w, add_on(w, 3, 500, 1000, 1), 0, 100 * US);
+	struct guard *other = join(w, add_on(w, 2, 500, 1000, 1), 0, 100 * US);
+
+	wide->page.contexts = 1;
+	aqd_leases_look(&w->l, w->now);
+	run(w, S);
+	assert_int_equal(wide->page.gates, 0);
+	assert_int_equal(other->page.gates, 0);
+	assert_true(wide->total_ns >= 990 * MS && other->total_ns >= 990 * MS);
+	wide->page.contexts = 3; /* its first kernel there is about to come */
+	aqd_lessee_rang(&w->l, &wide->lessee, 2, w->now);
+	w->next = w->now;
+	run(w, MS);
+	assert_int_equal(wide->page.gates, 2);
+	assert_int_equal(other->page.gates, 1);
+	world_free(w);
+}
+
 static void test_lease__pages_of_an_earlier_daemon(void **state)
 {
 	struct world *w = world_new();
@@ -482,7 +503,7 @@ static void test_lease__pages_of_an_earlier_daemon(void **state)
 	assert_non_null(old);
 	old->kernel_ns = 100 * US;
 	old->page.device_count = 1;
-	old->page.client_state = AQ_CLIENT_RUNNING;
+	old->page.contexts = 1;
 	old->page.gates = 1;
 	old->page.device[0].gate = AQ_GATE_LEASED;
 	old->page.device[0].lease_turn = UINT32_MAX; /* and it wraps */
@@ -592,6 +613,7 @@ int main(void)
 		cmocka_unit_test(test_lease__a_cap_holds_alone_and_changes_live),
 		cmocka_unit_test(test_lease__clients_of_a_fraction_share_its_lease),
 		cmocka_unit_test(test_lease__only_contended_devices_have_gates),
+		cmocka_unit_test(test_lease__no_part_where_there_is_no_context),
 		cmocka_unit_test(test_lease__pages_of_an_earlier_daemon),
 		cmocka_unit_test(test_lease__slipping_in_by_the_old_number_counts),
 		cmocka_unit_test(test_lease__sixty_four_on_one_device),
