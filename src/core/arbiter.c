@@ -39,6 +39,9 @@ const struct aq_arbiter_tuning aq_arbiter_defaults = {
 	.surplus_ns = 5 * AQ_NS_PER_MS,
 	/* Long graphs of engines take 50 ms, and have to fill what others leave. Guess. */
 	.grave_ns = 100 * AQ_NS_PER_MS,
+	/* Shares hold over a second; who comes new waits no longer than this for old claims. */
+	.claim_ns = AQ_NS_PER_S / 2,
+	.recent_ns = AQ_NS_PER_S,
 };
 
 void aq_arbiter_init(struct aq_arbiter *a, const struct aq_arbiter_tuning *tuning)
@@ -88,6 +91,17 @@ static bool is_indebted(const struct aq_arbiter *a, const struct aq_contender *c
 	return c->debt_ns > (int64_t)a->tuning.quantum_ns;
 }
 
+/* What is left of a claim after @dt with the device to itself, of which it @earned some. */
+static int64_t claim_after(const struct aq_arbiter *a, const struct aq_contender *c, uint64_t dt,
+			   int64_t earned)
+{
+	int64_t used = (int64_t)dt - earned;
+
+	if (c->updated_ns > c->rested_ns + a->tuning.recent_ns || c->lag_ns <= used)
+		return 0;
+	return c->lag_ns - used;
+}
+
 /* Let time pass for one contender. */
 static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns)
 {
@@ -105,6 +119,8 @@ static void update(const struct aq_arbiter *a, struct aq_contender *c, uint64_t 
 		c->put_by_ns += earned;
 	else if (c->lag_ns < 0) /* idle: debts are paid off, nothing is saved up */
 		c->lag_ns = c->lag_ns + earned < 0 ? c->lag_ns + earned : 0;
+	else if (c->unseen)
+		c->lag_ns = claim_after(a, c, dt, earned);
 	if (capped(c)) {
 		c->bucket_ns += part(dt, c->terms.limit_permille);
 		most = (int64_t)a->tuning.burst_ns + running_ns(c, now_ns); /* not taken off yet */
@@ -186,11 +202,25 @@ void aq_arbiter_want(struct aq_arbiter *a, struct aq_contender *c, bool wants, u
 		return;
 	update(a, c, now_ns);
 	c->wants = wants;
+	if (wants && c->unseen) {
+		c->rested_ns = now_ns;
+		c->unseen = false;
+	}
 	/* Who slept does not come back with a claim on the time that it slept through. */
 	if (wants && least_vtime(a, c, &least) && c->vtime_ns < least)
 		c->vtime_ns = least;
 	if (wants && c->lag_ns > 0 && now_ns > c->rested_ns + a->tuning.linger_ns)
 		c->lag_ns = 0;
+}
+
+void aq_arbiter_unseen(struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns)
+{
+	aq_arbiter_want(a, c, false, now_ns);
+	update(a, c, now_ns);
+	c->rested_ns = now_ns;
+	c->unseen = true;
+	if (c->lag_ns > (int64_t)a->tuning.claim_ns)
+		c->lag_ns = (int64_t)a->tuning.claim_ns;
 }
 
 /* Far beyond any lease, and small enough to add up a few of them. */

@@ -76,6 +76,7 @@ struct aq_contender {
 	bool refilling;	    /* the bucket was used up, and is not yet full enough to go on */
 	uint64_t vtime_ns;  /* service by weight, for what is left over */
 	uint64_t rested_ns; /* had its last work */
+	bool unseen;	    /* has its devices to itself, and is not measured */
 	uint64_t turn_end_ns;	   /* of the lease, as long as others wait */
 	bool leftover;		   /* was not owed the lease when it was given */
 	bool contested;		   /* somebody else wanted a device of it during this lease */
@@ -92,6 +93,8 @@ struct aq_arbiter_tuning {
 	uint64_t company_ns; /* for so long after its last work one counts as company */
 	uint64_t surplus_ns; /* kept of what was had beyond the request */
 	uint64_t grave_ns;   /* an overrun of so much device time keeps out of others' pauses */
+	uint64_t claim_ns;   /* at the most is kept of what one is owed who is not seen ... */
+	uint64_t recent_ns;  /* ... and for so long */
 };
 
 struct aq_arbiter {
@@ -118,6 +121,13 @@ void aq_arbiter_leave(struct aq_contender *c);
 
 /* The contender has work from now on, or has none any more. Decide again after it. */
 void aq_arbiter_want(struct aq_arbiter *a, struct aq_contender *c, bool wants, uint64_t now_ns);
+
+/**
+ * aq_arbiter_unseen() - it has its devices to itself from now on, and wants no lease.
+ * Until it wants one again it is taken to use them all the time. What it is owed by then, by those
+ * who ran on and are gone, is left to it: who comes next may be the same again.
+ */
+void aq_arbiter_unseen(struct aq_arbiter *a, struct aq_contender *c, uint64_t now_ns);
 
 /**
  * aq_arbiter_released() - the lease is back, nothing of it is in flight.

@@ -178,6 +178,14 @@ static void set_gates(struct aqd_leases *l, struct aqd_lease *f, struct aqd_less
 	c->fresh = false;
 }
 
+static bool runs_anywhere(const struct aqd_lease *f)
+{
+	for (uint32_t i = 0; i < f->device_count; i++)
+		if (f->running[i])
+			return true;
+	return false;
+}
+
 /* The devices on which a fraction's gates are to be closed. */
 static uint64_t managed_of(const struct aqd_leases *l, const struct aqd_lease *f)
 {
@@ -213,10 +221,14 @@ static void manage_one(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_n
 	f->touched = true;
 }
 
-/* Who no longer takes part leaves the arbiter, unless it owes: a debt must not go with a process.
+/*
+ * Who no longer takes part leaves the arbiter, unless it owes, for a debt must not go with a
+ * process; or is owed something still, and runs on.
  */
 static void retire(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 {
+	int64_t lag;
+
 	if (!f->joined || f->terms.devices)
 		return;
 	if (f->given) {
@@ -224,10 +236,12 @@ static void retire(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		f->given = false;
 		f->until_ns = f->ended_ns = 0;
 	}
-	aq_arbiter_want(&l->arbiter, &f->contender, false, now_ns);
+	if (!f->contender.unseen)
+		aq_arbiter_unseen(&l->arbiter, &f->contender, now_ns);
 	f->wanted_ns = 0;
-	if (!f->late && aq_arbiter_lag(&l->arbiter, &f->contender, now_ns) >=
-				-(int64_t)l->arbiter.tuning.surplus_ns)
+	lag = aq_arbiter_lag(&l->arbiter, &f->contender, now_ns);
+	if (!f->late && lag >= -(int64_t)l->arbiter.tuning.surplus_ns &&
+	    !(lag > 0 && runs_anywhere(f)))
 		leave_arbiter(l, f, now_ns);
 }
 

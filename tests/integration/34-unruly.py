@@ -8,7 +8,7 @@ import time
 
 import aqtest
 from aqtest import between, check, equal, eventually
-from spinning import MS, Account, Tally, guarded, say
+from spinning import DEEP, MS, Account, Tally, guarded, say
 
 TIME = 600  # ms
 LONG = 10   # times that, which a busy host may make of it; what hangs, hangs for longer
@@ -67,9 +67,30 @@ def a_context_for_each_thread(machine):
     check(steady.process.poll() is None, "the neighbour")
 
 
+def starts_over_and_over(machine):
+    """A job that crashes in a kernel too long for its request, and is started again each time: each
+    of its fractions is new, and would owe nothing. 0.75 was 0.56 of the device."""
+    machine.start_daemon()
+    steady = guarded(machine, DEEP["1ms"], compute="0.75", name="steady").begin().go()
+    time.sleep(0.5)
+    account = Account(machine, [steady])
+    until, starts = time.monotonic() + 8, 0
+    while time.monotonic() < until:
+        job = guarded(machine, "--kernel 400ms --depth 1 --end exit", 0.3, compute="0.01",
+                      name=f"job{starts}")
+        job.begin().go().wait()
+        starts += 1
+    had = account.window()["of_wall"][0]
+    say("starts", starts, "of the device", had)
+    check(starts > 4, f"only {starts} starts")
+    check(had > 0.72, f"0.75 had {had} of the device")
+    check(any(e["fraction"].startswith("job") for e in machine.events("overran")), "no kernel too long")
+
+
 aqtest.run(*(comes_to_its_end(what) for what in ("cancel", "contexts", "release", "fork", "spawn",
                                                  "signals", "crowd", "streams", "default")),
            comes_to_its_end("reset", may_fail=True),
            # A round takes a lease or two and whatever it takes to see that nothing moves.
            comes_to_its_end("host-wait"), comes_to_its_end("wait-value"),
-           comes_to_its_end("ping-pong", least=64), leaves_at_any_moment, a_context_for_each_thread)
+           comes_to_its_end("ping-pong", least=64), leaves_at_any_moment,
+           a_context_for_each_thread, starts_over_and_over)

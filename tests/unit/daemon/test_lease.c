@@ -136,6 +136,40 @@ static void test_lease__a_debt_outlives_its_process(void **state)
 	world_free(w);
 }
 
+/* What a newcomer has had of the device after 30 ms and after 2 s, if its neighbour had it alone
+ * for @alone_ns, and beside another newcomer before, who ran on. */
+static void newcomer_after(uint64_t alone_ns, uint64_t had_ns[2])
+{
+	struct world *w = world_new();
+	struct guard *hog, *fresh;
+
+	add(w, 750, 1000, 1, 100 * US);
+	hog = add(w, 10, 1000, 1, 100 * US);
+	run(w, 100 * MS);
+	hog->kernel_ns = S;
+	run(w, 500 * MS);
+	assert_int_equal(w->overruns, 1);
+	die(w, hog);
+	run(w, alone_ns);
+	fresh = add(w, 10, 1000, 1, 100 * US);
+	run(w, 30 * MS);
+	had_ns[0] = fresh->total_ns;
+	run(w, 2 * S);
+	had_ns[1] = fresh->total_ns;
+	world_free(w);
+}
+
+static void test_lease__one_newcomer_after_another_takes_no_share(void **state)
+{
+	uint64_t had_ns[2];
+
+	newcomer_after(20 * MS, had_ns);
+	assert_true(had_ns[0] <= 200 * US); /* before its gate is closed */
+	assert_true(had_ns[1] > 10 * MS);
+	newcomer_after(1100 * MS, had_ns); /* long ago */
+	assert_true(had_ns[0] > MS);
+}
+
 static void test_lease__death_frees_at_once(void **state)
 {
 	struct world *w = world_new();
@@ -601,6 +635,7 @@ int main(void)
 		cmocka_unit_test(test_lease__says_whether_anybody_there_goes_first),
 		cmocka_unit_test(test_lease__a_long_kernel_overruns_once_and_pays),
 		cmocka_unit_test(test_lease__a_debt_outlives_its_process),
+		cmocka_unit_test(test_lease__one_newcomer_after_another_takes_no_share),
 		cmocka_unit_test(test_lease__death_frees_at_once),
 		cmocka_unit_test(test_lease__death_hands_on_among_three),
 		cmocka_unit_test(test_lease__who_is_stopped_costs_one_quantum),
