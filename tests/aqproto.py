@@ -7,7 +7,7 @@ Nothing here comes from the headers, so a change of those that breaks who is alr
 import os
 import struct
 
-ABI = 4
+ABI = 5
 MAGIC = 0x4D51
 HELLO, HELLO_REPLY, GROW, GROW_REPLY, COST, COST_REPLY, QUERY, QUERY_REPLY, PROCS, PROCS_REPLY, \
     BELL, SHRINK, SHRINK_REPLY, EXPORT, WITHDRAW, IMPORT, IMPORT_REPLY, CLOSE, ASK, ASK_REPLY, LEND, \

@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AQ_ABI_VERSION 4u          /* changes whenever this file or proto.h does */
+#define AQ_ABI_VERSION 5u          /* changes whenever this file or proto.h does */
 #define AQ_PAGE_MAGIC 0x31514c41u  /* "ALQ1", little endian */
 #define AQ_PAGE_BYTES 4096u
 #define AQ_MAX_DEVICES 16u         /* devices of one fraction */
@@ -35,7 +35,9 @@
 #define AQ_GATE_PARKED 2u /* nobody submits: the memory is away, or moving */
 #define AQ_GATE_NOTICE 4u /* whoever submits next writes `notice` into `noticed` and rings, once */
 
-#define AQ_LEASE_UNTIL_TOLD UINT64_MAX /* value of lease_until_ns */
+/* Values of lease_until_ns. */
+#define AQ_LEASE_UNTIL_TOLD UINT64_MAX
+#define AQ_LEASE_STANDING (UINT64_MAX - 1) /* the same, and who takes it rings */
 
 /* Values of `waiting`. */
 #define AQ_WAITING_NOBODY 0u
@@ -73,6 +75,10 @@ enum aq_order {
  * the hardware divides the device until what is in flight of the lower one is done. The daemon says
  * so in `waiting` and writes the 0 after; the client gives back as soon as it knows how much that
  * is, and counts it in gpu_ns.
+ *
+ * Who would be given such a lease the moment it wants one has it beforehand, a standing one: it
+ * submits at once, and rings; the daemon then ends the lower lease, and writes until when this one
+ * is good, under the same number.
  *
  * Residency. The daemon writes `order`, then adds 1 to order_turn. The client carries it out
  * (parking: with the gate closed by AQ_GATE_PARKED and its work drained), writes order_result and

@@ -440,6 +440,42 @@ static bool preempts(const struct aq_arbiter *a, const struct aq_contender *c,
 	return rival->c->terms.priority > c->terms.priority && before(rival, &mine);
 }
 
+/* When a contender that is idle will owe nothing any more; NEVER: it does not now. */
+static uint64_t owed_again(const struct aq_contender *c, uint64_t now_ns)
+{
+	if (c->lag_ns >= 0)
+		return AQ_ARBITER_NEVER;
+	return now_ns + ((uint64_t)-c->lag_ns / (uint64_t)request_of(c) + 1) * PERMILLE;
+}
+
+bool aq_arbiter_goes_first(const struct aq_arbiter *a, const struct aq_contender *c,
+			   uint64_t now_ns, uint64_t *ret_next_ns)
+{
+	struct standing mine = standing_of(a, c, now_ns);
+	struct aq_contender *o, *tmp;
+	bool lower_holds = false;
+
+	*ret_next_ns = AQ_ARBITER_NEVER;
+	if (c->wants || c->state != AQ_LEASE_NONE || is_gang(c) || capped(c) ||
+	    kept_out(a, c, now_ns))
+		return false;
+	AQ_LIST_FOREACH (o, tmp, &a->contenders, link) {
+		struct standing theirs = standing_of(a, o, now_ns);
+
+		if (o == c || !(o->terms.devices & c->terms.devices) ||
+		    (o->state == AQ_LEASE_NONE && !o->wants))
+			continue;
+		if (o->terms.priority >= c->terms.priority)
+			return false;
+		if (!before(&mine, &theirs)) {
+			*ret_next_ns = owed_again(c, now_ns);
+			return false;
+		}
+		lower_holds |= o->state != AQ_LEASE_NONE;
+	}
+	return lower_holds;
+}
+
 /* When a lease ends because of @rival, which waits for a device of it. */
 static uint64_t rival_end(const struct aq_arbiter *a, struct aq_contender *c,
 			  const struct standing *rival, uint64_t now_ns)

@@ -163,6 +163,14 @@ void aq_arbiter_charge(struct aq_arbiter *a, struct aq_contender *c, uint64_t us
  */
 uint64_t aq_arbiter_decide(struct aq_arbiter *a, uint64_t now_ns);
 
+/**
+ * aq_arbiter_goes_first() - would it be given its device at once if it wanted it now, ahead of a
+ * holder of a lower priority and of all who wait? To be asked right after aq_arbiter_decide().
+ * @ret_next_ns: set where it would not: when it may be so, if nothing else happens
+ */
+bool aq_arbiter_goes_first(const struct aq_arbiter *a, const struct aq_contender *c,
+			   uint64_t now_ns, uint64_t *ret_next_ns);
+
 /* What the contender is owed now (negative: had too much), the lease under way included. */
 int64_t aq_arbiter_lag(const struct aq_arbiter *a, const struct aq_contender *c, uint64_t now_ns);
 

@@ -35,7 +35,8 @@ void aqd_leases_init(struct aqd_leases *l, const struct aq_arbiter_tuning *tunin
  */
 static bool holds(const struct aqd_lessee_device *dev, const struct aqd_page_says *says)
 {
-	return dev->given && says->done_turn != says->active_turn && says->done_turn != dev->turn &&
+	return (dev->given || dev->standing) && says->done_turn != says->active_turn &&
+	       says->done_turn != dev->turn &&
 	       (says->active_turn == dev->turn || says->active_turn == dev->turn - 1);
 }
 
@@ -69,7 +70,7 @@ static uint32_t waiting_of(struct aqd_leases *l, const struct aqd_lease *f)
 	return outranked(l, f) ? AQ_WAITING_OTHERS : AQ_WAITING_PEERS;
 }
 
-static void set_waiting(struct aqd_lessee *c, uint32_t i, uint32_t waiting)
+void aqd__lease_set_waiting(struct aqd_lessee *c, uint32_t i, uint32_t waiting)
 {
 	c->device[i].waiting = waiting;
 	aqd_page_set_waiting(c->page, i, waiting);
@@ -84,11 +85,15 @@ void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lesse
 
 	aqd__lease_collect(l, f, c, i, now_ns);
 	dev->given = true;
-	dev->taken = false;
+	dev->taken = dev->standing; /* nobody handed it over */
 	dev->given_ns = now_ns;
-	set_waiting(c, i, waiting_of(l, f));
+	aqd__lease_set_waiting(c, i, waiting_of(l, f));
 	aqd_page_set_early(c->page, i, aqd__handover_early_ns(l, f->device[i]));
-	aqd_page_give(c->page, i, ++dev->turn, f->until_ns);
+	if (dev->standing)
+		aqd_page_set_until(c->page, i, f->until_ns);
+	else
+		aqd_page_give(c->page, i, ++dev->turn, f->until_ns);
+	dev->standing = false;
 	if (dev->waiting)
 		aqd_page_news(c->page);
 }
@@ -104,6 +109,7 @@ static void give_all(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 	if (f->wanted_ns)
 		f->wait_ns += now_ns - f->wanted_ns;
 	f->wanted_ns = 0;
+	f->contender.lease_start_ns = aqd__lease_taken_ns(f, now_ns);
 	aqd__lease_clocks(l, f, f->terms.devices, true, now_ns);
 	AQD__EACH_PLACE (f, c, tmp, i)
 		if (c->device[i].gated)
@@ -129,7 +135,7 @@ static void adjust(struct aqd_leases *l, struct aqd_lease *f)
 				continue;
 			news |= sooner || (waiting && !dev->waiting);
 			if (waiting != dev->waiting)
-				set_waiting(c, i, waiting);
+				aqd__lease_set_waiting(c, i, waiting);
 			if (moved)
 				aqd_page_set_until(c->page, i, f->until_ns);
 		}
@@ -156,7 +162,7 @@ static void end(struct aqd_lease *f, uint64_t now_ns)
 			if (!c->device[i].given)
 				continue;
 			if (f->contender.urgent)
-				set_waiting(c, i, AQ_WAITING_URGENT);
+				aqd__lease_set_waiting(c, i, AQ_WAITING_URGENT);
 			aqd_page_set_until(c->page, i, 0);
 			says = aqd_page_look(c->page, i);
 			news |= holds(&c->device[i], &says);
@@ -235,7 +241,7 @@ static void take_back(struct aqd_leases *l, struct aqd_lease *f, bool passed, ui
 		if (!holds(&c->device[i], &says))
 			continue;
 		if (passed && c->device[i].waiting != AQ_WAITING_URGENT) {
-			set_waiting(c, i, AQ_WAITING_URGENT);
+			aqd__lease_set_waiting(c, i, AQ_WAITING_URGENT);
 			aqd_page_news(c->page);
 		}
 		aqd__lease_overruns(l, f, c, i, passed, now_ns);
@@ -276,6 +282,8 @@ static void look_at(struct aqd_leases *l, struct aqd_lease *f, uint64_t now_ns)
 		if (!dev->gated && !dev->late)
 			continue;
 		says = aqd_page_look(c->page, i);
+		if (dev->standing && says.done_turn == dev->turn)
+			aqd__lease_lapsed(l, f, c, i, now_ns);
 		if (dev->given)
 			aqd__handover_taken(l, f, dev, i, &says);
 		if (dev->late && caught_up(dev, &says))
@@ -350,6 +358,8 @@ uint64_t aqd_leases_run(struct aqd_leases *l, uint64_t now_ns)
 	}
 	if (again)
 		l->next_ns = now_ns; /* in the next turn of the loop */
+	else
+		l->next_ns = aq_min(l->next_ns, aqd__leases_stand(l, now_ns));
 	AQ_LIST_FOREACH (f, tmp, &l->all, link) {
 		if (f->given && f->ended_ns && f->contender.waited_for)
 			l->next_ns = aq_min(l->next_ns, f->ended_ns + AQD_LEASE_GRACE_NS);

@@ -35,6 +35,7 @@
 struct aqd_lessee_device {
 	bool gated;	  /* AQ_GATE_LEASED is set */
 	bool given;	  /* may hold the lease of @turn */
+	bool standing;	  /* may take up the lease of @turn unasked; its fraction has none */
 	bool taken;	  /* seen to use it */
 	uint32_t waiting; /* as written to the page */
 	bool deaf;	  /* its want does not count until it rings: it slept, or is late */

@@ -14,6 +14,23 @@
 void aqd__lease_give(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
 		     uint32_t index, uint64_t now_ns);
 
+/* lease_stand.c: give and take away leases that may be taken up unasked, as things are after a
+ * decision. Return: when to come again. */
+uint64_t aqd__leases_stand(struct aqd_leases *l, uint64_t now_ns);
+
+/* It is no more, on the device of that index. */
+void aqd__lease_withdraw(struct aqd_lessee *c, uint32_t index);
+
+/* When those of the fraction were taken up first, as far as pages say; now, if they were not. */
+uint64_t aqd__lease_taken_ns(const struct aqd_lease *f, uint64_t now_ns);
+
+/* The client was done with it before we looked: charge that. */
+void aqd__lease_lapsed(struct aqd_leases *l, struct aqd_lease *f, struct aqd_lessee *c,
+		       uint32_t index, uint64_t now_ns);
+
+/* lease.c: what is written to the page of who gets a lease. */
+void aqd__lease_set_waiting(struct aqd_lessee *c, uint32_t index, uint32_t waiting);
+
 /* lease_handover.c: the lease on the device of that index is back; somebody is seen to use it; how
  * early it is to be given back. */
 struct aqd_page_says;

@@ -99,6 +99,7 @@ void aqd_leases_look(struct aqd_leases *l, uint64_t now_ns)
 	AQ_LIST_FOREACH (f, next_fraction, &l->all, link)
 		AQ_LIST_FOREACH (c, next_client, &f->lessees, link) {
 			aqd__lessee_look(l, c, now_ns);
+			f->touched = true; /* a bell may be lost */
 			for (uint32_t i = 0; i < f->device_count; i++) {
 				aqd__lease_collect(l, f, c, i, now_ns);
 				aqd__lease_late_look(l, f, c, i, now_ns);
@@ -147,6 +148,7 @@ void aqd_lessee_leave(struct aqd_leases *l, struct aqd_lessee *c, uint64_t now_n
 		return;
 	for (uint32_t i = 0; i < f->device_count; i++) {
 		aqd__lease_abandoned(l, f, c, i, now_ns);
+		aqd__lease_withdraw(c, i);
 		if (c->device[i].given)
 			aqd_page_set_until(c->page, i, 0);
 		f->running[i] -= runs_on(c, i);
@@ -165,8 +167,10 @@ static void set_gates(struct aqd_leases *l, struct aqd_lease *f, struct aqd_less
 		struct aqd_lessee_device *dev = &c->device[i];
 		bool gated = runs_on(c, i) && (f->terms.devices & bit_of(f, i));
 
-		if (gated != dev->gated)
+		if (gated != dev->gated) {
 			aqd__lease_open_until(dev, now_ns);
+			aqd__lease_withdraw(c, i);
+		}
 		if (gated != dev->gated || c->fresh)
 			l->ops->gate(l->context, c, i, gated);
 		dev->gated = gated;

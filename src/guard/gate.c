@@ -85,10 +85,14 @@ static void nap(uint64_t ns)
 	(void)timer_slack(slack);
 }
 
-static void say_want(struct aq_page_device *dev, int index, bool again)
+/* Return: the daemon was told. */
+static bool say_want(struct aq_page_device *dev, int index, bool again)
 {
-	if (!__atomic_exchange_n((uint32_t *)&dev->want, 1, __ATOMIC_SEQ_CST) || again)
+	bool news = !__atomic_exchange_n((uint32_t *)&dev->want, 1, __ATOMIC_SEQ_CST) || again;
+
+	if (news)
 		aq__gate_bell(index);
+	return news;
 }
 
 /* Until there is a new lease, or it is time to look again. */
@@ -98,7 +102,7 @@ static void wait_turn(struct aq_page_device *dev, int index, uint32_t turn, bool
 
 	if (again)
 		(void)aq__gate_daemon_looks(true);
-	say_want(dev, index, again);
+	(void)say_want(dev, index, again);
 	if (!aq__gate_thread_start()) {
 		now = aq_now_ns();
 		next = aq__gate_tend(index, now);
@@ -131,7 +135,7 @@ void aq__gate_ask(int index)
 		return;
 	turn = aq__load32(&page->device[index].lease_turn);
 	start_waiting(&aq__gate_devices[index], &counted);
-	say_want(&page->device[index], index, true);
+	(void)say_want(&page->device[index], index, true);
 	sleep_on(&page->device[index].lease_turn, turn, LOOK_AGAIN_NS);
 	stop_waiting(&page->device[index], index, false);
 }
@@ -184,8 +188,12 @@ static bool pass_leased(struct aq_page_device *dev, int index, uint32_t turn)
 	__atomic_fetch_add(&d->calls, 1, __ATOMIC_SEQ_CST);
 	claim(dev, turn);
 	if (aq__load32(&dev->lease_turn) == turn && aq__gate_lease_runs(dev, index, turn) &&
-	    !aq__gate_shut(dev, index))
+	    !aq__gate_shut(dev, index)) {
+		if (aq__load64(&dev->lease_until_ns) == AQ_LEASE_STANDING &&
+		    say_want(dev, index, false))
+			aq__gate_thread_kick();
 		return true;
+	}
 	uncount(&d->calls);
 	if (before != turn && aq__load32(&dev->active_turn) == turn)
 		aq__gate_thread_kick();

@@ -141,7 +141,7 @@ static uint64_t tend_contended(struct aq_page_device *dev, int index, uint32_t t
 		return tend_end(dev, index, turn, now_ns);
 	}
 	next = tend_idle(dev, index, turn, now_ns);
-	if (until_ns == AQ_LEASE_UNTIL_TOLD)
+	if (until_ns >= AQ_LEASE_STANDING)
 		return next;
 	if (left > early)
 		until_ns -= early;
@@ -161,8 +161,8 @@ static uint64_t tend(struct aq_page_device *dev, int index, uint64_t now_ns)
 	}
 	if (active == aq__load32(&dev->done_turn)) { /* not used; who uses it does not wake us */
 		next = tend_likely(dev, index, now_ns);
-		if (active == turn || until <= now_ns)
-			return next;
+		if (active == turn || until <= now_ns || until == AQ_LEASE_STANDING)
+			return next; /* who takes up a standing one wakes us after all */
 		if (aq__load32(&dev->waiting))
 			until = now_ns + 2 * POLL_NS;
 		return aq_min(next, until);

@@ -104,6 +104,8 @@ class Player:
             self.link.close()
         self.ended = True
 
+STANDING = 2**64 - 2  # AQ_LEASE_STANDING, of lease_until_ns
+
 
 def start(machine):
     """A daemon with which fractions end soon after their players."""
@@ -229,13 +231,16 @@ def a_high_priority_ends_a_lease(machine):
         """`second` wants before `first`, while low has the lease. This may be too slow: then low
         is not waited for, and `second` served before `first` wants."""
         turn = low.take()
-        before = first.get("lease_turn"), second.get("lease_turn")
+        eventually(lambda: first.get("lease_until_ns") == STANDING, f"{first.fraction} need not ask")
+        check(second.get("lease_until_ns") == 0, f"{second.fraction} has to ask")
+        before = second.get("lease_turn")
         second.want()
         first.want()
         eventually(lambda: low.get("lease_until_ns") == 0, "the low lease ends")
         low.back(turn, want=0)
-        eventually(lambda: first.get("lease_turn") != before[0], f"{first.fraction} is served")
-        passed = second.get("lease_turn") != before[1]
+        eventually(lambda: first.get("lease_until_ns") not in (0, STANDING),
+                   f"{first.fraction} is served")
+        passed = second.get("lease_turn") != before
         first.want(0)
         second.want(0)
         return not passed

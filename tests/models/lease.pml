@@ -4,12 +4,14 @@
  * by word: every store and every load of the page is a step of its own, in the order in which
  * src/daemon/lease.c and src/guard/gate*.c make them. Says nothing of who is next, of how long things
  * take, nor of the grace after which a daemon goes on without who does not come out. With -DPRIORITY
- * client 0 is of a higher priority: its leases end those of client 1, and do not wait for its work.
+ * client 0 is of a higher priority: its leases end those of client 1, and do not wait for its work;
+ * with -DSTANDING it has a lease to take up unasked while client 1 has its own.
  *
  * Checked: never have both clients work under way by a lease, but for what the higher priority has
- * passed over (assertion in `enter`); whoever waits is served in the end (ltl served). Bells are not in it: a lost one is repeated, so that the daemon
- * looks again in the end, and that is all that it may rely on. One client may die at any instant
- * (-DDEATH). See run_models.py.
+ * passed over, or is about to (assertion in `enter`); whoever waits is served in the end (ltl
+ * served). Bells are not in it: a lost one is repeated, so that the daemon looks again in the end,
+ * and that is all that it may rely on. One client may die at any instant (-DDEATH). See
+ * run_models.py.
  *
  * Numbers of turns are infinite, so that they are kept by their age: 0 the current turn, 1 the one
  * before it, OLD any earlier one.
@@ -28,6 +30,8 @@ byte turn[2] = OLD; /* the turn that client i has read and goes by */
 bool inside[2];	    /* work is under way by a lease */
 bool waiting[2];
 bool dead[2];
+bool stands;  /* until[0] is AQ_LEASE_STANDING */
+bool slipped; /* client 0 took that up as it was withdrawn, and has not given back */
 bool passed; /* client 1 has not given back yet what it was passed over for: `late` in the daemon */
 
 /* ---- a client with one thread, which does the work of the guard's own thread, too ---- */
@@ -36,7 +40,11 @@ bool passed; /* client 1 has not given back yet what it was passed over for: `la
 
 inline give_back(i, more)
 {
-	atomic { inside[i] = false; passed = passed && i == 0 };
+	atomic {
+		inside[i] = false;
+		passed = passed && i == 0;
+		slipped = slipped && i == 1
+	};
 	want[i] = more;
 	/* Only forward: see claim() in gate.c. */
 	if
@@ -49,7 +57,7 @@ inline enter(i)
 {
 	inside[i] = true;
 	waiting[i] = false;
-	assert(!inside[1 - i] || (i == 0 && passed))
+	assert(!inside[1 - i] || (i == 0 && passed) || stands || slipped)
 }
 
 proctype client(byte i) provided (!dead[i])
@@ -73,6 +81,12 @@ submit:
 	:: atomic { had && RUNS(i) -> had = false; enter(i) } /* second look */
 	:: else -> had = false; give_back(i, true); goto must_wait
 	fi;
+#ifdef STANDING
+	if
+	:: i == 0 && stands -> want[i] = true
+	:: else
+	fi;
+#endif
 
 commands:
 	/* Commands; each looks again before the next. */
@@ -164,6 +178,36 @@ inline give(i)
 	d_step { holder = i; last = i; ended = false; a = 0; b = 0 }
 }
 
+#ifdef STANDING
+inline stand()
+{
+	if
+	:: stands && done[0] == 0 -> /* taken up and given back before we looked */
+		d_step { until[0] = false; stands = false }
+	:: stands && done[0] != 0 && holder != 1 -> /* the claim is looked at afterwards, as ever */
+		atomic { until[0] = false; stands = false; slipped = inside[0] }
+	:: !stands && holder == 1 && !ended && !want[0] && !inside[0] && claimed[0] == done[0] &&
+	   !dead[0] ->
+		d_step { until[0] = true; over[0] = false; stands = true };
+		d_step {
+			claimed[0] = OLDER(claimed[0]);
+			done[0] = OLDER(done[0]);
+			turn[0] = OLDER(turn[0])
+		}
+	:: else
+	fi
+}
+#endif
+
+inline grant(i)
+{
+	if
+	:: i == 0 && stands && done[0] != 0 -> /* the same turn goes on */
+		d_step { stands = false; holder = 0; last = 0; ended = false }
+	:: else -> give(i)
+	fi
+}
+
 proctype daemon()
 {
 	do
@@ -199,10 +243,15 @@ proctype daemon()
 		:: else
 		fi;
 		if
-		:: holder == NOBODY && want[1 - last] && !dead[1 - last] -> give(1 - last)
-		:: holder == NOBODY && !want[1 - last] && want[last] && !dead[last] -> give(last)
+		:: holder == NOBODY && want[1 - last] && !dead[1 - last] -> grant(1 - last)
+		:: holder == NOBODY && !want[1 - last] && want[last] && !dead[last] -> grant(last)
 		:: else
-		fi
+		fi;
+#ifdef STANDING
+		stand()
+#else
+		skip
+#endif
 	od
 }
 

@@ -28,6 +28,10 @@ CHECKS = [
     ("lease", ["-DANYBODY", "-DNO_CLOCK"], SAFETY, ["-E"], False, "an equal that does so is found out"),
     ("lease", ["-DPRIORITY", "-DNO_CLOCK"], LIVENESS, ["-a", "-f", "-E"], True,
      "nobody waits for ever, nor for a higher priority"),
+    ("lease", ["-DPRIORITY", "-DSTANDING", "-DNO_CLOCK"], SAFETY, ["-E"], True,
+     "a standing lease is taken up beside a lower one, and by nobody else"),
+    ("lease", ["-DPRIORITY", "-DSTANDING", "-DNO_CLOCK"], LIVENESS, ["-a", "-f", "-E"], True,
+     "nobody waits for ever for who has one"),
 ]
 LONG = [  # AQ_ALL=1: a minute more
     ("lease", ["-DDEATH"], SAFETY, ["-E"], True, "two never run at once, nor when one dies"),

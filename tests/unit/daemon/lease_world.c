@@ -168,6 +168,8 @@ static void try_launch(struct world *w, struct guard *g)
 		launch(w, g, true);
 	} else if (dev->done_turn != dev->lease_turn && dev->lease_until_ns > w->now) {
 		dev->active_turn = dev->lease_turn;
+		if (dev->lease_until_ns == AQ_LEASE_STANDING && !dev->want)
+			ring(w, g);
 		dev->want = 1;
 		launch(w, g, false);
 	} else if (!dev->want) {

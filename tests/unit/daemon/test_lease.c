@@ -86,6 +86,126 @@ static void test_lease__a_high_priority_goes_first(void **state)
 	world_free(w);
 }
 
+static bool stands(const struct guard *g)
+{
+	return g->page.device[0].lease_until_ns == AQ_LEASE_STANDING;
+}
+
+/* Somebody who pauses, beside one of a low priority that never does. */
+static struct world *idle_beside_low(uint32_t limit, uint32_t priority, struct guard **ret_idle,
+				     struct guard **ret_low)
+{
+	struct world *w = world_new();
+
+	*ret_low = add(w, 500, 1000, 0, 300 * US);
+	*ret_idle = add(w, 500, limit, priority, 200 * US);
+	(*ret_idle)->busy_ns = 2 * MS;
+	(*ret_idle)->idle_ns = 50 * MS;
+	run(w, 120 * MS);
+	assert_true((*ret_idle)->wake_ns > w->now);
+	return w;
+}
+
+static void test_lease__who_goes_first_need_not_ask(void **state)
+{
+	struct guard *high, *low;
+	struct world *w = idle_beside_low(1000, 2, &high, &low);
+	uint64_t high_ns = high->total_ns, low_ns = low->total_ns, grants = w->f[1].lease.grants;
+
+	assert_true(stands(high));
+	assert_false(stands(low));
+	high->worst_wait_ns = 0;
+	run(w, S);
+	assert_int_equal(high->worst_wait_ns, 0);
+	assert_true(w->f[1].lease.grants > grants + 15); /* of leases, as ever */
+	assert_true(high->total_ns - high_ns > 35 * MS && low->total_ns - low_ns > 900 * MS);
+	assert_true(aqd_lease_gpu_ns(&w->f[1].lease, 0) + 3 * MS > high->total_ns);
+	assert_true(w->lies == 0 && w->overruns == 0);
+	world_free(w);
+}
+
+static void test_lease__what_stands_is_withdrawn(void **state)
+{
+	struct guard *high, *low;
+	struct world *w = idle_beside_low(1000, 2, &high, &low);
+	struct aq_arbiter_terms terms = w->f[1].lease.terms;
+
+	terms.priority = 0;
+	aqd_lease_change(&w->l, &w->f[1].lease, &terms, w->now);
+	run(w, US);
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_false(stands(high));
+	terms.priority = 2;
+	aqd_lease_change(&w->l, &w->f[1].lease, &terms, w->now);
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_true(stands(high));
+	die(w, low); /* so that the gate opens */
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_int_equal(high->page.gates, 0);
+	assert_false(stands(high));
+	world_free(w);
+}
+
+static void test_lease__nothing_stands_for_equals_nor_under_a_cap(void **state)
+{
+	struct guard *idle, *low;
+	struct world *w = idle_beside_low(1000, 0, &idle, &low);
+
+	assert_false(stands(idle));
+	world_free(w);
+	w = idle_beside_low(600, 2, &idle, &low);
+	assert_false(stands(idle));
+	world_free(w);
+}
+
+static void test_lease__what_was_taken_up_counts_from_then_on(void **state)
+{
+	struct guard *high, *low;
+	struct world *w = idle_beside_low(1000, 2, &high, &low);
+	struct aq_page_device *dev = &high->page.device[0];
+	uint64_t gpu_ns = aqd_lease_gpu_ns(&w->f[1].lease, 0);
+
+	dev->edge_ns = (uint32_t)w->now;
+	dev->active_turn = dev->lease_turn;
+	dev->want = 1;
+	w->now += 5 * MS; /* a busy host */
+	ring(w, high);
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_false(stands(high));
+	assert_true(w->f[1].lease.given);
+	w->now += MS;
+	dev->gpu_ns += 6 * MS;
+	dev->want = 0;
+	dev->done_turn = dev->active_turn;
+	ring(w, high);
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_int_equal(aqd_lease_gpu_ns(&w->f[1].lease, 0) - gpu_ns, 6 * MS);
+	assert_int_equal(w->lies, 0);
+	world_free(w);
+}
+
+static void test_lease__what_was_taken_up_and_given_back_is_charged(void **state)
+{
+	struct guard *high, *low;
+	struct world *w = idle_beside_low(1000, 2, &high, &low);
+	struct aq_page_device *dev = &high->page.device[0];
+	uint64_t gpu_ns = aqd_lease_gpu_ns(&w->f[1].lease, 0);
+	uint32_t turn = dev->lease_turn;
+
+	dev->active_turn = turn;
+	dev->gpu_ns += 5 * MS;
+	dev->done_turn = turn;
+	ring(w, high);
+	w->next = aqd_leases_run(&w->l, w->now);
+	assert_int_equal(aqd_lease_gpu_ns(&w->f[1].lease, 0) - gpu_ns, 5 * MS);
+	assert_true(aq_arbiter_lag(&w->l.arbiter, &w->f[1].lease.contender, w->now) <
+		    -4 * (int64_t)MS);
+	/* Until that is made up for, the lower one may be owed more. */
+	run(w, 20 * MS);
+	assert_true(stands(high) && dev->lease_turn == turn + 1);
+	world_free(w);
+}
+
 static void test_lease__a_long_kernel_overruns_once_and_pays(void **state)
 {
 	struct world *w = world_new();
@@ -633,6 +753,11 @@ int main(void)
 		cmocka_unit_test(test_lease__shares_and_one_at_a_time),
 		cmocka_unit_test(test_lease__a_high_priority_goes_first),
 		cmocka_unit_test(test_lease__says_whether_anybody_there_goes_first),
+		cmocka_unit_test(test_lease__who_goes_first_need_not_ask),
+		cmocka_unit_test(test_lease__what_stands_is_withdrawn),
+		cmocka_unit_test(test_lease__nothing_stands_for_equals_nor_under_a_cap),
+		cmocka_unit_test(test_lease__what_was_taken_up_counts_from_then_on),
+		cmocka_unit_test(test_lease__what_was_taken_up_and_given_back_is_charged),
 		cmocka_unit_test(test_lease__a_long_kernel_overruns_once_and_pays),
 		cmocka_unit_test(test_lease__a_debt_outlives_its_process),
 		cmocka_unit_test(test_lease__one_newcomer_after_another_takes_no_share),

@@ -45,16 +45,20 @@ static inline void lease_gate(int i, uint32_t gate)
 	lease_news();
 }
 
-/* @ns: UINT64_MAX until told. @waiting: AQ_WAITING_*. */
-static inline void lease_give_to(int i, uint64_t ns, uint32_t waiting)
+static inline void lease_write(int i, uint64_t until, uint32_t waiting)
 {
 	struct aq_page_device *dev = lease_device(i);
-	uint64_t until = ns == UINT64_MAX ? AQ_LEASE_UNTIL_TOLD : aq_now_ns() + ns;
 
 	lease_store(&dev->waiting, waiting);
 	__atomic_store_n((uint64_t *)&dev->lease_until_ns, until, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add((uint32_t *)&dev->lease_turn, 1, __ATOMIC_SEQ_CST);
 	syscall(SYS_futex, &dev->lease_turn, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* @ns: UINT64_MAX until told. @waiting: AQ_WAITING_*. */
+static inline void lease_give_to(int i, uint64_t ns, uint32_t waiting)
+{
+	lease_write(i, ns == UINT64_MAX ? AQ_LEASE_UNTIL_TOLD : aq_now_ns() + ns, waiting);
 	lease_news();
 }
 

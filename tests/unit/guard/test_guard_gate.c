@@ -91,6 +91,46 @@ static void test_gate__a_pause_gives_back_what_others_wait_for(void **state)
 	}
 }
 
+/* How often the gate's thread has slept, ever. */
+static uint64_t thread_slept(void)
+{
+	FILE *f = popen("grep -lsx aliquot-gate /proc/$PPID/task/*/comm | sed 's/comm$/status/' |"
+			" xargs -r sed -n 's/^voluntary_ctxt_switches:[^0-9]*//p'",
+			"r");
+	unsigned long times = 0;
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%lu", &times), 1);
+	pclose(f);
+	return times;
+}
+
+static void test_gate__a_standing_lease_is_taken_up_unasked(void **state)
+{
+	struct aq_page_device *dev = lease_device(0);
+	uint32_t bells;
+	uint64_t slept;
+
+	lease_give(0, UINT64_MAX, true); /* so that there is a thread */
+	ok(launch(stream, 10 * US));
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	lease_write(0, AQ_LEASE_STANDING, AQ_WAITING_OTHERS);
+	lease_news();
+	usleep(20000);
+	bells = fake_daemon.bells;
+	slept = thread_slept();
+	usleep(200000);
+	assert_true(thread_slept() - slept < 10); /* it would be 1,000 if it looked again */
+	assert_int_equal(fake_daemon.bells, bells);
+	ok(launch(stream, 10 * US));
+	assert_int_equal(lease_load(&dev->active_turn), lease_load(&dev->lease_turn));
+	assert_int_equal(lease_load(&dev->want), 1);
+	assert_true(eventually(fake_daemon.bells > bells));
+	/* It pauses before the daemon has looked. */
+	assert_true(lease_wait_back(0, PATIENCE_NS));
+	assert_true(eventually(!lease_load(&dev->want)));
+}
+
 static void test_gate__an_end_without_a_number_is_no_lease(void **state)
 {
 	struct aq_page_device *dev = lease_device(0);
@@ -358,6 +398,7 @@ int main(int argc, char **argv)
 		MANAGED(test_gate__waits_for_a_lease_and_says_so),
 		MANAGED(test_gate__the_end_waits_for_what_is_in_flight_and_charges_it),
 		MANAGED(test_gate__a_pause_gives_back_what_others_wait_for),
+		MANAGED(test_gate__a_standing_lease_is_taken_up_unasked),
 		MANAGED(test_gate__an_end_without_a_number_is_no_lease),
 		MANAGED(test_gate__a_pause_that_nobody_minds_gives_nothing_back),
 		MANAGED(test_gate__more_work_waits_for_the_next_turn),
