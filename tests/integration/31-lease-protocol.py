@@ -17,6 +17,7 @@ from spinning import guarded
 
 GRACE_S = 0.02
 FOREVER = rawclient.MAX
+STANDING = rawclient.MAX - 1  # AQ_LEASE_STANDING
 
 
 class Player:
@@ -103,8 +104,6 @@ class Player:
             os.waitpid(self.pid, 0)
             self.link.close()
         self.ended = True
-
-STANDING = 2**64 - 2  # AQ_LEASE_STANDING, of lease_until_ns
 
 
 def start(machine):
