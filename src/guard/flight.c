@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Commands, the marks behind them, and when they are done; see flight.h. The oldest mark is looked
- * at first: one that is not reached hides those behind it, so what is in flight is never taken for
- * less than it is.
- *
- * A stream is recorded on by its user or, when nobody submits, by the gate's thread. It does so
- * with the lane marked `recording`; whoever destroys or captures the stream waits for that.
+ * Commands in flight, by context and device; see flight.h. Marks are flight_mark.c's, what the
+ * program waits for is flight_wait.c's.
  */
 #include <errno.h>
 #include <sched.h>
@@ -24,12 +20,9 @@
 #define MARK_NS (250 * AQ_NS_PER_US)
 #define MARK_COMMANDS 64u
 #define MARK_GRAPH_NS (100 * AQ_NS_PER_US)  /* a shorter graph is a command like others */
-#define MARK_SYNC_NS (200 * AQ_NS_PER_US)   /* shorter work that is waited for is sampled */
 #define PAUSE_NS (500 * AQ_NS_PER_US)	    /* without a command: is the last one done already? */
 #define LOOK_NS (100 * AQ_NS_PER_US)	    /* a submitting thread looks at marks no more often */
-#define GIVE_UP_NS AQ_NS_PER_MS		    /* see unmarkable() */
 #define FORETOLD_MOST_NS (4 * AQ_NS_PER_MS) /* a lease; several contexts have less in flight */
-#define LOOK_MOST_NS AQ_NS_PER_MS	    /* who has waited waits no longer for another's look */
 #define PROMPT_NS (20 * AQ_NS_PER_US)	    /* two queries and a record take less */
 
 /* Places are taken under `making` and never freed; read without. */
@@ -62,6 +55,11 @@ static struct aq__flight *find(CUcontext ctx)
 			return flights[i];
 	}
 	return NULL;
+}
+
+struct aq__flight *aq__flight_at(uint32_t i)
+{
+	return flights[i];
 }
 
 int aq__flight_index(CUcontext ctx)
@@ -104,292 +102,7 @@ struct aq__flight *aq__flight_of(CUcontext ctx, int index)
 	return f;
 }
 
-/* ---- calling the driver with what belongs to a context ---- */
-
-struct visit {
-	CUcontext before;
-	bool moved;
-	CUstreamCaptureMode mode;
-};
-
-/* Lock held. May the driver be called? Then the context stays until unpin(). */
-static bool pin(struct aq__flight *f, CUcontext ctx)
-{
-	if (f->dying || f->ctx != ctx || !ctx)
-		return false;
-	f->pins++;
-	return true;
-}
-
-static void visit_begin(struct visit *v, CUcontext ctx)
-{
-	v->moved = AQ__CALL(cuCtxGetCurrent, &v->before) == CUDA_SUCCESS && v->before != ctx &&
-		   AQ__CALL(cuCtxPushCurrent_v2, ctx) == CUDA_SUCCESS;
-	v->mode = aq__relax_begin();
-}
-
-static void visit_end(const struct visit *v)
-{
-	CUcontext popped;
-
-	aq__relax_end(v->mode);
-	if (v->moved)
-		(void)AQ__CALL(cuCtxPopCurrent_v2, &popped);
-}
-
-/* ---- lanes; lock held ---- */
-
-static bool own_lane(const struct aq__lane *l)
-{
-	return l->stream != CU_STREAM_PER_THREAD || pthread_equal(l->thread, pthread_self());
-}
-
-static struct aq__lane *lane_of(struct aq__flight *f, CUstream stream, bool make)
-{
-	struct aq__lane *room = NULL;
-
-	for (uint32_t i = 0; i < AQ__LANES; i++) {
-		struct aq__lane *l = &f->lanes[i];
-
-		if (l->stream == stream && own_lane(l))
-			return l;
-		if (!room && !l->recording && !l->commands)
-			room = l;
-	}
-	if (!make || !room)
-		return NULL;
-	*room = (struct aq__lane){
-		.stream = stream,
-		.thread = stream == CU_STREAM_PER_THREAD ? pthread_self() : 0,
-	};
-	return room;
-}
-
-/* Its commands are done, as is known without a mark; @waited: by who waited for them. */
-static void lane_done(struct aq__flight *f, struct aq__lane *l, uint64_t host_ns, bool waited)
-{
-	f->commands -= l->commands < f->commands ? l->commands : f->commands;
-	f->est_ns -= l->est_ns < f->est_ns ? l->est_ns : f->est_ns;
-	l->commands = 0;
-	l->est_ns = 0;
-	l->guessed = false;
-	if (!f->commands && waited)
-		aq__account_waited(f, host_ns);
-	else if (!f->commands)
-		aq__account_idle(f, host_ns);
-}
-
-/* ---- marks ---- */
-
-static int64_t elapsed_ns(CUevent from, CUevent to)
-{
-	float ms;
-
-	if (!from || AQ__CALL(cuEventElapsedTime, &ms, from, to) != CUDA_SUCCESS)
-		return -1;
-	return (int64_t)((double)ms * 1e6);
-}
-
-/*
- * Lock held; not while the driver is asked. The base is reached when the device turns to this
- * context, or behind work from before the gate was managed. When that was, the base before tells.
- */
-static void look_at_base(struct aq__flight *f)
-{
-	struct aq__account *a = &f->account;
-	CUevent base = a->base, before = a->at_known ? a->base_before : NULL;
-	CUcontext ctx = f->ctx;
-	uint64_t now = aq_now_ns();
-	int64_t after = -1;
-	struct visit v;
-	bool reached;
-
-	if (!pin(f, ctx))
-		return;
-	aq__unlock(&f->lock);
-	visit_begin(&v, ctx);
-	reached = AQ__CALL(cuEventQuery, base) == CUDA_SUCCESS;
-	if (reached)
-		after = elapsed_ns(before, base);
-	visit_end(&v);
-	aq__lock(&f->lock);
-	f->pins--;
-	if (!a->late || a->base != base)
-		return;
-	if (reached)
-		aq__account_base(f, after, aq_now_ns());
-	else
-		aq__account_base_late(f, now);
-}
-
-/* Lock held; not while the driver is asked. Look at the oldest marks, and count those reached. */
-static void reap(struct aq__flight *f)
-{
-	CUcontext ctx = f->ctx;
-	struct visit v;
-
-	if (f->reaping || f->first == f->last || !pin(f, ctx))
-		return;
-	f->reaping = true;
-	f->looked_ns = aq_now_ns();
-	if (f->account.late)
-		look_at_base(f);
-	aq__unlock(&f->lock);
-	visit_begin(&v, ctx);
-	aq__lock(&f->lock);
-	while (f->first != f->last && f->marks[f->first % AQ__MARKS].recorded) {
-		struct aq__mark *m = &f->marks[f->first % AQ__MARKS];
-		CUevent base = f->account.base;
-		uint64_t asked = aq_now_ns();
-		int64_t at = -1;
-		bool reached;
-
-		aq__unlock(&f->lock);
-		/* An error is the context's end: there is nothing left to wait for. */
-		reached = m->failed || AQ__CALL(cuEventQuery, m->event) != CUDA_ERROR_NOT_READY;
-		if (reached && !m->failed)
-			at = elapsed_ns(base, m->event);
-		aq__lock(&f->lock);
-		if (!reached) {
-			m->from_ns = asked;
-			break;
-		}
-		aq__account_reached(f, at, aq_now_ns());
-	}
-	aq__unlock(&f->lock);
-	visit_end(&v);
-	aq__lock(&f->lock);
-	f->reaping = false;
-	f->pins--;
-}
-
-/* Lock held. Take a place in the ring for what is on the lane. NULL: none free. */
-static struct aq__mark *take_mark(struct aq__flight *f, struct aq__lane *l)
-{
-	struct aq__mark *m = &f->marks[f->last % AQ__MARKS];
-
-	if (f->last - f->first == AQ__MARKS)
-		return NULL;
-	m->recorded = m->failed = false;
-	m->doubt_ns = 0;
-	m->commands = l->commands;
-	m->est_ns = l->est_ns;
-	m->guessed = l->guessed;
-	m->first_ns = l->first_ns;
-	m->what = l->what;
-	m->gap_ns = f->account.gap_ns;
-	f->account.gap_ns = 0;
-	f->account.marked = true;
-	f->last++;
-	l->commands = 0;
-	l->est_ns = 0;
-	l->guessed = false;
-	l->recording = true;
-	return m;
-}
-
-/* Lock held; not while the driver records. A mark behind all that is on the lane. */
-static void mark_lane(struct aq__flight *f, struct aq__lane *l)
-{
-	CUstream stream = l->stream;
-	CUcontext ctx = f->ctx;
-	struct aq__mark *m;
-	struct visit v;
-	bool failed;
-
-	if (!l->commands || l->recording || !pin(f, ctx))
-		return;
-	m = take_mark(f, l);
-	if (m) {
-		aq__unlock(&f->lock);
-		visit_begin(&v, ctx);
-		if (!m->event && AQ__CALL(cuEventCreate, &m->event, CU_EVENT_DEFAULT))
-			m->event = NULL;
-		m->from_ns = aq_now_ns();
-		failed = !m->event || AQ__CALL(cuEventRecord, m->event, stream) != CUDA_SUCCESS;
-		visit_end(&v);
-		aq__lock(&f->lock);
-		m->failed = failed;
-		m->recorded = true;
-		l->recording = false;
-	}
-	f->pins--;
-}
-
-/* Lock held; not while the driver is asked. Return: false: it cannot be recorded on now. */
-static bool mark_unless_captured(struct aq__flight *f, struct aq__lane *l)
-{
-	CUstream stream = l->stream;
-	CUcontext ctx = f->ctx;
-	struct visit v;
-	bool captured;
-
-	if (!own_lane(l) || !pin(f, ctx))
-		return false;
-	l->recording = true; /* the stream stays while it is asked about */
-	aq__unlock(&f->lock);
-	visit_begin(&v, ctx);
-	captured = aq__capturing(stream, false);
-	visit_end(&v);
-	aq__lock(&f->lock);
-	l->recording = false;
-	f->pins--;
-	if (!captured)
-		mark_lane(f, l);
-	return !captured;
-}
-
 /* ---- around a command ---- */
-
-/* Lock held; not while the driver is asked. Is all on the lane done? The stream is not captured. */
-static bool lane_is_done(struct aq__flight *f, const struct aq__lane *l)
-{
-	CUstream stream = l->stream;
-	CUcontext ctx = f->ctx;
-	CUresult r = CUDA_ERROR_NOT_READY;
-	struct visit v;
-
-	if (!pin(f, ctx))
-		return false;
-	aq__unlock(&f->lock);
-	visit_begin(&v, ctx);
-	if (!aq__capturing(stream, false))
-		r = AQ__CALL(cuStreamQuery, stream);
-	visit_end(&v);
-	aq__lock(&f->lock);
-	f->pins--;
-	return r != CUDA_ERROR_NOT_READY;
-}
-
-/* Lock held; not while the driver records. */
-static void record_base(struct aq__flight *f, const struct aq__command *c)
-{
-	struct aq__account *a = &f->account;
-	CUevent base = a->base_before;
-	uint64_t from, to;
-	bool recorded;
-	struct visit v;
-
-	if (a->recording || !pin(f, c->ctx))
-		return;
-	a->recording = true;
-	a->base_before = a->base;
-	a->base = NULL;
-	aq__account_record(f, aq_now_ns());
-	aq__unlock(&f->lock);
-	visit_begin(&v, c->ctx);
-	if (!base && AQ__CALL(cuEventCreate, &base, CU_EVENT_DEFAULT))
-		base = NULL;
-	from = aq_now_ns();
-	recorded = base && AQ__CALL(cuEventRecord, base, c->stream) == CUDA_SUCCESS;
-	to = aq_now_ns();
-	visit_end(&v);
-	aq__lock(&f->lock);
-	a->base = base;
-	a->recording = false;
-	aq__account_recorded(f, recorded, from, to);
-	f->pins--;
-}
 
 /* Lock held. Has all that is in flight a mark? Then it may be done, and a pause have begun. */
 static bool all_marked(const struct aq__flight *f)
@@ -401,14 +114,6 @@ static bool all_marked(const struct aq__flight *f)
 	return f->first != f->last && marked >= f->commands;
 }
 
-/* Lock held; not while another thread goes on: with some queries, mostly. */
-static void pass_on(struct aq__flight *f)
-{
-	aq__unlock(&f->lock);
-	sched_yield();
-	aq__lock(&f->lock);
-}
-
 void aq__flight_before(struct aq__flight *f, struct aq__command *c)
 {
 	uint64_t now = aq_now_ns();
@@ -416,21 +121,21 @@ void aq__flight_before(struct aq__flight *f, struct aq__command *c)
 
 	aq__lock(&f->lock);
 	while (f->reaping && now - f->last_ns > PAUSE_NS) /* a pause must not look like work */
-		pass_on(f);
+		aq__mark_pass_on(f);
 	if (now - f->looked_ns > LOOK_NS || all_marked(f))
-		reap(f);
+		aq__mark_reap(f);
 	/* After a pause, what was submitted last without a mark is probably done, and long since.
 	 */
 	if (f->commands && f->first == f->last && now - f->last_ns > 2 * f->est_ns + PAUSE_NS &&
 	    f->ctx == c->ctx) {
 		uint64_t end = f->last_ns + f->est_ns;
 
-		l = lane_of(f, c->stream, false);
-		if (l && l->commands && lane_is_done(f, l))
-			lane_done(f, l, end, false);
+		l = aq__lane_of(f, c->stream, false);
+		if (l && l->commands && aq__lane_is_done(f, l))
+			aq__lane_done(f, l, end, false);
 	}
 	if (f->ctx == c->ctx && aq__account_start(f, now))
-		record_base(f, c);
+		aq__mark_base(f, c);
 	c->from_ns = aq_now_ns();
 	c->life = f->life;
 	aq__unlock(&f->lock);
@@ -446,13 +151,13 @@ static void began(struct aq__flight *f, const struct aq__command *c, struct aq__
 	uint32_t mark;
 
 	if (f->account.late)
-		look_at_base(f);
+		aq__mark_look_at_base(f);
 	aq__account_began(f, !f->account.late && !c->waits, c->from_ns, now);
 	if (!f->account.sampled || c->waits || l->recording)
 		return;
-	aq__account_sampled(f, lane_is_done(f, l));
+	aq__account_sampled(f, aq__lane_is_done(f, l));
 	mark = f->last;
-	mark_lane(f, l);
+	aq__mark_lane(f, l);
 	if (aq_now_ns() - now > PROMPT_NS) { /* somebody else had the processor */
 		f->marks[mark % AQ__MARKS].doubt_ns = aq_now_ns() - now;
 		f->account.brief = false;
@@ -467,7 +172,7 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 
 	aq__lock(&f->lock);
 	if (f->ctx == c->ctx && f->life == c->life && r == CUDA_SUCCESS)
-		l = lane_of(f, c->stream, true);
+		l = aq__lane_of(f, c->stream, true);
 	if (l) {
 		est = aq__account_estimate(f, c->what, &known);
 		if (!l->commands++)
@@ -481,13 +186,13 @@ void aq__flight_after(struct aq__flight *f, const struct aq__command *c, CUresul
 		if (!f->account.commands++)
 			began(f, c, l, now);
 		else if (f->account.late)
-			look_at_base(f);
-		if (c->waits && lane_is_done(f, l))
-			lane_done(f, l, aq_now_ns(), false);
+			aq__mark_look_at_base(f);
+		if (c->waits && aq__lane_is_done(f, l))
+			aq__lane_done(f, l, aq_now_ns(), false);
 		if (c->stream == CU_STREAM_PER_THREAD || l->what || !known ||
 		    l->est_ns >= MARK_NS || l->commands >= MARK_COMMANDS) {
 			f->account.brief = false;
-			mark_lane(f, l);
+			aq__mark_lane(f, l);
 		}
 	} else if (!f->commands) {
 		aq__account_idle(f, now);
@@ -511,52 +216,11 @@ uint64_t aq__flight_left(int index, uint64_t now_ns, bool look)
 	{
 		aq__lock(&f->lock);
 		if (look)
-			reap(f);
+			aq__mark_reap(f);
 		sum += aq__account_left(f, now_ns);
 		aq__unlock(&f->lock);
 	}
 	return sum;
-}
-
-/*
- * Lock held. A lane that cannot be marked now: another thread's default stream, or one that a
- * capture of another stream has drawn in. It is taken as done after what it was estimated for, and
- * as much again; charged is what the host's clock says.
- */
-static void unmarkable(struct aq__flight *f, struct aq__lane *l)
-{
-	uint64_t now = aq_now_ns();
-
-	if (!f->dying && now > l->last_ns + 2 * f->est_ns + GIVE_UP_NS)
-		lane_done(f, l, now, false);
-}
-
-/* Lock held; not while the driver is asked. A mark behind what is done would tell too late. */
-static bool tail_is_done(struct aq__flight *f, struct aq__lane *l)
-{
-	uint32_t commands = l->commands;
-	bool done;
-
-	if (!own_lane(l))
-		return false;
-	l->recording = true; /* the stream stays while it is asked about */
-	done = lane_is_done(f, l);
-	l->recording = false;
-	return done && l->commands == commands;
-}
-
-static void mark_tails(struct aq__flight *f)
-{
-	for (uint32_t i = 0; i < AQ__LANES; i++) {
-		struct aq__lane *l = &f->lanes[i];
-
-		if (!l->commands || l->recording)
-			continue;
-		if (!f->account.marked && tail_is_done(f, l))
-			lane_done(f, l, aq_now_ns(), true);
-		else if (!mark_unless_captured(f, l))
-			unmarkable(f, l);
-	}
 }
 
 /* What waits for nothing else to be submitted must not look as if it were in flight for ever: all
@@ -569,10 +233,10 @@ void aq__flight_mark(struct aq__flight *f, const struct aq__command *c)
 
 		if (!l->commands || l->recording)
 			continue;
-		if (l->stream == c->stream && own_lane(l))
-			mark_lane(f, l);
-		else if (!mark_unless_captured(f, l))
-			unmarkable(f, l);
+		if (l->stream == c->stream && aq__lane_is_own(l))
+			aq__mark_lane(f, l);
+		else if (!aq__mark_unless_captured(f, l))
+			aq__mark_unmarkable(f, l);
 	}
 	aq__unlock(&f->lock);
 }
@@ -615,10 +279,10 @@ bool aq__flight_drained(int index)
 	FOR_EACH_ON(f, index)
 	{
 		aq__lock(&f->lock);
-		reap(f);
+		aq__mark_reap(f);
 		if (f->commands) {
-			mark_tails(f);
-			reap(f);
+			aq__mark_tails(f);
+			aq__mark_reap(f);
 		}
 		drained &= !f->commands && f->first == f->last;
 		aq__unlock(&f->lock);
@@ -662,119 +326,7 @@ uint64_t aq__flight_harvest(int index, bool foretell)
 	return sum;
 }
 
-/* ---- what the program does ---- */
-
-/* Lock held. Is the lane on what is waited for? */
-static bool concerns(const struct aq__lane *l, CUstream stream, bool all)
-{
-	return l->commands && !l->recording && own_lane(l) && (all || l->stream == stream);
-}
-
-/* Lock held; not while the driver is asked. */
-static void mark_concerned(struct aq__flight *f, CUstream stream, bool all)
-{
-	for (uint32_t k = 0; k < AQ__LANES; k++) {
-		struct aq__lane *l = &f->lanes[k];
-
-		if (!concerns(l, stream, all))
-			continue;
-		if (f->account.brief && lane_is_done(f, l))
-			aq__account_sampled(f, true);
-		(void)mark_unless_captured(f, l);
-	}
-}
-
-void aq__flight_sync_begin(CUstream stream, bool all)
-{
-	uint32_t n = aq__flights();
-
-	for (uint32_t i = 0; i < n; i++) {
-		struct aq__flight *f = flights[i];
-
-		aq__lock(&f->lock);
-		f->account.brief &= f->est_ns < MARK_SYNC_NS;
-		if (f->commands && (f->est_ns >= MARK_SYNC_NS || f->account.sampled))
-			mark_concerned(f, stream, all);
-		aq__unlock(&f->lock);
-	}
-}
-
-/* Once in a step: who asks about old work all the time has not submitted the last of it. */
-void aq__flight_asked(CUstream stream, bool all)
-{
-	uint32_t n = aq__flights();
-
-	for (uint32_t i = 0; i < n; i++) {
-		struct aq__flight *f = flights[i];
-
-		aq__lock(&f->lock);
-		if (f->commands && f->account.sampled && !f->account.asked) {
-			f->account.asked = true;
-			mark_concerned(f, stream, all);
-		}
-		aq__unlock(&f->lock);
-	}
-}
-
-/* Does another thread look whether what was waited for is done? Before it knows, this step and the
- * next would be taken for one, with the pause between them. */
-static bool looked_at(const struct aq__flight *f, CUstream stream, bool all)
-{
-	bool recording = false;
-
-	for (uint32_t k = 0; k < AQ__LANES; k++) {
-		const struct aq__lane *l = &f->lanes[k];
-
-		recording |= l->recording && own_lane(l) && (all || l->stream == stream);
-	}
-	return recording || f->reaping;
-}
-
-void aq__flight_sync_end(CUstream stream, bool all, CUresult r)
-{
-	uint32_t n = aq__flights();
-
-	for (uint32_t i = 0; r == CUDA_SUCCESS && i < n; i++) {
-		struct aq__flight *f = flights[i];
-		uint64_t now = aq_now_ns();
-
-		aq__lock(&f->lock);
-		while (f->commands && looked_at(f, stream, all) && aq_now_ns() < now + LOOK_MOST_NS)
-			pass_on(f);
-		if (f->commands)
-			reap(f);
-		aq__account_told(f, now);
-		for (uint32_t k = 0; f->commands && k < AQ__LANES; k++) {
-			struct aq__lane *l = &f->lanes[k];
-
-			if (concerns(l, stream, all) && (!all || lane_is_done(f, l)))
-				lane_done(f, l, now > l->last_ns ? now : l->last_ns, true);
-		}
-		aq__unlock(&f->lock);
-	}
-}
-
-void aq__flight_stream_gone(CUstream stream)
-{
-	uint32_t n = aq__flights();
-
-	for (uint32_t i = 0; i < n; i++) {
-		struct aq__flight *f = flights[i];
-		struct aq__lane *l;
-
-		aq__lock(&f->lock);
-		while ((l = lane_of(f, stream, false)) && l->recording) {
-			aq__unlock(&f->lock);
-			sched_yield(); /* for as long as one record takes */
-			aq__lock(&f->lock);
-		}
-		if (l) {
-			mark_lane(f, l);
-			*l = (struct aq__lane){0};
-		}
-		aq__unlock(&f->lock);
-	}
-}
+/* ---- contexts end ---- */
 
 /* Nobody's but the caller's. */
 static void destroy_events(const struct aq__flight *f)
@@ -806,7 +358,7 @@ static void forget(struct aq__flight *f)
 /* Lock held. From here on nobody of us calls the driver with what is in the context. */
 static void keep_off(struct aq__flight *f)
 {
-	reap(f);
+	aq__mark_reap(f);
 	f->dying++;
 	while (f->pins) {
 		aq__unlock(&f->lock);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of flight.h: shared by flight.c (commands and marks) and account.c (device time). */
+/* The inside of flight.h: shared by flight.c (commands), flight_mark.c (marks), flight_wait.c (what
+ * the program waits for) and account.c (device time). */
 #ifndef AQ_GUARD_FLIGHT_PARTS_H
 #define AQ_GUARD_FLIGHT_PARTS_H
 
@@ -120,6 +121,50 @@ struct aq__flight {
 		struct aq__length length;
 	} known[AQ__KNOWN];
 };
+
+/* ---- flight.c ---- */
+
+/* Place @i of those made, below aq__flights(). */
+struct aq__flight *aq__flight_at(uint32_t i);
+
+/* ---- flight_mark.c; lock held, but not while the driver is asked or another thread goes on ----
+ */
+
+/* Is it this thread's, or everybody's? */
+bool aq__lane_is_own(const struct aq__lane *l);
+
+/* The lane of a stream. NULL: there is none, or with @make no room for it. */
+struct aq__lane *aq__lane_of(struct aq__flight *f, CUstream stream, bool make);
+
+/* Its commands are done, as is known without a mark; @waited: by who waited for them. */
+void aq__lane_done(struct aq__flight *f, struct aq__lane *l, uint64_t host_ns, bool waited);
+
+/* Ask whether all on the lane is done. */
+bool aq__lane_is_done(struct aq__flight *f, const struct aq__lane *l);
+
+/* Put a mark behind all that is on the lane; its stream is not captured. */
+void aq__mark_lane(struct aq__flight *f, struct aq__lane *l);
+
+/* The same where that is not known. Return: false: it cannot be recorded on now. */
+bool aq__mark_unless_captured(struct aq__flight *f, struct aq__lane *l);
+
+/* The lane could not be marked: it is done after a while. */
+void aq__mark_unmarkable(struct aq__flight *f, struct aq__lane *l);
+
+/* Mark every lane that is not known to be done. */
+void aq__mark_tails(struct aq__flight *f);
+
+/* Record a base before the command. */
+void aq__mark_base(struct aq__flight *f, const struct aq__command *c);
+
+/* Look whether the base is reached. */
+void aq__mark_look_at_base(struct aq__flight *f);
+
+/* Look at the oldest marks, and count those reached. */
+void aq__mark_reap(struct aq__flight *f);
+
+/* Let another thread go on that looks at marks: with some queries, mostly. */
+void aq__mark_pass_on(struct aq__flight *f);
 
 /* ---- account.c; lock held ---- */
 
