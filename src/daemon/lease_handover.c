@@ -17,11 +17,11 @@
 #define MOST_NS ((uint32_t)(600 * AQ_NS_PER_US))
 #define FIRST_NS ((uint32_t)(100 * AQ_NS_PER_US))
 
-/* One in fifty takes longer than what is learned: then it grows by 49 steps, else it shrinks by
- * one. So one that was very late counts no more than any other. Ten in a hundred left the device
- * idle for 40 us and more; what is given back sooner costs some slices, and is charged. */
+/* One in a hundred takes longer than what is learned: then it grows by 99 steps, else it shrinks by
+ * one. So one that was very late counts no more than any other. What is given back sooner costs
+ * some slices, and is charged. */
 #define STEP_NS ((uint32_t)(1 * AQ_NS_PER_US))
-#define STEPS_UP 49u
+#define STEPS_UP 99u
 
 #define NO_HANDOVER_NS (10 * (int64_t)AQ_NS_PER_MS) /* something else was in between */
 

@@ -81,11 +81,11 @@ static void test_handover__it_is_given_back_as_early_as_it_takes(void **state)
 	assert_int_equal(early_of(&p), 100 * US);
 	for (int i = 0; i < 400; i++)
 		hand_over(&p, 250 * US + (uint64_t)(i % 10) * 10 * US);
-	/* All but the last are done in 340 us. */
-	assert_in_range(early_of(&p), 320 * US, 390 * US);
+	/* The longest take 340 us; a step up is 99. */
+	assert_in_range(early_of(&p), 320 * US, 440 * US);
 	for (int i = 0; i < 800; i++)
 		hand_over(&p, 100 * US);
-	assert_in_range(early_of(&p), 80 * US, 160 * US);
+	assert_in_range(early_of(&p), 80 * US, 200 * US);
 	world_free(p.w);
 }
 
