@@ -85,7 +85,7 @@ static void test_handover__it_is_given_back_as_early_as_it_takes(void **state)
 	assert_in_range(early_of(&p), 320 * US, 440 * US);
 	for (int i = 0; i < 800; i++)
 		hand_over(&p, 100 * US);
-	assert_in_range(early_of(&p), 80 * US, 200 * US);
+	assert_in_range(early_of(&p), 80 * US, 210 * US);
 	world_free(p.w);
 }
 
