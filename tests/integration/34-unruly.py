@@ -67,6 +67,29 @@ def a_context_for_each_thread(machine):
     check(steady.process.poll() is None, "the neighbour")
 
 
+def a_kernel_of_ten_seconds(machine):
+    """The neighbour has the hardware's slices meanwhile, one event says so, and all is paid back."""
+    machine.start_daemon()
+    steady = guarded(machine, "--kernel 200us --depth 50", 90, compute="0.9", name="steady")
+    rude = guarded(machine, "--mode sync --kernel 10s", 90, compute="0.1", name="rude")
+    steady.begin().go()
+    rude.begin().go()
+    eventually(lambda: machine.events("overran"), "the event log says so", 5)
+    account = Account(machine, [steady, rude])
+    during = account.after(8)["of_wall"]
+    say("during", [round(part, 3) for part in during])
+    between(during[0], 0.3, 0.7, "of the neighbour during the kernel")
+    returned = eventually(lambda: machine.events("returned"), "it ends", 60)[0]
+    say(returned["text"])
+    equal([(e["fraction"], e["pid"]) for e in machine.events("overran")], [("rude", rude.pid)],
+          "who overran, once")
+    account.window()
+    after = account.after(3)["of_wall"]
+    say("after", [round(part, 3) for part in after])
+    check(after[0] > 0.9, f"paid back: {after}")  # half of the device was had on a tenth
+    equal(machine.events("lied"), [], "who was honest")
+
+
 def starts_over_and_over(machine):
     """A job that crashes in a kernel too long for its request, and is started again each time: each
     of its fractions is new, and would owe nothing. 0.75 was 0.56 of the device."""
@@ -93,4 +116,4 @@ aqtest.run(*(comes_to_its_end(what) for what in ("cancel", "contexts", "release"
            # A round takes a lease or two and whatever it takes to see that nothing moves.
            comes_to_its_end("host-wait"), comes_to_its_end("wait-value"),
            comes_to_its_end("ping-pong", least=64), leaves_at_any_moment,
-           a_context_for_each_thread, starts_over_and_over)
+           a_context_for_each_thread, starts_over_and_over, a_kernel_of_ten_seconds)
