@@ -68,9 +68,11 @@ struct aqd_lessee {
 	struct aqd_lease *lease; /* NULL: takes no part (not connected, or cut off) */
 	struct aq_page *page;
 	uint64_t joined_ns;
-	uint32_t running; /* bit i: it has a context on device i of the page */
-	bool fresh;	  /* its gates are not known to be as they should */
-	bool lied;	  /* about its device time; told once */
+	uint64_t unseen_from_ns; /* worked without a daemon from then on until it joined; 0: did not
+				  */
+	uint32_t running;	 /* bit i: it has a context on device i of the page */
+	bool fresh;		 /* its gates are not known to be as they should */
+	bool lied;		 /* about its device time; told once */
 	struct aqd_lessee_device device[AQ_MAX_DEVICES];
 };
 

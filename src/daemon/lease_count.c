@@ -53,6 +53,16 @@ void aqd__lease_clocks(struct aqd_leases *l, struct aqd_lease *f, uint64_t devic
 	}
 }
 
+/* Can a claim be of what the client did without a daemon? That counts as samples say, and is
+ * claimed once, when the last of it is done. */
+static bool was_unseen(struct aqd_lessee *c, uint64_t ns, uint64_t now_ns)
+{
+	bool can = c->unseen_from_ns && ns <= aq_minus(now_ns, c->unseen_from_ns);
+
+	c->unseen_from_ns = 0;
+	return can;
+}
+
 /* Device time that a page claims since it was last counted, as far as it is possible. Who lies is
  * taken to have used all that it could. */
 static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, uint64_t now_ns)
@@ -65,9 +75,11 @@ static uint64_t claimed(struct aqd_leases *l, struct aqd_lessee *c, uint32_t i, 
 
 	dev->gpu_ns = says;
 	if (ns > possible) { /* also when it went backwards */
-		if (!c->lied)
-			l->ops->lied(l->context, c, i, ns, possible);
-		c->lied = true;
+		if (!was_unseen(c, ns, now_ns)) {
+			if (!c->lied)
+				l->ops->lied(l->context, c, i, ns, possible);
+			c->lied = true;
+		}
 		ns = possible;
 	}
 	dev->claimed_ns += ns;

@@ -135,6 +135,7 @@ void aqd_lessee_resume(struct aqd_lessee *c, uint64_t seen_ns, uint64_t now_ns)
 {
 	if (!seen_ns || seen_ns > now_ns || now_ns - seen_ns > AWAY_NS)
 		return;
+	c->unseen_from_ns = seen_ns;
 	for (uint32_t i = 0; i < c->lease->device_count; i++)
 		if (runs_on(c, i))
 			c->device[i].open_from_ns = seen_ns;

@@ -472,6 +472,28 @@ static void test_lease__time_outlives_a_daemon_in_the_page(void **state)
 	world_free(w);
 }
 
+/* What was queued while there was no daemon is claimed when it is done, all of it. */
+static void test_lease__who_worked_without_a_daemon_is_no_liar(void **state)
+{
+	struct world *w = world_new();
+	struct guard *g = add(w, 500, 1000, 1, 100 * US);
+	struct aqd_lease *f = g->lessee.lease;
+
+	run(w, 10 * MS);
+	aqd_lessee_leave(&w->l, &g->lessee, w->now);
+	w->now += S;
+	aqd_lessee_join(&w->l, f, &g->lessee, &g->page, w->now);
+	aqd_lessee_resume(&g->lessee, w->now - S, w->now);
+	g->page.device[0].gpu_ns += 500 * MS;
+	aqd_leases_look(&w->l, w->now);
+	assert_int_equal(w->lies, 0);
+	assert_true(f->gpu_ns[0] <= 20 * MS); /* that time counts as it is sampled */
+	g->page.device[0].gpu_ns += 500 * MS;
+	aqd_leases_look(&w->l, w->now);
+	assert_int_equal(w->lies, 1); /* it did that once */
+	world_free(w);
+}
+
 static void test_lease__impossible_times_are_cut(void **state)
 {
 	struct world *w = world_new();
@@ -767,6 +789,7 @@ int main(void)
 		cmocka_unit_test(test_lease__samples_count_while_the_gate_is_open),
 		cmocka_unit_test(test_lease__a_short_life_counts_as_long_as_it_was),
 		cmocka_unit_test(test_lease__time_outlives_a_daemon_in_the_page),
+		cmocka_unit_test(test_lease__who_worked_without_a_daemon_is_no_liar),
 		cmocka_unit_test(test_lease__impossible_times_are_cut),
 		cmocka_unit_test(test_lease__an_idle_holder_is_not_charged),
 		cmocka_unit_test(test_lease__claiming_nothing_keeps_nobody_away),
