@@ -68,8 +68,7 @@ struct aqd_lessee {
 	struct aqd_lease *lease; /* NULL: takes no part (not connected, or cut off) */
 	struct aq_page *page;
 	uint64_t joined_ns;
-	uint64_t unseen_from_ns; /* worked without a daemon from then on until it joined; 0: did not
-				  */
+	uint64_t unseen_from_ns; /* without a daemon from then until it joined; 0: it was not */
 	uint32_t running;	 /* bit i: it has a context on device i of the page */
 	bool fresh;		 /* its gates are not known to be as they should */
 	bool lied;		 /* about its device time; told once */
